@@ -45,10 +45,7 @@ fn enums_equal_the_table() {
         };
         for value in kind.values() {
             let (number, name) = (value.number(), value.name());
-            found.push(format!(
-                "{file_name}\t{}\t{number}\t{name}",
-                kind.full_name()
-            ));
+            found.push(format!("{file_name}\t{}\t{number}\t{name}", kind.full_name()));
         }
     }
     assert_same_rows(include_str!("data/enums.tsv"), &found);
@@ -57,16 +54,9 @@ fn enums_equal_the_table() {
 /// The table calls every plain proto3 field optional, so it can't tell that only this one is.
 #[test]
 fn of_the_envelope_only_the_msp_id_has_presence() {
-    let envelope = descriptors()
-        .get_message_by_name("StreamMessage.MsgProto")
-        .unwrap();
+    let envelope = descriptors().get_message_by_name("StreamMessage.MsgProto").unwrap();
     for field in envelope.fields() {
-        assert_eq!(
-            field.supports_presence(),
-            field.name() == "msp_id",
-            "{}",
-            field.name()
-        );
+        assert_eq!(field.supports_presence(), field.name() == "msp_id", "{}", field.name());
     }
 }
 
@@ -107,15 +97,9 @@ fn assert_same_rows(table: &str, found: &[String]) {
 
 fn rows_not_in<'a>(rows: &[&'a str], others: &[&str]) -> Vec<&'a str> {
     let others: HashSet<_> = others.iter().collect();
-    rows.iter()
-        .filter(|row| !others.contains(row))
-        .copied()
-        .collect()
+    rows.iter().filter(|row| !others.contains(row)).copied().collect()
 }
 
 fn first(rows: &[&str]) -> String {
-    rows.iter()
-        .take(ROWS_SHOWN)
-        .map(|row| format!("  {row}\n"))
-        .collect()
+    rows.iter().take(ROWS_SHOWN).map(|row| format!("  {row}\n")).collect()
 }

@@ -1,0 +1,98 @@
+//! What a capture is: one `.mcap` file, or a folder of segments. See <https://mcap.dev/spec>.
+//!
+//! A segment is *hot* while it is recorded (`NAME.open.mcap`, unchunked, every batch in the kernel
+//! before the next read from the network) and *sealed* afterwards (`NAME.mcap`, zstd chunks, indexes
+//! and checksums). Both are read the same way, strictly: what does not check out is named as damage.
+//! This module knows the container and nothing of the payloads in it.
+
+use std::{collections::BTreeMap, path::Path};
+
+pub use self::{
+    catalog::{Capture, Entries, Segment},
+    hot::HotSegment,
+    seal::{Sealed, seal, seal_left_overs},
+    writer::{SealedFile, Writer},
+};
+use crate::entry::{FrameType, Subscription, Timestamp};
+
+mod catalog;
+mod hot;
+mod reader;
+mod seal;
+mod writer;
+
+/// The MCAP profile of a capture, and the name of its metadata record.
+pub const PROFILE: &str = "centralcap";
+
+/// How the name of a hot segment ends.
+pub const HOT_SUFFIX: &str = ".open.mcap";
+
+/// How the name of a sealed segment ends.
+pub const SEALED_SUFFIX: &str = ".mcap";
+
+/// No record and no chunk may be larger than this, compressed or not: what a file says about its
+/// sizes is never believed beyond it. It leaves room for the largest message and its neighbours in
+/// one chunk.
+pub const RECORD_LIMIT: usize = MESSAGE_LIMIT_MAX + 16 * 1024 * 1024;
+
+/// The largest value that the limit on a message's size can be set to.
+pub const MESSAGE_LIMIT_MAX: usize = 64 * 1024 * 1024;
+
+/// What a capture says about itself, in its metadata record.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// When the recording was started.
+    pub started: Timestamp,
+    /// The recorder's host name; empty if it is not to be told.
+    pub host: String,
+    /// The options that matter to a reader. Never a key.
+    pub options: BTreeMap<String, String>,
+}
+
+impl About {
+    fn metadata(&self, types: &[&FrameType]) -> mcap::records::Metadata {
+        let mut metadata = BTreeMap::from([
+            ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("started".to_owned(), self.started.to_string()),
+            ("host".to_owned(), self.host.clone()),
+        ]);
+        for (name, value) in &self.options {
+            metadata.insert(format!("option.{name}"), value.clone());
+        }
+        for kind in types {
+            let payload = kind.payload.as_deref().unwrap_or("unknown");
+            metadata.insert(format!("sha256.{payload}"), sha256(&kind.descriptors));
+        }
+        mcap::records::Metadata { name: PROFILE.to_owned(), metadata }
+    }
+}
+
+fn sha256(data: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The metadata of a channel: who it belongs to, and what its messages hold.
+fn channel_metadata(
+    subscription: &Subscription,
+    payload: Option<&str>,
+) -> BTreeMap<String, String> {
+    let mut metadata = BTreeMap::from([
+        ("protocol".to_owned(), subscription.protocol.clone()),
+        ("subscription".to_owned(), subscription.name.clone()),
+        ("topic".to_owned(), subscription.topic.clone()),
+        ("host".to_owned(), subscription.host.clone()),
+    ]);
+    metadata.extend(payload.map(|name| ("payload".to_owned(), name.to_owned())));
+    metadata
+}
+
+/// Makes a rename or a deletion in a folder survive a power cut.
+fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    // Windows cannot open a folder as a file, and does not need to.
+    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
+}

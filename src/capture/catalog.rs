@@ -1,0 +1,177 @@
+//! Files and folders as one capture.
+//!
+//! A folder is its segments in the order of their names, which sort by time; several paths follow
+//! each other as they were given. Damage in one segment ends that segment, not the capture.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    HOT_SUFFIX, SEALED_SUFFIX, hot,
+    reader::{self, SegmentEntries},
+};
+use crate::{
+    entry::{Entry, FrameType, Subscription},
+    error::{Error, Kind, Result},
+};
+
+/// One file of a capture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// It is still being recorded, or was left behind by a recorder that was killed.
+    pub hot: bool,
+}
+
+/// One or more segments, read as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    segments: Vec<Segment>,
+}
+
+impl Capture {
+    /// Finds the segments of files and folders. Opens none of them yet.
+    pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
+        let mut segments = Vec::new();
+        for path in paths {
+            let path = path.as_ref();
+            let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+            if metadata.is_dir() {
+                let found = segments_in(path)?;
+                if found.is_empty() {
+                    return Err(Kind::NoCapture { path: path.to_owned() }.into());
+                }
+                segments.extend(found);
+            } else {
+                segments.push(segment(path.to_owned(), metadata.len()));
+            }
+        }
+        Ok(Self { segments })
+    }
+
+    /// The files, in the order in which they are read.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    /// Every entry, in order. An error that [is damage](Error::is_damage) does not end the iteration:
+    /// the next segment follows.
+    pub fn entries(&self) -> Entries {
+        Entries { waiting: self.segments.clone().into_iter(), current: None, position: 0 }
+    }
+
+    /// Everybody who has a channel in the capture, and the types of their frames; `None` stands for
+    /// session events. Sealed segments answer from their summary, without being read.
+    pub fn channels(&self) -> Result<Vec<(Arc<Subscription>, Option<Arc<FrameType>>)>> {
+        let mut found: Vec<(Arc<Subscription>, Option<Arc<FrameType>>)> = Vec::new();
+        for segment in &self.segments {
+            for channel in channels_of(segment)? {
+                let channel = (channel.subscription, channel.kind);
+                if !found.contains(&channel) {
+                    found.push(channel);
+                }
+            }
+        }
+        found.sort_by(|(a, a_kind), (b, b_kind)| {
+            let label =
+                |kind: &Option<Arc<FrameType>>| kind.as_ref().map(|kind| kind.label.clone());
+            (&a.name, &a.topic, label(a_kind)).cmp(&(&b.name, &b.topic, label(b_kind)))
+        });
+        Ok(found)
+    }
+}
+
+fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
+    let mut found = Vec::new();
+    for item in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let item = item.map_err(Error::io("read", folder))?;
+        let path = item.path();
+        let metadata = fs::metadata(&path).map_err(Error::io("look at", &path))?;
+        if metadata.is_file() && path.to_string_lossy().ends_with(SEALED_SUFFIX) {
+            found.push(segment(path, metadata.len()));
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    // Killed between the rename and the deletion of the hot one, a segment is there twice.
+    let sealed: Vec<_> = found.iter().filter(|s| !s.hot).map(|s| s.path.clone()).collect();
+    found.retain(|s| !s.hot || !sealed.contains(&hot::sealed_path(&s.path)));
+    Ok(found)
+}
+
+fn segment(path: PathBuf, size: u64) -> Segment {
+    let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
+    Segment { path, size, hot }
+}
+
+fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
+    if !segment.hot
+        && let Some(summary) = reader::summary(&segment.path)
+    {
+        return Ok(summary
+            .channels
+            .values()
+            .map(|channel| {
+                let schema = channel.schema.as_ref();
+                let data = schema.map(|schema| schema.data.to_vec().into()).unwrap_or_default();
+                let schema = schema.map(|schema| (schema.name.as_str(), &data));
+                reader::Channel::new(&channel.topic, &channel.metadata, schema)
+            })
+            .collect());
+    }
+    let mut entries = SegmentEntries::open(&segment.path)?;
+    while let Some(entry) = entries.next() {
+        match entry {
+            Err(error) if !error.is_damage() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(entries.channels().cloned().collect())
+}
+
+/// The entries of a capture, segment after segment.
+pub struct Entries {
+    waiting: std::vec::IntoIter<Segment>,
+    current: Option<SegmentEntries>,
+    position: usize,
+}
+
+impl Entries {
+    /// The metadata records of the segment that is being read, as far as they came by.
+    pub fn metadata(&self) -> &[mcap::records::Metadata] {
+        self.current.as_ref().map_or(&[], SegmentEntries::metadata)
+    }
+
+    /// Which segment is being read, counted from 1; 0 before the first.
+    pub fn segment(&self) -> usize {
+        self.position
+    }
+}
+
+impl Iterator for Entries {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(entries) = &mut self.current
+                && let Some(entry) = entries.next()
+            {
+                return Some(entry);
+            }
+            let segment = self.waiting.next()?;
+            self.position += 1;
+            match SegmentEntries::open(&segment.path) {
+                Ok(entries) => self.current = Some(entries),
+                Err(error) => {
+                    self.current = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The hot segment: what is recorded right now.
+//!
+//! [`HotSegment::commit`] hands everything that was appended to the kernel in one write. Killing the
+//! process after that loses nothing. A power cut may lose what was not synced, and the checkpoint
+//! written at each sync proves what is whole: every byte before it is covered by its checksum.
+//! After a failed write the segment refuses all further ones; what is in it stays.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use super::{About, HOT_SUFFIX, SEALED_SUFFIX, Sealed, Writer, seal};
+use crate::{
+    entry::{Entry, FrameType},
+    error::{Error, Kind, Result},
+};
+
+/// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.
+pub(super) const CHECKPOINT: u8 = 0x81;
+
+/// A segment that is being recorded.
+pub struct HotSegment {
+    writer: Writer<Tail>,
+    file: File,
+    progress: Arc<Progress>,
+    path: PathBuf,
+    sealed_path: PathBuf,
+    entries: u64,
+    broken: bool,
+}
+
+/// A proof of what is whole: everything before `offset` has the checksum `crc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    /// Where the checkpoint record itself begins.
+    pub offset: u64,
+    /// How many entries stand before it.
+    pub entries: u64,
+    /// CRC32 of all bytes before it.
+    pub crc: u32,
+}
+
+impl Checkpoint {
+    const SIZE: usize = 20;
+
+    fn to_bytes(self) -> [u8; Self::SIZE] {
+        let mut bytes = [0; Self::SIZE];
+        bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.entries.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.crc.to_le_bytes());
+        bytes
+    }
+
+    /// Later versions may append fields.
+    pub(super) fn from_bytes(data: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::SIZE] = data.first_chunk()?;
+        let (offset, rest) = bytes.split_first_chunk::<8>()?;
+        let (entries, rest) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            offset: u64::from_le_bytes(*offset),
+            entries: u64::from_le_bytes(*entries),
+            crc: u32::from_le_bytes(*rest.first_chunk()?),
+        })
+    }
+}
+
+impl HotSegment {
+    /// Starts the segment that will be named `sealed_path` when it is sealed.
+    pub fn create(sealed_path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
+        if sealed_path.exists() {
+            return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into());
+        }
+        let path = hot_path(sealed_path);
+        let file =
+            OpenOptions::new().create_new(true).append(true).open(&path).map_err(|error| {
+                match error.kind() {
+                    io::ErrorKind::AlreadyExists => {
+                        Kind::OutputExists { path: path.clone() }.into()
+                    }
+                    _ => Error::io("create", &path)(error),
+                }
+            })?;
+        file.try_lock().map_err(|_| Kind::InUse { path: path.clone() })?;
+
+        let progress = Arc::new(Progress::default());
+        let tail = Tail {
+            file: file.try_clone().map_err(Error::io("open", &path))?,
+            pending: Vec::new(),
+            checksum: crc32fast::Hasher::new(),
+            progress: Arc::clone(&progress),
+        };
+        let mut writer = Writer::hot(tail, &path)?;
+        writer.about(about, types)?;
+        let sealed_path = sealed_path.to_owned();
+        let mut segment =
+            Self { writer, file, progress, path, sealed_path, entries: 0, broken: false };
+        segment.commit()?;
+        Ok(segment)
+    }
+
+    /// Where it is while it is hot.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes one entry. It is safe only after the next [`commit`](Self::commit).
+    pub fn append(&mut self, entry: &Entry) -> Result<()> {
+        self.refuse_if_broken()?;
+        let appended = self.writer.append(entry);
+        self.broken |= appended.is_err();
+        self.entries += 1;
+        appended
+    }
+
+    /// Hands all that was appended to the kernel, in one write.
+    pub fn commit(&mut self) -> Result<()> {
+        self.refuse_if_broken()?;
+        let written = self.writer.flush();
+        self.broken |= written.is_err();
+        written
+    }
+
+    /// Commits, and writes down what is whole. The file returned is the one to `sync_data`, from
+    /// wherever that may take its time.
+    pub fn checkpoint(&mut self) -> Result<File> {
+        self.commit()?;
+        let checkpoint = Checkpoint {
+            offset: self.progress.offset.load(Ordering::Relaxed),
+            entries: self.entries,
+            crc: self.progress.crc.load(Ordering::Relaxed),
+        };
+        let written = self.writer.private(CHECKPOINT, &checkpoint.to_bytes());
+        self.broken |= written.is_err();
+        written?;
+        self.commit()?;
+        self.file.try_clone().map_err(Error::io("open", &self.path))
+    }
+
+    /// How many bytes the kernel has of it.
+    pub fn size(&self) -> u64 {
+        self.progress.offset.load(Ordering::Relaxed)
+    }
+
+    /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there.
+    pub fn seal(mut self) -> Result<Sealed> {
+        if !self.broken {
+            self.checkpoint()?;
+        }
+        let (path, sealed_path) = (self.path.clone(), self.sealed_path.clone());
+        drop(self);
+        seal::seal(&path, &sealed_path)
+    }
+
+    fn refuse_if_broken(&self) -> Result<()> {
+        if self.broken {
+            let source = io::Error::other("an earlier write to it has failed");
+            return Err(Error::io("write", &self.path)(source));
+        }
+        Ok(())
+    }
+}
+
+/// `NAME.mcap` while it is hot: `NAME.open.mcap`.
+pub(super) fn hot_path(sealed: &Path) -> PathBuf {
+    renamed(sealed, SEALED_SUFFIX, HOT_SUFFIX)
+}
+
+/// And back.
+pub(super) fn sealed_path(hot: &Path) -> PathBuf {
+    renamed(hot, HOT_SUFFIX, SEALED_SUFFIX)
+}
+
+fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{}{to}", name.strip_suffix(from).unwrap_or(&name)))
+}
+
+#[derive(Default)]
+struct Progress {
+    offset: AtomicU64,
+    crc: AtomicU32,
+}
+
+/// Collects records and writes them to the file when it is flushed, and only then: a writer that is
+/// dropped writes nothing behind anybody's back.
+struct Tail {
+    file: File,
+    pending: Vec<u8>,
+    checksum: crc32fast::Hasher,
+    progress: Arc<Progress>,
+}
+
+impl Write for Tail {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.pending.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A burst of large messages must not keep its memory for ever.
+        const KEPT: usize = 1024 * 1024;
+
+        self.file.write_all(&self.pending)?;
+        self.checksum.update(&self.pending);
+        self.progress.offset.fetch_add(self.pending.len() as u64, Ordering::Relaxed);
+        self.progress.crc.store(self.checksum.clone().finalize(), Ordering::Relaxed);
+        self.pending.clear();
+        self.pending.shrink_to(KEPT);
+        Ok(())
+    }
+}

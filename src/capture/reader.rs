@@ -1,0 +1,438 @@
+//! One segment, read from its first record to its last, strictly.
+//!
+//! All three checks of the `mcap` reader are on (chunk checksums before anything of the chunk comes
+//! out, the data section's checksum, a limit on every length), and three of our own: opcodes that
+//! MCAP reserves are damage, a hot segment's checkpoints must agree with what stands before them,
+//! and a segment must end as its state demands. The first thing that is wrong ends the segment.
+
+use std::{
+    collections::HashMap,
+    fs::{File, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use mcap::{
+    McapError,
+    records::{self, op},
+    sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions},
+};
+
+use super::{
+    HOT_SUFFIX, PROFILE, RECORD_LIMIT,
+    hot::{CHECKPOINT, Checkpoint},
+};
+use crate::{
+    entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
+    error::{Error, Kind, Result},
+    schema,
+};
+
+/// MCAP's magic, at both ends of a file.
+const MAGIC_SIZE: u64 = mcap::MAGIC.len() as u64;
+
+/// An opcode and a length stand before every record.
+const RECORD_HEADER_SIZE: u64 = 9;
+
+/// How much is read from the file at once.
+const READ_SIZE: usize = 256 * 1024;
+
+/// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them.
+const RESERVED: std::ops::RangeInclusive<u8> = 0x10..=0x7f;
+
+/// A record that matters to a capture. The others are indexes of what these say.
+pub(super) enum Record {
+    Schema { id: u16, name: String, encoding: String, data: Bytes },
+    Channel(records::Channel),
+    Message { header: records::MessageHeader, data: Bytes },
+    Metadata(records::Metadata),
+}
+
+/// The records of a segment. After an error there are no more.
+pub(super) struct Records {
+    linear: LinearReader,
+    file: File,
+    path: PathBuf,
+    hot: bool,
+    /// Bytes handed to the linear reader.
+    fed: u64,
+    /// Hot only: where the next record begins, the checksum of all before, the messages so far.
+    offset: u64,
+    checksum: crc32fast::Hasher,
+    messages: u64,
+    started: bool,
+    ended: bool,
+    proven: Option<Checkpoint>,
+    torn: bool,
+}
+
+impl Records {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
+        let options = LinearReaderOptions::default()
+            .with_prevalidate_chunk_crcs(true)
+            .with_validate_data_section_crc(true)
+            .with_validate_summary_section_crc(true)
+            .with_check_finishes_after_end_magic(true)
+            .with_record_length_limit(RECORD_LIMIT);
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(mcap::MAGIC);
+        Ok(Self {
+            linear: LinearReader::new_with_options(options),
+            file,
+            path: path.to_owned(),
+            hot,
+            fed: 0,
+            offset: MAGIC_SIZE,
+            checksum,
+            messages: 0,
+            started: false,
+            ended: false,
+            proven: None,
+            torn: false,
+        })
+    }
+
+    /// All that was wrong is that the last record is cut off.
+    pub(super) fn only_torn(&self) -> bool {
+        self.torn
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Record>> {
+        if self.ended {
+            return None;
+        }
+        match self.step() {
+            Ok(Some(record)) => Some(Ok(record)),
+            Ok(None) => {
+                self.ended = true;
+                None
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Record>> {
+        loop {
+            let (opcode, parsed, length) = match self.linear.next_event() {
+                None => return Ok(None),
+                Some(Ok(LinearReadEvent::ReadRequest(wanted))) => {
+                    if !self.feed(wanted)? {
+                        return self.end_of_file();
+                    }
+                    continue;
+                }
+                Some(Ok(LinearReadEvent::Record { data, opcode })) => {
+                    if self.hot {
+                        if opcode == CHECKPOINT {
+                            let found = self.checksum.clone().finalize();
+                            let place = (self.offset, self.messages, found);
+                            self.proven = check(data, self.proven, place)
+                                .map_err(|reason| damaged(&self.path, self.offset, reason))?
+                                .or(self.proven);
+                        }
+                        self.checksum.update(&[opcode]);
+                        self.checksum.update(&(data.len() as u64).to_le_bytes());
+                        self.checksum.update(data);
+                    }
+                    (opcode, parse(opcode, data), data.len() as u64)
+                }
+                Some(Err(error)) => return Err(self.fault(&error)),
+            };
+            let offset = if self.hot { self.offset } else { self.fed };
+            let record = parsed.map_err(|reason| damaged(&self.path, offset, reason))?;
+            self.offset += RECORD_HEADER_SIZE + length;
+            self.messages += u64::from(opcode == op::MESSAGE);
+            if !self.started {
+                self.started = true;
+                self.check_header(opcode, record.as_ref())?;
+            }
+            match record {
+                Some(Parsed::Record(record)) => return Ok(Some(record)),
+                Some(Parsed::Header(_)) | None => {}
+            }
+        }
+    }
+
+    fn check_header(&self, opcode: u8, record: Option<&Parsed>) -> Result<()> {
+        match record {
+            Some(Parsed::Header(header)) if header.profile == PROFILE => Ok(()),
+            Some(Parsed::Header(header)) => {
+                let found = format!("an MCAP file of the profile {:?}", header.profile);
+                Err(Kind::NotACapture { path: self.path.clone(), found }.into())
+            }
+            _ => Err(damaged(
+                &self.path,
+                MAGIC_SIZE,
+                format!("expected a header record, found opcode {opcode:#04x}"),
+            )),
+        }
+    }
+
+    /// Reads what the linear reader asks for and, in the hope of more records, a bit more.
+    fn feed(&mut self, wanted: usize) -> Result<bool> {
+        let buffer = self.linear.insert(wanted.max(READ_SIZE));
+        let read = loop {
+            match self.file.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read.map_err(Error::io("read", &self.path))?,
+            }
+        };
+        if read > 0 {
+            self.linear.notify_read(read);
+            self.fed += read as u64;
+        }
+        Ok(read > 0)
+    }
+
+    /// The file has ended and the footer has not been seen.
+    fn end_of_file(&mut self) -> Result<Option<Record>> {
+        if self.fed == 0 {
+            // Killed between creating it and the first write, or just created by a live recorder.
+            if self.hot {
+                return Ok(None);
+            }
+            return Err(self.not_a_capture("an empty file"));
+        }
+        if !self.hot {
+            // A whole file ends behind its magic, where the linear reader asks for nothing more
+            // except to see that nothing follows.
+            self.linear.notify_read(0);
+            return match self.linear.next_event() {
+                None => Ok(None),
+                _ if self.started => {
+                    Err(damaged(&self.path, self.fed, "the file ends before its footer".to_owned()))
+                }
+                _ => Err(self.not_a_capture("the beginning of one at most")),
+            };
+        }
+        let torn = self.fed.saturating_sub(self.offset);
+        if torn == 0 || self.is_being_written() {
+            return Ok(None);
+        }
+        self.torn = true;
+        let reason = format!("the last record is incomplete, {torn} bytes of it are there");
+        Err(damaged(&self.path, self.offset, reason))
+    }
+
+    /// A live recorder holds the lock of its hot segment, and may be in the middle of a record.
+    fn is_being_written(&self) -> bool {
+        matches!(self.file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    fn fault(&self, error: &McapError) -> Error {
+        match error {
+            McapError::BadMagic
+                if self.fed <= MAGIC_SIZE.max(READ_SIZE as u64) && !self.started =>
+            {
+                self.not_a_capture("something else")
+            }
+            McapError::Io(source) => {
+                damaged(&self.path, self.fed, format!("its content cannot be unpacked: {source}"))
+            }
+            error => damaged(&self.path, self.fed, error.to_string()),
+        }
+    }
+
+    fn not_a_capture(&self, found: &str) -> Error {
+        Kind::NotACapture { path: self.path.clone(), found: found.to_owned() }.into()
+    }
+}
+
+fn damaged(path: &Path, offset: u64, reason: String) -> Error {
+    Kind::Damaged { path: path.to_owned(), offset, reason }.into()
+}
+
+enum Parsed {
+    Header(records::Header),
+    Record(Record),
+}
+
+fn parse(opcode: u8, data: &[u8]) -> Result<Option<Parsed>, String> {
+    if RESERVED.contains(&opcode) {
+        return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
+    }
+    let record = match opcode {
+        op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA => {
+            mcap::parse_record(opcode, data).map_err(|error| error.to_string())?
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(match record {
+        records::Record::Header(header) => Parsed::Header(header),
+        records::Record::Schema { header, data } => Parsed::Record(Record::Schema {
+            id: header.id,
+            name: header.name,
+            encoding: header.encoding,
+            data: Bytes::copy_from_slice(&data),
+        }),
+        records::Record::Channel(channel) => Parsed::Record(Record::Channel(channel)),
+        records::Record::Message { header, data } => {
+            Parsed::Record(Record::Message { header, data: Bytes::copy_from_slice(&data) })
+        }
+        records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
+        _ => return Ok(None),
+    }))
+}
+
+/// Holds a checkpoint against what was really read before it: offset, messages and checksum.
+fn check(
+    data: &[u8],
+    last: Option<Checkpoint>,
+    (offset, messages, crc): (u64, u64, u32),
+) -> Result<Option<Checkpoint>, String> {
+    let Some(checkpoint) = Checkpoint::from_bytes(data) else {
+        return Err("a checkpoint is too short".to_owned());
+    };
+    let found = Checkpoint { offset, entries: messages, crc };
+    if checkpoint == found {
+        return Ok(Some(checkpoint));
+    }
+    let since = last.map_or(0, |last| last.offset);
+    Err(format!("the checksum over bytes {since} to {offset} does not hold"))
+}
+
+/// The entries of one segment.
+pub(super) struct SegmentEntries {
+    records: Records,
+    schemas: HashMap<u16, (String, Bytes)>,
+    channels: HashMap<u16, Channel>,
+    metadata: Vec<records::Metadata>,
+}
+
+/// What a channel makes of its messages.
+#[derive(Clone)]
+pub(super) struct Channel {
+    pub subscription: Arc<Subscription>,
+    /// None for the session channel.
+    pub kind: Option<Arc<FrameType>>,
+}
+
+impl Channel {
+    pub(super) fn new(
+        topic: &str,
+        metadata: &std::collections::BTreeMap<String, String>,
+        schema: Option<(&str, &Bytes)>,
+    ) -> Self {
+        let value = |name: &str| metadata.get(name).cloned().unwrap_or_default();
+        let subscription = Subscription {
+            name: value("subscription"),
+            protocol: value("protocol"),
+            topic: value("topic"),
+            host: value("host"),
+        };
+        let kind = match schema {
+            Some((name, _)) if name == schema::SESSION_EVENT => None,
+            schema => {
+                let prefix = format!("/{}/", subscription.name);
+                Some(Arc::new(FrameType {
+                    label: topic.strip_prefix(&prefix).unwrap_or(topic).to_owned(),
+                    envelope: schema.map(|(name, _)| name.to_owned()).unwrap_or_default(),
+                    payload: metadata.get("payload").cloned(),
+                    descriptors: schema.map(|(_, data)| data.clone()).unwrap_or_default(),
+                }))
+            }
+        };
+        Self { subscription: Arc::new(subscription), kind }
+    }
+}
+
+impl SegmentEntries {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            records: Records::open(path)?,
+            schemas: HashMap::new(),
+            channels: HashMap::new(),
+            metadata: Vec::new(),
+        })
+    }
+
+    /// The metadata records that came by so far.
+    pub(super) fn metadata(&self) -> &[records::Metadata] {
+        &self.metadata
+    }
+
+    /// The channels that came by so far.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values()
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Entry>> {
+        loop {
+            match self.records.next()? {
+                Err(error) => return Some(Err(error)),
+                Ok(Record::Schema { id, name, data, .. }) => {
+                    self.schemas.insert(id, (name, data));
+                }
+                Ok(Record::Channel(channel)) => {
+                    let schema = self.schemas.get(&channel.schema_id);
+                    let schema = schema.map(|(name, data)| (name.as_str(), data));
+                    // Channels are repeated in the summary; the first word stands, so that what is
+                    // shared stays shared.
+                    self.channels
+                        .entry(channel.id)
+                        .or_insert_with(|| Channel::new(&channel.topic, &channel.metadata, schema));
+                }
+                Ok(Record::Metadata(metadata)) => self.metadata.push(metadata),
+                Ok(Record::Message { header, data }) => return Some(self.entry(&header, data)),
+            }
+        }
+    }
+
+    fn entry(&self, header: &records::MessageHeader, data: Bytes) -> Result<Entry> {
+        let damage = |reason: String| damaged(&self.records.path, self.records.fed, reason);
+        let channel = self.channels.get(&header.channel_id).ok_or_else(|| {
+            damage(format!("a message is on channel {}, which is not declared", header.channel_id))
+        })?;
+        let what = match &channel.kind {
+            Some(kind) => What::Frame(Frame {
+                sequence: header.sequence,
+                sent: (header.publish_time != header.log_time)
+                    .then(|| Timestamp::from_nanos(header.publish_time)),
+                kind: Arc::clone(kind),
+                data,
+            }),
+            None => What::Event(
+                schema::session_event(&data)
+                    .map_err(|error| damage(format!("a session event is none: {error}")))?,
+            ),
+        };
+        Ok(Entry {
+            subscription: Arc::clone(&channel.subscription),
+            received: Timestamp::from_nanos(header.log_time),
+            what,
+        })
+    }
+}
+
+/// The summary of a sealed segment, without reading the rest; None if it has no whole one.
+pub(super) fn summary(path: &Path) -> Option<mcap::Summary> {
+    use std::io::Seek;
+
+    use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader, SummaryReaderOptions};
+
+    let mut file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    let options =
+        SummaryReaderOptions::default().with_file_size(size).with_record_length_limit(RECORD_LIMIT);
+    let mut reader = SummaryReader::new_with_options(options);
+    while let Some(event) = reader.next_event() {
+        match event.ok()? {
+            SummaryReadEvent::ReadRequest(wanted) => {
+                let read = file.read(reader.insert(wanted)).ok()?;
+                reader.notify_read(read);
+            }
+            SummaryReadEvent::SeekRequest(to) => {
+                let position = file.seek(to).ok()?;
+                reader.notify_seeked(position);
+            }
+        }
+    }
+    reader.finish()
+}

@@ -1,0 +1,132 @@
+//! From hot to sealed: read, compress, sync, rename, and only then delete.
+//!
+//! At every moment either the hot segment or the sealed one is whole on the disk. When both are
+//! there, the rename was the last thing that happened, and the sealed one stands.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    HOT_SUFFIX, SealedFile, hot,
+    reader::{Record, Records},
+    sync_folder_of,
+    writer::record_error,
+};
+use crate::error::{Error, Kind, Result};
+
+/// What became of a hot segment.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The sealed segment; None if there was nothing in the hot one.
+    pub path: Option<PathBuf>,
+    /// Frames and session events in it.
+    pub entries: u64,
+    /// The hot segment's size in bytes.
+    pub hot_size: u64,
+    /// The sealed segment's size in bytes.
+    pub sealed_size: u64,
+    /// What was wrong with the hot segment. Everything before the damage was sealed. Unless it was
+    /// only a record cut off at the end, the hot file is kept, as `NAME.damaged`.
+    pub damage: Option<Error>,
+}
+
+/// Seals every hot segment in `folder` that no living recorder owns, oldest name first.
+pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
+    let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
+    let mut found = Vec::new();
+    for item in listing {
+        let path = item.map_err(Error::io("read", folder))?.path();
+        if path.to_string_lossy().ends_with(HOT_SUFFIX) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    let mut sealed = Vec::new();
+    for path in found {
+        match seal(&path, &hot::sealed_path(&path)) {
+            Err(error) if error.is_in_use() => {}
+            result => sealed.push(result?),
+        }
+    }
+    Ok(sealed)
+}
+
+/// Seals one hot segment that nobody writes any more.
+pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
+    let lock = File::open(hot).map_err(Error::io("open", hot))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Kind::InUse { path: hot.to_owned() }.into()),
+        Err(TryLockError::Error(error)) => return Err(Error::io("lock", hot)(error)),
+    }
+    let hot_size = lock.metadata().map_err(Error::io("look at", hot))?.len();
+    let mut sealed = Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None };
+
+    if sealed_path.exists() {
+        // An earlier run was killed between the rename and the deletion.
+        remove(hot)?;
+        sealed.path = Some(sealed_path.to_owned());
+        sealed.sealed_size =
+            fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
+        return Ok(sealed);
+    }
+    let mut records = Records::open(hot)?;
+    let mut target = SealedFile::bare(sealed_path)?;
+    let mut anything = false;
+    while let Some(record) = records.next() {
+        match record {
+            Ok(record) => {
+                anything = true;
+                sealed.entries += u64::from(matches!(record, Record::Message { .. }));
+                copy(record, &mut target, sealed_path)?;
+            }
+            Err(error) if error.is_damage() || error.is_not_a_capture() => {
+                sealed.damage = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if anything {
+        sealed.sealed_size = target.finish()?;
+        sealed.path = Some(sealed_path.to_owned());
+    }
+    // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
+    // frames behind the damage, so that file stays for salvage.
+    let only_torn = records.only_torn();
+    if sealed.damage.is_some() && !only_torn {
+        let kept = PathBuf::from(format!("{}.damaged", sealed_path.display()));
+        fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
+        sync_folder_of(hot).map_err(Error::io("write", hot))?;
+    } else {
+        remove(hot)?;
+    }
+    Ok(sealed)
+}
+
+fn copy(record: Record, target: &mut SealedFile, path: &Path) -> Result<()> {
+    let records = target.writer().records();
+    match record {
+        Record::Schema { id, name, encoding, data } => {
+            records.add_schema_with_id(id, &name, &encoding, &data).map(|_| ())
+        }
+        Record::Channel(channel) => records
+            .add_channel_with_id(
+                channel.id,
+                channel.schema_id,
+                &channel.topic,
+                &channel.message_encoding,
+                &channel.metadata,
+            )
+            .map(|_| ()),
+        Record::Message { header, data } => records.write_to_known_channel(&header, &data),
+        Record::Metadata(metadata) => records.write_metadata(&metadata),
+    }
+    .map_err(record_error(path))
+}
+
+fn remove(hot: &Path) -> Result<()> {
+    fs::remove_file(hot).map_err(Error::io("delete", hot))?;
+    sync_folder_of(hot).map_err(Error::io("write", hot))
+}

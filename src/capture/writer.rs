@@ -1,0 +1,247 @@
+//! Entries to MCAP records: the channels, schemas and messages of CAPTURE's contract.
+//!
+//! One writer serves both states of a segment. It only appends: nothing is patched later.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mcap::{WriteOptions, records::MessageHeader, write::NoSeek};
+use prost::Message;
+
+use super::{About, PROFILE, channel_metadata, sync_folder_of};
+use crate::{
+    entry::{Entry, FrameType, Subscription, What},
+    error::{Error, Kind, Result},
+    schema,
+};
+
+/// The size at which a chunk is closed. Larger ones compress hardly better (see the README's bench).
+const CHUNK_SIZE: u64 = 1024 * 1024;
+
+/// The zstd level of sealed segments.
+pub(super) const LEVEL: u32 = 3;
+
+const LIBRARY: &str = concat!("centralcap ", env!("CARGO_PKG_VERSION"));
+
+/// Writes entries to one MCAP file.
+pub struct Writer<W: Write> {
+    mcap: mcap::Writer<NoSeek<W>>,
+    path: PathBuf,
+    /// By the addresses of the subscription and the frame type. Both are kept alive beside the id,
+    /// so that an address cannot come to mean something else.
+    channels: HashMap<(usize, usize), Known>,
+}
+
+struct Known {
+    id: u16,
+    _alive: (Arc<Subscription>, Option<Arc<FrameType>>),
+}
+
+impl<W: Write> Writer<W> {
+    /// A hot writer: unchunked, so that a record that was written can be read.
+    pub(super) fn hot(to: W, path: &Path) -> Result<Self> {
+        // No checksum over the file: checkpoints carry one that holds at any moment.
+        let options = options().use_chunks(false).calculate_data_section_crc(false);
+        Self::with(options, to, path)
+    }
+
+    /// A sealed writer: zstd chunks, indexes, statistics and checksums.
+    pub(super) fn sealed(to: W, path: &Path) -> Result<Self> {
+        let options = options()
+            .compression(Some(mcap::Compression::Zstd))
+            .compression_level(LEVEL)
+            // Its default is one thread per core and writer.
+            .compression_threads(0)
+            .chunk_size(Some(CHUNK_SIZE));
+        Self::with(options, to, path)
+    }
+
+    fn with(options: WriteOptions, to: W, path: &Path) -> Result<Self> {
+        let mcap = options.create(NoSeek::new(to)).map_err(record_error(path))?;
+        Ok(Self { mcap, path: path.to_owned(), channels: HashMap::new() })
+    }
+
+    pub(super) fn about(&mut self, about: &About, types: &[&FrameType]) -> Result<()> {
+        self.metadata(&about.metadata(types))
+    }
+
+    pub(super) fn metadata(&mut self, metadata: &mcap::records::Metadata) -> Result<()> {
+        self.mcap.write_metadata(metadata).map_err(record_error(&self.path))
+    }
+
+    /// Takes one entry.
+    pub fn append(&mut self, entry: &Entry) -> Result<()> {
+        let log_time = entry.received.as_nanos();
+        let (sequence, publish_time) = match &entry.what {
+            What::Frame(frame) => {
+                (frame.sequence, frame.sent.map_or(log_time, |sent| sent.as_nanos()))
+            }
+            What::Event(_) => (0, log_time),
+        };
+        let channel_id = self.channel(entry)?;
+        let header = MessageHeader { channel_id, sequence, log_time, publish_time };
+        let written = match &entry.what {
+            What::Frame(frame) => self.mcap.write_to_known_channel(&header, &frame.data),
+            What::Event(event) => self.mcap.write_to_known_channel(&header, &event.encode_to_vec()),
+        };
+        written.map_err(record_error(&self.path))
+    }
+
+    fn channel(&mut self, entry: &Entry) -> Result<u16> {
+        let kind = entry.frame().map(|frame| &frame.kind);
+        let key = (
+            Arc::as_ptr(&entry.subscription) as usize,
+            kind.map_or(0, |kind| Arc::as_ptr(kind) as usize),
+        );
+        if let Some(known) = self.channels.get(&key) {
+            return Ok(known.id);
+        }
+        let id = self.new_channel(&entry.subscription, kind).map_err(record_error(&self.path))?;
+        let alive = (Arc::clone(&entry.subscription), kind.cloned());
+        self.channels.insert(key, Known { id, _alive: alive });
+        Ok(id)
+    }
+
+    fn new_channel(
+        &mut self,
+        subscription: &Subscription,
+        kind: Option<&Arc<FrameType>>,
+    ) -> mcap::McapResult<u16> {
+        let (label, schema, payload) = match kind {
+            Some(kind) => {
+                let schema = self.mcap.add_schema(&kind.envelope, "protobuf", &kind.descriptors)?;
+                (kind.label.as_str(), schema, kind.payload.as_deref())
+            }
+            None => {
+                let descriptors = schema::session_event_descriptors();
+                let schema =
+                    self.mcap.add_schema(schema::SESSION_EVENT, "protobuf", &descriptors)?;
+                ("session", schema, Some(schema::SESSION_EVENT))
+            }
+        };
+        let topic = format!("/{}/{label}", subscription.name);
+        self.mcap.add_channel(schema, &topic, "protobuf", &channel_metadata(subscription, payload))
+    }
+
+    /// Writes a record that other readers skip.
+    pub(super) fn private(&mut self, opcode: u8, data: &[u8]) -> Result<()> {
+        self.mcap
+            .write_private_record(opcode, data, Default::default())
+            .map_err(record_error(&self.path))
+    }
+
+    /// The writer of the `mcap` crate, for copying records as they are.
+    pub(super) fn records(&mut self) -> &mut mcap::Writer<NoSeek<W>> {
+        &mut self.mcap
+    }
+
+    /// Hands everything on to the writer below.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.mcap.flush().map_err(record_error(&self.path))
+    }
+
+    /// Writes the summary and the footer, and gives the writer below back.
+    pub fn finish(mut self) -> Result<W> {
+        self.mcap.finish().map_err(record_error(&self.path))?;
+        Ok(self.mcap.into_inner().into_inner())
+    }
+}
+
+fn options() -> WriteOptions {
+    WriteOptions::new().profile(PROFILE).library(LIBRARY).disable_seeking(true)
+}
+
+pub(super) fn record_error(path: &Path) -> impl FnOnce(mcap::McapError) -> Error {
+    move |source| match source {
+        mcap::McapError::Io(source) => Error::io("write", path)(source),
+        source => Kind::Record { path: path.to_owned(), source }.into(),
+    }
+}
+
+/// A sealed capture under construction. It gets its name only when it is whole and on the disk, and
+/// it never takes the place of a file that is already there.
+pub struct SealedFile {
+    writer: Writer<BufWriter<File>>,
+    temporary: tempfile::TempPath,
+    path: PathBuf,
+}
+
+impl SealedFile {
+    /// Starts a capture that will be named `path`.
+    pub fn create(path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
+        let mut file = Self::bare(path)?;
+        file.writer.about(about, types)?;
+        Ok(file)
+    }
+
+    /// The same without anything in it yet.
+    pub(super) fn bare(path: &Path) -> Result<Self> {
+        if path.exists() {
+            return Err(Kind::OutputExists { path: path.to_owned() }.into());
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let (file, temporary) = tempfile::Builder::new()
+            .prefix(".centralcap-")
+            .suffix(".part")
+            .permissions_of_new_files()
+            .tempfile_in(folder)
+            .map_err(Error::io("create a file in", folder))?
+            .into_parts();
+        let writer = Writer::sealed(BufWriter::with_capacity(1 << 18, file), path)?;
+        Ok(Self { writer, temporary, path: path.to_owned() })
+    }
+
+    /// Takes one entry.
+    pub fn append(&mut self, entry: &Entry) -> Result<()> {
+        self.writer.append(entry)
+    }
+
+    pub(super) fn writer(&mut self) -> &mut Writer<BufWriter<File>> {
+        &mut self.writer
+    }
+
+    /// Finishes the file, brings it to the disk and gives it its name. Returns its size in bytes.
+    pub fn finish(self) -> Result<u64> {
+        let path = self.path;
+        let file = self
+            .writer
+            .finish()?
+            .into_inner()
+            .map_err(|error| Error::io("write", &path)(error.into_error()))?;
+        file.sync_all().map_err(Error::io("write", &path))?;
+        let size = file.metadata().map_err(Error::io("look at", &path))?.len();
+        self.temporary.persist_noclobber(&path).map_err(|error| match error.error.kind() {
+            std::io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.clone() }.into(),
+            _ => Error::io("create", &path)(error.error),
+        })?;
+        sync_folder_of(&path).map_err(Error::io("write", &path))?;
+        Ok(size)
+    }
+}
+
+/// `tempfile` makes files that only their owner can read; a capture follows the umask like any
+/// other output.
+trait PermissionsOfNewFiles {
+    fn permissions_of_new_files(&mut self) -> &mut Self;
+}
+
+impl PermissionsOfNewFiles for tempfile::Builder<'_, '_> {
+    #[cfg(unix)]
+    fn permissions_of_new_files(&mut self) -> &mut Self {
+        use std::os::unix::fs::PermissionsExt;
+        self.permissions(std::fs::Permissions::from_mode(0o666))
+    }
+
+    #[cfg(not(unix))]
+    fn permissions_of_new_files(&mut self) -> &mut Self {
+        self
+    }
+}

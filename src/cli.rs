@@ -1,0 +1,162 @@
+//! The commands: arguments to options, a flow of the library, its result to words.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use centralcap::error::Error;
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod decode;
+mod demo;
+mod inspect;
+mod record;
+mod replay;
+mod select;
+mod synth;
+
+/// Record, decode, replay and inspect the HPE Aruba Networking Central streaming feeds.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Say only what went wrong.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+
+    /// Say more.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+
+    /// Colour the words on stderr and the drawings on stdout.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: When,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Record(record::Args),
+    Decode(decode::Args),
+    Replay(replay::Args),
+    Inspect(inspect::Args),
+    Synth(synth::Args),
+    Demo(demo::Args),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How a command ended, if not with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All of it was done.
+    Done,
+    /// It was done, but something was lost or is wrong.
+    Lossy,
+}
+
+/// Every exit code there is.
+mod exit {
+    pub(super) const DONE: u8 = 0;
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const LOSSY: u8 = 3;
+}
+
+/// How to talk to the user. stdout carries data, stderr words.
+#[derive(Clone, Copy, Debug)]
+struct Words {
+    quiet: bool,
+    verbose: bool,
+    color: bool,
+    /// stderr is a terminal, where a line may be written over.
+    live: bool,
+}
+
+impl Words {
+    /// Something worth knowing, unless the user wants quiet.
+    fn say(self, text: impl std::fmt::Display) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Something for those who asked for more.
+    fn detail(self, text: impl std::fmt::Display) {
+        if self.verbose {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Something that is wrong but does not end the command.
+    fn warn(self, text: impl std::fmt::Display) {
+        eprintln!("{} {text}", self.bold("warning:", 33));
+    }
+
+    /// An error with its hint. It ends the command, or one of many things in it.
+    fn error(self, error: &anyhow::Error) {
+        eprintln!("{} {error:#}", self.bold("error:", 31));
+        let own = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
+        if let Some(hint) = own.and_then(Error::hint) {
+            eprintln!("{} {hint}", self.bold("hint:", 36));
+        }
+    }
+
+    fn bold(self, text: &str, color: u8) -> String {
+        if self.color { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+pub(crate) fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Also --help and --version, which go to stdout and are no error.
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE } else { exit::DONE }.into();
+        }
+    };
+    let live = io::stderr().is_terminal();
+    let color = match cli.color {
+        When::Auto => live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        When::Always => true,
+        When::Never => false,
+    };
+    let words = Words { quiet: cli.quiet, verbose: cli.verbose, color, live };
+    let outcome = match cli.command {
+        Command::Record(args) => record::run(args, words),
+        Command::Decode(args) => decode::run(args, words),
+        Command::Replay(args) => replay::run(args, words),
+        Command::Inspect(args) => inspect::run(args, words),
+        Command::Synth(args) => synth::run(args, words),
+        Command::Demo(args) => demo::run(args, words),
+    };
+    match outcome.and_then(|outcome| Ok(io::stdout().flush().map(|()| outcome)?)) {
+        Ok(Outcome::Done) => exit::DONE,
+        Ok(Outcome::Lossy) => exit::LOSSY,
+        Err(error) if is_closed_pipe(&error) => exit::DONE,
+        Err(error) => {
+            words.error(&error);
+            let own = error.downcast_ref::<Error>();
+            if own.is_some_and(Error::is_usage) { exit::USAGE } else { exit::FAILED }
+        }
+    }
+    .into()
+}
+
+/// Whoever read our output has seen enough.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<Error>().is_some_and(Error::is_closed_pipe)
+            || cause
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

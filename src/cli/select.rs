@@ -1,0 +1,64 @@
+//! The options that select entries, the same for every command that reads a capture.
+
+use std::path::PathBuf;
+
+use centralcap::{
+    error::Error,
+    select::{Moment, Selection, glob},
+};
+use globset::GlobMatcher;
+
+/// What is read, and what of it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Captures: .mcap files, or folders of them.
+    #[arg(required = true, value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+
+    /// Only this topic (may be given more than once).
+    #[arg(long, value_name = "TOPIC", help_heading = "Selection")]
+    topic: Vec<String>,
+
+    /// Only subscriptions whose name matches (may be given more than once).
+    #[arg(long, value_name = "GLOB", help_heading = "Selection", value_parser = glob)]
+    subscription: Vec<GlobMatcher>,
+
+    /// Only frames of this customer id (may be given more than once).
+    #[arg(long, value_name = "ID", help_heading = "Selection")]
+    customer: Vec<String>,
+
+    /// Nothing before: RFC 3339, or +10m from the start of the capture.
+    #[arg(long, value_name = "TIME", help_heading = "Selection", value_parser = str::parse::<Moment>)]
+    from: Option<Moment>,
+
+    /// Nothing from this moment on.
+    #[arg(long, value_name = "TIME", help_heading = "Selection", value_parser = str::parse::<Moment>)]
+    to: Option<Moment>,
+
+    /// Leave out the first N frames.
+    #[arg(long, value_name = "N", help_heading = "Selection", default_value_t = 0)]
+    skip: u64,
+
+    /// Take N frames at most.
+    #[arg(long, value_name = "N", help_heading = "Selection")]
+    limit: Option<u64>,
+}
+
+impl Args {
+    pub(super) fn selection(&self) -> Selection {
+        Selection {
+            topics: self.topic.clone(),
+            subscriptions: self.subscription.clone(),
+            customers: self.customer.clone(),
+            from: self.from,
+            to: self.to,
+            skip: self.skip,
+            limit: self.limit,
+        }
+    }
+}
+
+/// Parses an argument with the library's own words for what is wrong.
+pub(super) fn duration(text: &str) -> Result<std::time::Duration, Error> {
+    centralcap::select::duration(text)
+}

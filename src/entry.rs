@@ -1,0 +1,137 @@
+//! The one value that flows everywhere: an [`Entry`], a frame or a session event of a subscription.
+//!
+//! Nothing here is decoded. A frame's bytes are what the WebSocket message held, bit for bit.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+mod generated {
+    #![allow(missing_docs, reason = "prost copies the comments that the .proto file has")]
+    #![allow(clippy::doc_markdown, reason = "the comments are written for protobuf")]
+    include!(concat!(env!("OUT_DIR"), "/centralcap.rs"));
+}
+
+pub use generated::{SessionEvent, session_event};
+
+/// A moment on the wall clock: nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The moment that is `nanos` nanoseconds after the Unix epoch.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the Unix epoch.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Now, as the wall clock has it. Only the outer layers call this: machines are handed a time.
+    pub fn now() -> Self {
+        let since_epoch =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This moment moved into the future, at most to the last one there is.
+    #[must_use]
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// RFC 3339 in UTC with all nine digits, so that the texts sort as the times do.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_nanosecond(i128::from(self.0)) {
+            Ok(time) => write!(f, "{time:.9}"),
+            Err(_) => write!(f, "{}ns", self.0),
+        }
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        let time: jiff::Timestamp = text.parse()?;
+        Ok(Self(u64::try_from(time.as_nanosecond()).unwrap_or(0)))
+    }
+}
+
+/// One named subscription: a customer's key and one topic. The key is not part of what is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Subscription {
+    /// The name the user gave it; unique in a recording.
+    pub name: String,
+    /// The protocol's name, such as `classic`.
+    pub protocol: String,
+    /// The topic that was asked for.
+    pub topic: String,
+    /// The host that was asked, `host` or `host:port`.
+    pub host: String,
+}
+
+/// What all frames of one MCAP channel have in common besides their subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FrameType {
+    /// The last part of the channel's topic: the feed's topic, or `location.geofence`.
+    pub label: String,
+    /// The envelope's full name: the type of the frame's bytes.
+    pub envelope: String,
+    /// The payload's full name, if it is known.
+    pub payload: Option<String>,
+    /// A serialised `FileDescriptorSet` in which the envelope's payload field has the payload's type.
+    pub descriptors: Bytes,
+}
+
+/// One WebSocket message as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Counts the frames of one connection, from 1.
+    pub sequence: u32,
+    /// The envelope's own time, if it has a believable one.
+    pub sent: Option<Timestamp>,
+    /// What the frame is taken for.
+    pub kind: Arc<FrameType>,
+    /// The message's bytes, never altered.
+    pub data: Bytes,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A frame of the feed.
+    Frame(Frame),
+    /// Something that happened to the connection.
+    Event(SessionEvent),
+}
+
+/// A capture is a sequence of these.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Whose entry it is.
+    pub subscription: Arc<Subscription>,
+    /// When it was received or when it happened, by the recorder's wall clock.
+    pub received: Timestamp,
+    /// The frame or the event.
+    pub what: What,
+}
+
+impl Entry {
+    /// The frame, if it is one.
+    pub const fn frame(&self) -> Option<&Frame> {
+        match &self.what {
+            What::Frame(frame) => Some(frame),
+            What::Event(_) => None,
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Every way in which the library fails, and every sentence a user can see about it.
+//!
+//! [`Error`] is opaque: ask it with the predicates. A message says what was expected, what was
+//! found and where; [`Error::hint`] says what to do. Each condition has one sentence, here. Keys
+//! never become part of an error.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use crate::entry::Timestamp;
+
+/// What the library returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something could not be done.
+#[derive(Debug)]
+pub struct Error(Box<Kind>);
+
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Io { doing: &'static str, path: PathBuf, source: io::Error },
+    Output(io::Error),
+    Usage { expected: String, found: String, hint: &'static str },
+    InputFile { path: PathBuf, expected: String, found: String },
+    NoKey { subscription: String },
+    OutputExists { path: PathBuf },
+    InUse { path: PathBuf },
+    NoCapture { path: PathBuf },
+    NotACapture { path: PathBuf, found: String },
+    Damaged { path: PathBuf, offset: u64, reason: String },
+    Record { path: PathBuf, source: mcap::McapError },
+    Descriptors { origin: String, reason: String },
+    UnknownMessage { name: String, origin: String },
+    Undecodable(Undecodable),
+    Listen { address: String, source: io::Error },
+    Certificates { path: Option<PathBuf>, reason: String },
+    Refused { subscription: String, status: u16, body: String },
+    TooLarge { what: &'static str, limit: u64, found: u64 },
+    Internal { reason: String },
+}
+
+/// A frame that could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecodable {
+    /// The subscription's name.
+    pub subscription: String,
+    /// The frame's sequence number on its connection.
+    pub sequence: u32,
+    /// When the frame was received.
+    pub received: Timestamp,
+    /// Offset into the frame's bytes.
+    pub byte: usize,
+    /// The field path that leads there, and what is wrong.
+    pub reason: String,
+}
+
+impl Error {
+    /// The arguments are wrong; nothing was tried.
+    pub fn is_usage(&self) -> bool {
+        matches!(*self.0, Kind::Usage { .. })
+    }
+
+    /// A capture is cut or damaged. What is whole can still be read.
+    pub fn is_damage(&self) -> bool {
+        matches!(*self.0, Kind::Damaged { .. })
+    }
+
+    /// A frame could not be decoded; the ones after it may well be.
+    pub fn is_undecodable(&self) -> bool {
+        matches!(*self.0, Kind::Undecodable(_))
+    }
+
+    /// The file is no capture of ours.
+    pub fn is_not_a_capture(&self) -> bool {
+        matches!(*self.0, Kind::NotACapture { .. })
+    }
+
+    /// A running recorder has it.
+    pub fn is_in_use(&self) -> bool {
+        matches!(*self.0, Kind::InUse { .. })
+    }
+
+    /// Something was lost or is wrong, and work went on without it.
+    pub fn is_loss(&self) -> bool {
+        self.is_damage() || self.is_undecodable()
+    }
+
+    /// The reader of our output has gone away, which is not an error for a command.
+    pub fn is_closed_pipe(&self) -> bool {
+        matches!(&*self.0, Kind::Output(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// What the user can do about it, if there is something.
+    pub fn hint(&self) -> Option<&str> {
+        Some(match &*self.0 {
+            Kind::Usage { hint, .. } if !hint.is_empty() => hint,
+            Kind::InputFile { .. } => {
+                r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
+            }
+            Kind::NoKey { .. } => "set CENTRALCAP_KEY, or name a file with --key-file",
+            Kind::OutputExists { .. } => {
+                "choose another name, or move the file away; nothing was overwritten"
+            }
+            Kind::InUse { .. } => "choose another output, or stop the recording that writes it",
+            Kind::NoCapture { .. } => "a capture is a .mcap file, or a folder that holds some",
+            Kind::NotACapture { .. } => "captures are MCAP files, made by record or synth",
+            Kind::Damaged { .. } => {
+                "what comes before is whole; the rest of this file was left out"
+            }
+            Kind::Undecodable(_) => {
+                "a newer schema may know it: --proto DIR, or another --payload TOPIC=MESSAGE"
+            }
+            Kind::UnknownMessage { .. } => {
+                "a full name is meant, such as Monitoring.MonitoringInformation"
+            }
+            Kind::Certificates { .. } => "--ca FILE takes a PEM file with the roots to trust",
+            Kind::Io { source, .. } | Kind::Output(source) => match source.kind() {
+                io::ErrorKind::StorageFull => "the disk is full; what was written before is kept",
+                io::ErrorKind::PermissionDenied => "check who owns it and which permissions it has",
+                _ => return None,
+            },
+            Kind::Refused { status: 400, .. } => {
+                "is the topic enabled for this account in Central?"
+            }
+            Kind::Refused { status: 401, .. } => {
+                "the key is wrong, or too old to be renewed: copy the current one"
+            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Kind::Io { doing, path: path.to_owned(), source }.into()
+    }
+
+    /// A wrong argument: what it should be, what it is, and what to do.
+    pub fn usage(
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        hint: &'static str,
+    ) -> Self {
+        Kind::Usage { expected: expected.into(), found: found.into(), hint }.into()
+    }
+
+    /// Writing the output failed.
+    pub fn output(source: io::Error) -> Self {
+        Kind::Output(source).into()
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Self(Box::new(kind))
+    }
+}
+
+impl From<Undecodable> for Error {
+    fn from(frame: Undecodable) -> Self {
+        Kind::Undecodable(frame).into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.0 {
+            Kind::Io { doing, path, source } => {
+                write!(f, "cannot {doing} {}: {source}", path.display())
+            }
+            Kind::Output(source) => write!(f, "cannot write the output: {source}"),
+            Kind::Usage { expected, found, .. } => write!(f, "expected {expected}, found {found}"),
+            Kind::InputFile { path, expected, found } => {
+                write!(f, "expected {expected} in {}, found {found}", path.display())
+            }
+            Kind::NoKey { subscription } => {
+                write!(f, "expected a key for subscription {subscription:?}, found none")
+            }
+            Kind::OutputExists { path } => {
+                write!(f, "expected a new file, found {} already there", path.display())
+            }
+            Kind::InUse { path } => {
+                write!(
+                    f,
+                    "expected {} to be free, found it in use by a running recording",
+                    path.display()
+                )
+            }
+            Kind::NoCapture { path } => {
+                write!(f, "expected a capture, found none in {}", path.display())
+            }
+            Kind::NotACapture { path, found } => {
+                write!(f, "expected an MCAP file, found {found} in {}", path.display())
+            }
+            Kind::Damaged { path, offset, reason } => {
+                write!(f, "damaged capture {} at byte {offset}: {reason}", path.display())
+            }
+            Kind::Record { path, source } => write!(f, "cannot write {}: {source}", path.display()),
+            Kind::Descriptors { origin, reason } => {
+                write!(f, "expected protobuf descriptors in {origin}, found a fault: {reason}")
+            }
+            Kind::UnknownMessage { name, origin } => {
+                write!(f, "expected the message {name} in {origin}, found no message of that name")
+            }
+            Kind::Undecodable(frame) => write!(
+                f,
+                "cannot decode frame {} of subscription {:?}, received {}, at byte {}: {}",
+                frame.sequence, frame.subscription, frame.received, frame.byte, frame.reason
+            ),
+            Kind::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            Kind::Certificates { path: Some(path), reason } => {
+                write!(f, "expected PEM certificates in {}, found {reason}", path.display())
+            }
+            Kind::Certificates { path: None, reason } => {
+                write!(f, "expected usable certificates, found {reason}")
+            }
+            Kind::Refused { subscription, status, body } => write!(
+                f,
+                "expected status 101 for subscription {subscription:?}, found {status}: {body}"
+            ),
+            Kind::TooLarge { what, limit, found } => {
+                write!(f, "expected {what} of at most {limit} bytes, found {found}")
+            }
+            Kind::Internal { reason } => write!(f, "a fault of centralcap itself: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &*self.0 {
+            Kind::Io { source, .. } | Kind::Output(source) | Kind::Listen { source, .. } => {
+                Some(source)
+            }
+            Kind::Record { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,34 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # The house
+//!
+//! Data flows one way, and a module uses only those above it:
+//!
+//! ```text
+//! record    socket -> net::client -> session -> Entry -> capture -> segment
+//! decode    capture -> Entry -> codec -> NDJSON
+//! replay    capture -> Entry -> pace -> net::server -> sockets
+//! inspect   capture -> Entry -> fold -> Profile -> text | JSON
+//! synth     seed -> Entry -> capture
+//! ```
+
+pub mod entry;
+pub mod error;
+
+pub mod codec;
+pub mod protocol;
+pub mod schema;
+
+pub mod capture;
+pub mod select;
+
+pub mod pace;
+pub mod session;
+
+pub mod net;
+
+pub mod decode;
+pub mod inspect;
+pub mod record;
+pub mod replay;
+pub mod synth;

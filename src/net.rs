@@ -1,0 +1,6 @@
+//! The network: the only asynchronous code besides the two flows that use it.
+
+pub mod client;
+pub mod server;
+pub mod tls;
+pub mod ws;

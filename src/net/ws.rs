@@ -1,0 +1,267 @@
+//! RFC 6455 over bytes in memory.
+//!
+//! [`Socket`] is handed what was read and says what to write; it never touches a socket itself. That
+//! is what lets a recorder bring every message it has received to safety before it reads again, and
+//! before it answers: a pong that leaves proves that all before the ping was kept.
+
+use std::io::{self, Read, Write};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tungstenite::{
+    Error as Fault,
+    error::CapacityError,
+    protocol::{
+        CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
+        frame::{Utf8Bytes, coding::CloseCode},
+    },
+};
+
+/// The limit on a message's size unless the user sets another one.
+pub const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// A WebSocket without a socket.
+#[derive(Debug)]
+pub struct Socket {
+    context: WebSocketContext,
+    buffers: Buffers,
+}
+
+/// What came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A binary message: a frame of the feed.
+    Binary(Bytes),
+    /// A text message.
+    Text(Bytes),
+    /// The peer wants to close, or answers our wish to. The answer is in the output already.
+    Close {
+        /// The peer's code, if it sent one.
+        code: Option<u16>,
+        /// The peer's reason.
+        reason: String,
+    },
+}
+
+/// Why the connection cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// A message is larger than the limit.
+    TooLarge {
+        /// Its size, as far as it is known.
+        size: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The peer breaks the protocol.
+    Protocol(String),
+}
+
+impl Socket {
+    /// The client's end; `read_ahead` came behind the answer to the upgrade.
+    pub fn client(read_ahead: &[u8], limit: usize) -> Self {
+        Self::new(Role::Client, read_ahead, limit)
+    }
+
+    /// The server's end.
+    pub fn server(read_ahead: &[u8], limit: usize) -> Self {
+        Self::new(Role::Server, read_ahead, limit)
+    }
+
+    fn new(role: Role, read_ahead: &[u8], limit: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit))
+            // Our buffers below are the ones that count; nothing is to wait in between.
+            .write_buffer_size(0);
+        let mut socket = Self {
+            context: WebSocketContext::new(role, Some(config)),
+            buffers: Buffers::default(),
+        };
+        socket.received(read_ahead);
+        socket
+    }
+
+    /// Hands over bytes that were read. Follow up with [`next`](Self::next) until it has no more.
+    pub fn received(&mut self, data: &[u8]) {
+        self.buffers.inbound.extend_from_slice(data);
+    }
+
+    /// The next whole message among what was received; None if more has to be read for it.
+    pub fn next(&mut self) -> Result<Option<Incoming>, Broken> {
+        loop {
+            return match self.context.read(&mut self.buffers) {
+                Ok(Message::Binary(data)) => Ok(Some(Incoming::Binary(data))),
+                Ok(Message::Text(text)) => Ok(Some(Incoming::Text(text.into()))),
+                Ok(Message::Close(frame)) => {
+                    // Queues the answer, which is otherwise sent by the next read.
+                    let _ = self.context.flush(&mut self.buffers);
+                    let (code, reason) = match frame {
+                        Some(frame) => (Some(u16::from(frame.code)), frame.reason.to_string()),
+                        None => (None, String::new()),
+                    };
+                    Ok(Some(Incoming::Close { code, reason }))
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => Ok(None),
+                Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                    Err(Broken::TooLarge { size, limit: max_size })
+                }
+                Err(error) => Err(Broken::Protocol(error.to_string())),
+            };
+        }
+    }
+
+    /// Queues a binary message.
+    pub fn send_binary(&mut self, data: Bytes) {
+        self.send(Message::Binary(data));
+    }
+
+    /// Queues a text message.
+    pub fn send_text(&mut self, text: &str) {
+        self.send(Message::text(text));
+    }
+
+    /// Queues a ping.
+    pub fn send_ping(&mut self, data: Bytes) {
+        self.send(Message::Ping(data));
+    }
+
+    /// Queues a close. Nothing can be sent after it; read on until the peer has answered.
+    pub fn send_close(&mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
+        let _ = self.context.close(&mut self.buffers, Some(frame));
+        let _ = self.context.flush(&mut self.buffers);
+    }
+
+    fn send(&mut self, message: Message) {
+        // Writing to memory cannot fail; all that is left is a socket that is closing already, whose
+        // peer does not read any more.
+        let _ = self.context.write(&mut self.buffers, message);
+        let _ = self.context.flush(&mut self.buffers);
+    }
+
+    /// What has to be written to the peer. Call [`sent`](Self::sent) with how much of it was.
+    pub fn output(&self) -> &[u8] {
+        &self.buffers.outbound
+    }
+
+    /// So many bytes of the output have been written.
+    pub fn sent(&mut self, count: usize) {
+        self.buffers.outbound.advance(count);
+    }
+}
+
+/// A stream that ends where what was received ends, and swallows what is to be sent.
+#[derive(Debug, Default)]
+struct Buffers {
+    inbound: BytesMut,
+    outbound: BytesMut,
+}
+
+impl Read for Buffers {
+    fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
+        if self.inbound.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = target.len().min(self.inbound.len());
+        self.inbound.copy_to_slice(&mut target[..count]);
+        Ok(count)
+    }
+}
+
+impl Write for Buffers {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.outbound.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Carries what one end has to say to the other, `step` bytes at a time, and collects what
+    /// arrives.
+    fn carry(from: &mut Socket, to: &mut Socket, step: usize) -> Vec<Incoming> {
+        let mut arrived = Vec::new();
+        while !from.output().is_empty() {
+            let count = step.min(from.output().len());
+            to.received(&from.output()[..count]);
+            from.sent(count);
+            while let Some(message) = to.next().unwrap() {
+                arrived.push(message);
+            }
+        }
+        arrived
+    }
+
+    #[test]
+    fn messages_arrive_whole_however_the_bytes_are_cut() {
+        for step in [1, 2, 3, 7, 64, 100_000] {
+            let mut server = Socket::server(&[], MESSAGE_LIMIT);
+            let mut client = Socket::client(&[], MESSAGE_LIMIT);
+            let large = Bytes::from(vec![7; 70_000]);
+            server.send_binary(Bytes::from_static(b"one"));
+            server.send_binary(Bytes::new());
+            server.send_binary(large.clone());
+            server.send_text("words");
+            let expected = [
+                Incoming::Binary(Bytes::from_static(b"one")),
+                Incoming::Binary(Bytes::new()),
+                Incoming::Binary(large),
+                Incoming::Text(Bytes::from_static(b"words")),
+            ];
+            assert_eq!(carry(&mut server, &mut client, step), expected, "{step} bytes at a time");
+        }
+    }
+
+    #[test]
+    fn what_came_behind_the_upgrade_is_not_lost() {
+        let mut server = Socket::server(&[], MESSAGE_LIMIT);
+        server.send_binary(Bytes::from_static(b"early"));
+        let mut client = Socket::client(server.output(), MESSAGE_LIMIT);
+        assert_eq!(client.next(), Ok(Some(Incoming::Binary(Bytes::from_static(b"early")))));
+        assert_eq!(client.next(), Ok(None));
+    }
+
+    #[test]
+    fn a_ping_is_answered_in_the_output() {
+        let mut server = Socket::server(&[], MESSAGE_LIMIT);
+        let mut client = Socket::client(&[], MESSAGE_LIMIT);
+        server.send_ping(Bytes::from_static(b"17"));
+        assert_eq!(carry(&mut server, &mut client, 100), []);
+        assert!(!client.output().is_empty());
+    }
+
+    #[test]
+    fn closing_is_a_handshake() {
+        let mut server = Socket::server(&[], MESSAGE_LIMIT);
+        let mut client = Socket::client(&[], MESSAGE_LIMIT);
+        server.send_close(1001, "going away");
+        let close = Incoming::Close { code: Some(1001), reason: "going away".to_owned() };
+        assert_eq!(carry(&mut server, &mut client, 100), [close.clone()]);
+        let answer = carry(&mut client, &mut server, 100);
+        assert!(matches!(answer[..], [Incoming::Close { code: Some(1001), .. }]), "{answer:?}");
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_named_with_its_size() {
+        let mut server = Socket::server(&[], MESSAGE_LIMIT);
+        let mut client = Socket::client(&[], 1000);
+        server.send_binary(Bytes::from(vec![0; 1001]));
+        client.received(server.output());
+        assert_eq!(client.next(), Err(Broken::TooLarge { size: 1001, limit: 1000 }));
+    }
+
+    #[test]
+    fn a_broken_peer_is_named() {
+        let mut client = Socket::client(&[], MESSAGE_LIMIT);
+        client.received(&[0xff; 20]);
+        assert!(matches!(client.next(), Err(Broken::Protocol(_))));
+    }
+}

@@ -1,0 +1,145 @@
+//! What differs from one streaming protocol to the next, and nothing else.
+//!
+//! A [`Protocol`] says how a feed is asked for, what a refusal means, how a key is renewed, and where
+//! in a frame the payload is and what type it has. [`classic`] is the only one so far; a second one is
+//! one more file beside it and one more row in [`PROTOCOLS`].
+
+use std::fmt;
+
+use crate::entry::Timestamp;
+
+pub mod classic;
+
+/// Every protocol that is spoken here.
+pub const PROTOCOLS: [&dyn Protocol; 1] = [&classic::Classic];
+
+/// The protocol of that name, or the first one if the name is not known (captures may come from a
+/// newer version, and their envelopes are the best guess).
+pub fn by_name(name: &str) -> &'static dyn Protocol {
+    PROTOCOLS.into_iter().find(|protocol| protocol.name() == name).unwrap_or(PROTOCOLS[0])
+}
+
+/// A streaming protocol of Central. Everything is a pure function: no clock, no socket.
+pub trait Protocol: fmt::Debug + Sync {
+    /// The name that captures and options use.
+    fn name(&self) -> &'static str;
+
+    /// The topics, each with the payloads it carries.
+    fn topics(&self) -> &'static [Topic];
+
+    /// The path of the feed's endpoint.
+    fn feed_path(&self) -> &'static str;
+
+    /// The headers of the upgrade request.
+    fn feed_headers(&self, ask: &Ask<'_>) -> Vec<(&'static str, String)>;
+
+    /// The path that renews a key, and the headers that go with it.
+    fn renewal(&self, key: &Key) -> (&'static str, Vec<(&'static str, String)>);
+
+    /// The key in the body of an answered renewal.
+    fn renewed_key(&self, body: &[u8]) -> Option<Key>;
+
+    /// What a refused upgrade means.
+    fn refusal(&self, status: u16) -> Refusal;
+
+    /// The full name of the envelope message, and the number of its payload field.
+    fn envelope_message(&self) -> (&'static str, u32);
+
+    /// Looks into an envelope without decoding it. Garbage gives an empty envelope.
+    fn envelope<'a>(&self, frame: &'a [u8]) -> Envelope<'a>;
+
+    /// Which of the payloads a frame of this topic carries, told by shape where nothing else tells.
+    fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload>;
+}
+
+/// One topic and what it carries.
+#[derive(Debug)]
+pub struct Topic {
+    /// The topic's name on the wire.
+    pub name: &'static str,
+    /// The payloads; the first is the usual one.
+    pub payloads: &'static [Payload],
+}
+
+/// One payload type.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The last part of the channel's topic in a capture.
+    pub label: &'static str,
+    /// The message's full name.
+    pub message: &'static str,
+}
+
+/// What an upgrade request asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The subscription's key.
+    pub key: &'a Key,
+    /// The topic.
+    pub topic: &'a str,
+    /// The account's e-mail address, where the user gave one.
+    pub username: Option<&'a str>,
+}
+
+/// What to do about a refused upgrade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Renew the key once, then try again.
+    RenewKey,
+    /// The server is in trouble: try again with back-off.
+    Transient,
+    /// Somebody has to change something first: try again, but slowly.
+    Persistent,
+}
+
+/// What the outside of a frame says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    /// What the frame says it is about.
+    pub subject: &'a str,
+    /// The payload's bytes.
+    pub payload: &'a [u8],
+    /// The envelope's own time, in nanoseconds whatever unit it came in.
+    pub time: Option<Timestamp>,
+    /// The customer.
+    pub customer: &'a str,
+}
+
+/// A key. It never shows itself: not in `Debug`, not in an error, not in a capture.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Key(String);
+
+impl Key {
+    /// Takes a key as the user gave it; surrounding white space is not part of a key.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        // A header value has to be visible ASCII (RFC 9110, section 5.5).
+        let fits = !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The key itself, for the one header and the one file it belongs in.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_does_not_show_itself() {
+        let key = Key::new("  synthetic-key-for-tests\n").unwrap();
+        assert_eq!(key.expose(), "synthetic-key-for-tests");
+        assert_eq!(format!("{key:?}"), "Key(..)");
+        assert_eq!(Key::new(" \n"), None);
+        assert_eq!(Key::new("two\nlines"), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Classic Central streaming: a bare key, a `Topic` header, one protobuf envelope per message.
+
+use super::{Ask, Envelope, Key, Payload, Protocol, Refusal, Topic};
+use crate::{
+    codec::wire::{self, Value},
+    entry::Timestamp,
+};
+
+/// Classic Central.
+#[derive(Debug)]
+pub struct Classic;
+
+const TOPICS: [Topic; 6] = [
+    Topic {
+        name: "apprf",
+        payloads: &[Payload { label: "apprf", message: "Apprf.apprf_session" }],
+    },
+    Topic {
+        name: "audit",
+        payloads: &[Payload { label: "audit", message: "Audit.audit_message" }],
+    },
+    Topic {
+        name: "location",
+        payloads: &[
+            Payload { label: "location", message: "Location.stream_location" },
+            Payload { label: "location.geofence", message: "Location.stream_geofence_notify" },
+        ],
+    },
+    Topic {
+        name: "monitoring",
+        payloads: &[Payload { label: "monitoring", message: "Monitoring.MonitoringInformation" }],
+    },
+    Topic {
+        name: "presence",
+        payloads: &[Payload { label: "presence", message: "Presence.presence_event" }],
+    },
+    Topic {
+        name: "security",
+        payloads: &[Payload { label: "security", message: "Security.RapidsStreamingEvent" }],
+    },
+];
+
+impl Protocol for Classic {
+    fn name(&self) -> &'static str {
+        "classic"
+    }
+
+    fn topics(&self) -> &'static [Topic] {
+        &TOPICS
+    }
+
+    fn feed_path(&self) -> &'static str {
+        "/streaming/api"
+    }
+
+    fn feed_headers(&self, ask: &Ask<'_>) -> Vec<(&'static str, String)> {
+        let mut headers =
+            vec![("Authorization", ask.key.expose().to_owned()), ("Topic", ask.topic.to_owned())];
+        headers.extend(ask.username.map(|name| ("UserName", name.to_owned())));
+        headers
+    }
+
+    fn renewal(&self, key: &Key) -> (&'static str, Vec<(&'static str, String)>) {
+        ("/streaming/token/validate", vec![("Authorization", key.expose().to_owned())])
+    }
+
+    fn renewed_key(&self, body: &[u8]) -> Option<Key> {
+        let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+        Key::new(answer.get("token")?.as_str()?)
+    }
+
+    fn refusal(&self, status: u16) -> Refusal {
+        match status {
+            401 => Refusal::RenewKey,
+            408 | 425 | 429 | 500..=599 => Refusal::Transient,
+            _ => Refusal::Persistent,
+        }
+    }
+
+    fn envelope_message(&self) -> (&'static str, u32) {
+        ("StreamMessage.MsgProto", 3)
+    }
+
+    fn envelope<'a>(&self, frame: &'a [u8]) -> Envelope<'a> {
+        let mut envelope = Envelope::default();
+        for field in wire::fields(frame).map_while(Result::ok) {
+            match (field.number, field.value) {
+                (2, Value::Bytes(text)) => envelope.subject = str::from_utf8(text).unwrap_or(""),
+                (3, Value::Bytes(payload)) => envelope.payload = payload,
+                (4, Value::Varint(time)) => envelope.time = time_by_magnitude(time.cast_signed()),
+                (5, Value::Bytes(text)) => envelope.customer = str::from_utf8(text).unwrap_or(""),
+                _ => {}
+            }
+        }
+        envelope
+    }
+
+    fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload> {
+        // The topic that was asked for decides; the subject only helps where that is not known.
+        let known = |name: &str| TOPICS.iter().find(|topic| topic.name == name);
+        match known(topic).or_else(|| known(envelope.subject))?.payloads {
+            [_location, geofence] if looks_like_geofence(envelope.payload) => Some(geofence),
+            payloads => payloads.first(),
+        }
+    }
+}
+
+/// `stream_location` requires field 15 and its field 1 is a float (wire type 5). A geofence notice has
+/// no field 15 and its field 1 is an enum (wire type 0). Decoding one as the other succeeds and
+/// loses nearly everything, so the shape has to tell.
+fn looks_like_geofence(payload: &[u8]) -> bool {
+    let mut evidence = false;
+    for field in wire::fields(payload).map_while(Result::ok) {
+        match (field.number, field.value) {
+            (1, Value::Fixed32(_)) | (15, _) => return false,
+            // In a location, 2 is a float and 4 to 6 are not declared.
+            (1, Value::Varint(_)) | (2, Value::Bytes(_)) | (4..=6, _) => evidence = true,
+            _ => {}
+        }
+    }
+    evidence
+}
+
+/// The envelope's time comes as nanoseconds today, but nothing promises that. The units are a factor
+/// of a thousand apart, so for any date from 1973 to 5138 the magnitude tells which one it is.
+fn time_by_magnitude(time: i64) -> Option<Timestamp> {
+    const SECONDS_END: u64 = 100_000_000_000;
+    let time = u64::try_from(time).ok().filter(|&time| time > 0)?;
+    let to_nanos = match time {
+        _ if time < SECONDS_END => 1_000_000_000,
+        _ if time < SECONDS_END * 1_000 => 1_000_000,
+        _ if time < SECONDS_END * 1_000_000 => 1_000,
+        _ => 1,
+    };
+    time.checked_mul(to_nanos).map(Timestamp::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload_of(topic: &str, subject: &str, payload: &[u8]) -> Option<&'static str> {
+        let envelope = Envelope { subject, payload, ..Envelope::default() };
+        Classic.classify(topic, &envelope).map(|payload| payload.label)
+    }
+
+    #[test]
+    fn the_two_location_payloads_are_told_by_shape() {
+        let float_x = [0x0d, 0, 0, 0x80, 0x3f];
+        let sta_mac = [0x7a, 0x02, 0x0a, 0x00];
+        let zone_out = [0x08, 0x01];
+        let geofence_id = [0x12, 0x01, 0xff];
+        assert_eq!(payload_of("location", "", &float_x), Some("location"));
+        assert_eq!(payload_of("location", "", &sta_mac), Some("location"));
+        assert_eq!(payload_of("location", "", &zone_out), Some("location.geofence"));
+        assert_eq!(payload_of("location", "", &geofence_id), Some("location.geofence"));
+        assert_eq!(payload_of("location", "", &[]), Some("location"));
+        assert_eq!(payload_of("location", "", &[0xff]), Some("location"));
+    }
+
+    #[test]
+    fn the_topic_decides_before_the_subject() {
+        assert_eq!(payload_of("audit", "monitoring", &[]), Some("audit"));
+        assert_eq!(payload_of("brand-new", "monitoring", &[]), Some("monitoring"));
+        assert_eq!(payload_of("brand-new", "also-new", &[]), None);
+    }
+
+    #[test]
+    fn the_unit_of_the_envelope_time_is_told_by_magnitude() {
+        let nanos = |time| time_by_magnitude(time).map(Timestamp::as_nanos);
+        let expected = Some(1_795_000_000_000_000_000);
+        assert_eq!(nanos(1_795_000_000), expected);
+        assert_eq!(nanos(1_795_000_000_000), expected);
+        assert_eq!(nanos(1_795_000_000_000_000), expected);
+        assert_eq!(nanos(1_795_000_000_000_000_000), expected);
+        assert_eq!(nanos(0), None);
+        assert_eq!(nanos(-1), None);
+    }
+
+    #[test]
+    fn an_envelope_is_read_as_far_as_it_makes_sense() {
+        let frame = [0x12, 0x05, b'a', b'u', b'd', b'i', b't', 0x1a, 0x01, 0x07, 0xff];
+        let envelope = Classic.envelope(&frame);
+        assert_eq!((envelope.subject, envelope.payload), ("audit", &[7_u8][..]));
+        assert_eq!(Classic.envelope(b"not protobuf"), Envelope::default());
+    }
+
+    #[test]
+    fn a_renewed_key_is_found_in_the_answer() {
+        let renewed = Classic.renewed_key(br#"{"token": "synthetic-renewed"}"#).unwrap();
+        assert_eq!(renewed.expose(), "synthetic-renewed");
+        assert!(Classic.renewed_key(b"<html>").is_none());
+        assert!(Classic.renewed_key(br#"{"token": ""}"#).is_none());
+    }
+}

@@ -1,0 +1,290 @@
+//! Where descriptors come from, and what type a frame has.
+//!
+//! Descriptors are bundled (compiled from `proto/`), embedded in a capture, or compiled from the
+//! user's own `.proto` files. Descriptor sets from files are hostile until proven: prost-reflect
+//! panics on some broken ones, so they are loaded behind `catch_unwind`.
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{
+    DescriptorPool, MessageDescriptor,
+    prost_types::{FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Type},
+};
+
+use crate::{
+    entry::{Frame, FrameType, SessionEvent, Timestamp},
+    error::{Error, Kind, Result},
+    protocol::{Payload, Protocol},
+};
+
+/// The serialised descriptor set of every file in `proto/`.
+pub const BUNDLED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The full name of our own message.
+pub const SESSION_EVENT: &str = "centralcap.SessionEvent";
+
+static BUNDLED_POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(BUNDLED).expect("the build made this descriptor set and tests load it")
+});
+
+/// The descriptors that this version brings along.
+pub fn bundled() -> &'static DescriptorPool {
+    &BUNDLED_POOL
+}
+
+/// Loads a descriptor set that came with a capture. `origin` says where from, for the error.
+pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> {
+    let fault =
+        |reason: String| Error::from(Kind::Descriptors { origin: origin.to_owned(), reason });
+    match catch_unwind(AssertUnwindSafe(|| DescriptorPool::decode(data))) {
+        Ok(Ok(pool)) => Ok(pool),
+        Ok(Err(error)) => Err(fault(error.to_string())),
+        Err(_) => Err(fault("it makes no sense as descriptors".to_owned())),
+    }
+}
+
+/// Compiles every `.proto` file below `folder`. Imports are resolved inside it, and protobuf's own
+/// well-known types are always there.
+pub fn from_folder(folder: &Path) -> Result<DescriptorPool> {
+    let fault = |reason: String| {
+        Error::from(Kind::Descriptors { origin: folder.display().to_string(), reason })
+    };
+    let files = proto_files(folder)?;
+    if files.is_empty() {
+        return Err(fault("there is no .proto file".to_owned()));
+    }
+    let mut compiler =
+        protox::Compiler::new([folder]).map_err(|error| fault(format!("{error:?}")))?;
+    compiler.include_imports(true);
+    for file in files {
+        compiler.open_file(&file).map_err(|error| fault(described(&error)))?;
+    }
+    Ok(compiler.descriptor_pool())
+}
+
+/// A compiler error with the place it names, on one line.
+fn described(error: &protox::Error) -> String {
+    let text = format!("{error:?}");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn proto_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        let listing = std::fs::read_dir(&folder).map_err(Error::io("read", &folder))?;
+        for item in listing {
+            let item = item.map_err(Error::io("read", &folder))?;
+            let path = item.path();
+            let file_type = item.file_type().map_err(Error::io("read", &path))?;
+            if file_type.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "proto") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Tells the frames of one protocol apart and gives each its type. Cheap to ask once per frame.
+#[derive(Debug)]
+pub struct FrameTypes {
+    protocol: &'static dyn Protocol,
+    known: HashMap<&'static str, Arc<FrameType>>,
+    unknown: HashMap<String, Arc<FrameType>>,
+}
+
+impl FrameTypes {
+    /// The types of a protocol's frames, from the bundled descriptors.
+    pub fn of(protocol: &'static dyn Protocol) -> Self {
+        let known = protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
+            (payload.label, Arc::new(frame_type(protocol, payload.label, Some(payload))))
+        });
+        Self { protocol, known: known.collect(), unknown: HashMap::new() }
+    }
+
+    /// Makes a frame of a message's bytes: looks at the outside only, and never fails.
+    pub fn frame(&mut self, topic: &str, sequence: u32, data: Bytes) -> Frame {
+        let envelope = self.protocol.envelope(&data);
+        let sent: Option<Timestamp> = envelope.time;
+        let kind = match self.protocol.classify(topic, &envelope) {
+            Some(payload) => Arc::clone(&self.known[payload.label]),
+            None => {
+                if !self.unknown.contains_key(topic) {
+                    let plain = Arc::new(frame_type(self.protocol, topic, None));
+                    self.unknown.insert(topic.to_owned(), plain);
+                }
+                Arc::clone(&self.unknown[topic])
+            }
+        };
+        Frame { sequence, sent, kind, data }
+    }
+
+    /// All types that are known by name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<FrameType>> {
+        self.known.values()
+    }
+}
+
+fn frame_type(
+    protocol: &'static dyn Protocol,
+    label: &str,
+    payload: Option<&Payload>,
+) -> FrameType {
+    let (envelope, field) = protocol.envelope_message();
+    let set = match payload {
+        Some(payload) => envelope_of(bundled(), envelope, field, bundled(), payload.message),
+        None => Ok(with_dependencies(&message(bundled(), envelope).expect("the envelope is ours"))),
+    };
+    FrameType {
+        label: label.to_owned(),
+        envelope: envelope.to_owned(),
+        payload: payload.map(|payload| payload.message.to_owned()),
+        descriptors: set
+            .expect("bundled payloads exist: a test asks for each")
+            .encode_to_vec()
+            .into(),
+    }
+}
+
+/// The envelope's descriptors with its payload field declared as the payload's message. On the wire
+/// both are length-delimited, so any protobuf reader now sees the whole content of untouched frames.
+pub fn envelope_of(
+    envelopes: &DescriptorPool,
+    envelope: &str,
+    field: u32,
+    payloads: &DescriptorPool,
+    payload: &str,
+) -> Result<FileDescriptorSet> {
+    let envelope = message(envelopes, envelope)?;
+    let payload = message(payloads, payload)?;
+    let payload_file = payload.parent_file();
+
+    let mut set = with_dependencies(&payload);
+    let mut outer = envelope.parent_file().file_descriptor_proto().clone();
+    retype(&mut outer, envelope.name(), field, payload.full_name());
+    if !outer.dependency.iter().any(|name| name == payload_file.name()) {
+        outer.dependency.push(payload_file.name().to_owned());
+    }
+    for file in with_dependencies(&envelope).file {
+        if file.name != outer.name && !set.file.iter().any(|known| known.name == file.name) {
+            set.file.push(file);
+        }
+    }
+    // The user's folder may hold an envelope file of the same name: ours stands for it.
+    set.file.retain(|file| file.name != outer.name);
+    set.file.push(outer);
+    Ok(set)
+}
+
+fn retype(file: &mut FileDescriptorProto, message: &str, field: u32, payload: &str) {
+    let fields = file
+        .message_type
+        .iter_mut()
+        .filter(|candidate| candidate.name() == message)
+        .flat_map(|message| &mut message.field);
+    for candidate in fields.filter(|candidate| candidate.number() == field.cast_signed()) {
+        candidate.set_type(Type::Message);
+        candidate.type_name = Some(format!(".{payload}"));
+    }
+}
+
+/// The message of that full name in a pool.
+pub fn message(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor> {
+    pool.get_message_by_name(name).ok_or_else(|| {
+        Kind::UnknownMessage { name: name.to_owned(), origin: "the schema".to_owned() }.into()
+    })
+}
+
+/// The file of a message and all files it needs, dependencies first, each once.
+fn with_dependencies(message: &MessageDescriptor) -> FileDescriptorSet {
+    fn visit(file: &prost_reflect::FileDescriptor, set: &mut FileDescriptorSet) {
+        if set.file.iter().any(|known| known.name() == file.name()) {
+            return;
+        }
+        for dependency in file.dependencies() {
+            visit(&dependency, set);
+        }
+        set.file.push(file.file_descriptor_proto().clone());
+    }
+    let mut set = FileDescriptorSet::default();
+    visit(&message.parent_file(), &mut set);
+    set
+}
+
+/// The descriptor set that a capture's session channels carry.
+pub fn session_event_descriptors() -> Vec<u8> {
+    let event = message(bundled(), SESSION_EVENT).expect("our own message is bundled");
+    with_dependencies(&event).encode_to_vec()
+}
+
+/// Reads a session event back from a capture.
+pub fn session_event(data: &[u8]) -> Result<SessionEvent, prost::DecodeError> {
+    SessionEvent::decode(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::PROTOCOLS;
+
+    #[test]
+    fn every_payload_has_an_envelope_that_declares_it() {
+        for protocol in PROTOCOLS {
+            let types = FrameTypes::of(protocol);
+            assert_eq!(types.all().count(), 7);
+            for kind in types.all() {
+                let pool = from_descriptor_set(&kind.descriptors, "a test").unwrap();
+                let (envelope, number) = protocol.envelope_message();
+                let field = message(&pool, envelope).unwrap().get_field(number).unwrap();
+                let declared = field.kind().as_message().unwrap().full_name().to_owned();
+                assert_eq!(Some(declared), kind.payload);
+            }
+        }
+    }
+
+    #[test]
+    fn dependencies_come_first_and_names_are_unique() {
+        let types = FrameTypes::of(PROTOCOLS[0]);
+        for kind in types.all() {
+            let set = FileDescriptorSet::decode(&*kind.descriptors).unwrap();
+            let names: Vec<_> = set.file.iter().map(FileDescriptorProto::name).collect();
+            for (index, file) in set.file.iter().enumerate() {
+                for needed in &file.dependency {
+                    assert!(names[..index].contains(&needed.as_str()), "{needed} in {names:?}");
+                }
+                assert!(!names[..index].contains(&names[index]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_broken_descriptor_set_is_an_error_and_no_panic() {
+        let whole = session_event_descriptors();
+        let mut refused = 0;
+        for bit in 0..whole.len() * 8 {
+            let mut broken = whole.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            refused += usize::from(from_descriptor_set(&broken, "a test").is_err());
+        }
+        assert!(refused > 0);
+    }
+
+    #[test]
+    fn a_frame_of_an_unknown_topic_is_kept_with_the_plain_envelope() {
+        let mut types = FrameTypes::of(PROTOCOLS[0]);
+        let frame = types.frame("brand-new", 1, Bytes::from_static(b"\x12\x03new"));
+        assert_eq!((frame.kind.label.as_str(), &frame.kind.payload), ("brand-new", &None));
+        let pool = from_descriptor_set(&frame.kind.descriptors, "a test").unwrap();
+        assert!(message(&pool, "StreamMessage.MsgProto").is_ok());
+    }
+}

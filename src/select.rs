@@ -1,0 +1,248 @@
+//! Which entries of a capture are wanted. The same options mean the same wherever a capture is read.
+
+use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+
+use globset::{Glob, GlobMatcher};
+
+use crate::{
+    entry::{Entry, Subscription, Timestamp, What},
+    error::{Error, Result},
+    protocol,
+};
+
+/// What to take from a capture. The default takes everything.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Only these topics, if there are any. A topic is the feed's or a channel's, such as
+    /// `location.geofence`.
+    pub topics: Vec<String>,
+    /// Only subscriptions whose name matches one of these, if there are any.
+    pub subscriptions: Vec<GlobMatcher>,
+    /// Only frames of these customers, if there are any.
+    pub customers: Vec<String>,
+    /// Nothing before this moment.
+    pub from: Option<Moment>,
+    /// Nothing from this moment on.
+    pub to: Option<Moment>,
+    /// Leaves out so many of the frames that would be taken.
+    pub skip: u64,
+    /// Takes so many frames at most.
+    pub limit: Option<u64>,
+}
+
+/// A moment that the user names: absolute, or counted from the capture's first entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// RFC 3339.
+    At(Timestamp),
+    /// `+10m`.
+    AfterStart(Duration),
+}
+
+impl FromStr for Moment {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let moment = match text.strip_prefix('+') {
+            Some(after) => duration(after).ok().map(Self::AfterStart),
+            None => text.parse().ok().map(Self::At),
+        };
+        moment.ok_or_else(|| {
+            Error::usage(
+                "a moment",
+                format!("{text:?}"),
+                "2026-11-01T08:00:00Z, or +10m from the start",
+            )
+        })
+    }
+}
+
+/// A duration as people write it: `1h30m`, `250ms`, `2s`.
+pub fn duration(text: &str) -> Result<Duration> {
+    let wrong = || {
+        Error::usage("a duration", format!("{text:?}"), "durations look like 1h30m, 5s or 250ms")
+    };
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    span.try_into().map_err(|_| wrong())
+}
+
+/// A subscription pattern with `*`, `?` and `[...]`.
+pub fn glob(text: &str) -> Result<GlobMatcher> {
+    match Glob::new(text) {
+        Ok(glob) => Ok(glob.compile_matcher()),
+        Err(error) => {
+            let found = format!("{text:?}, in which {}", error.kind());
+            Err(Error::usage("a pattern of names", found, "patterns look like 'campus-*'"))
+        }
+    }
+}
+
+impl Selection {
+    /// Passes on what is wanted. Errors pass always, and so do the session events of whoever is
+    /// selected: they count neither for `skip` nor for `limit`.
+    pub fn of<I: Iterator<Item = Result<Entry>>>(self, entries: I) -> Selected<I> {
+        let left = self.limit.unwrap_or(u64::MAX);
+        Selected {
+            to_skip: self.skip,
+            left,
+            selection: self,
+            entries,
+            start: None,
+            named: HashMap::new(),
+        }
+    }
+
+    fn names(&self, subscription: &Subscription) -> bool {
+        self.subscriptions.is_empty()
+            || self.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name))
+    }
+
+    fn wants_topic(&self, entry: &Entry) -> bool {
+        self.topics.is_empty()
+            || self.topics.contains(&entry.subscription.topic)
+            || entry.frame().is_some_and(|frame| self.topics.contains(&frame.kind.label))
+    }
+
+    fn wants_customer(&self, entry: &Entry) -> bool {
+        match &entry.what {
+            What::Frame(frame) if !self.customers.is_empty() => {
+                let protocol = protocol::by_name(&entry.subscription.protocol);
+                let customer = protocol.envelope(&frame.data).customer;
+                self.customers.iter().any(|wanted| wanted == customer)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// The entries that a [`Selection`] wants.
+pub struct Selected<I> {
+    selection: Selection,
+    entries: I,
+    start: Option<Timestamp>,
+    to_skip: u64,
+    left: u64,
+    /// The verdict on each subscription's name, by address; the subscription is kept alive.
+    named: HashMap<usize, (Arc<Subscription>, bool)>,
+}
+
+impl<I> Selected<I> {
+    /// The iterator below.
+    pub fn inner(&self) -> &I {
+        &self.entries
+    }
+
+    fn wants(&mut self, entry: &Entry) -> bool {
+        let start = *self.start.get_or_insert(entry.received);
+        let at = |moment: Moment| match moment {
+            Moment::At(time) => time,
+            Moment::AfterStart(after) => start.after(after),
+        };
+        let selection = &self.selection;
+        if selection.from.is_some_and(|from| entry.received < at(from))
+            || selection.to.is_some_and(|to| entry.received >= at(to))
+        {
+            return false;
+        }
+        let address = Arc::as_ptr(&entry.subscription) as usize;
+        let (_, named) = self.named.entry(address).or_insert_with(|| {
+            (Arc::clone(&entry.subscription), selection.names(&entry.subscription))
+        });
+        *named && selection.wants_topic(entry) && selection.wants_customer(entry)
+    }
+}
+
+impl<I: Iterator<Item = Result<Entry>>> Iterator for Selected<I> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left > 0 {
+            let entry = match self.entries.next()? {
+                Ok(entry) if self.wants(&entry) => entry,
+                Ok(_) => continue,
+                Err(error) => return Some(Err(error)),
+            };
+            if entry.frame().is_some() {
+                if self.to_skip > 0 {
+                    self.to_skip -= 1;
+                    continue;
+                }
+                self.left -= 1;
+            }
+            return Some(Ok(entry));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{entry::SessionEvent, protocol::PROTOCOLS, schema::FrameTypes};
+
+    /// `count` frames a second apart, in turn of `a` (monitoring) and `b` (audit), after one event.
+    fn entries(count: u32) -> Vec<Result<Entry>> {
+        let mut types = FrameTypes::of(PROTOCOLS[0]);
+        let of = |name: &str, topic: &str| {
+            Arc::new(Subscription {
+                name: name.to_owned(),
+                protocol: "classic".to_owned(),
+                topic: topic.to_owned(),
+                host: "feed.example.com".to_owned(),
+            })
+        };
+        let owners = [of("a", "monitoring"), of("b", "audit")];
+        let event = What::Event(SessionEvent::default());
+        let received = Timestamp::from_nanos(0);
+        let mut all =
+            vec![Ok(Entry { subscription: Arc::clone(&owners[0]), received, what: event })];
+        for number in 0..count {
+            let subscription = Arc::clone(&owners[number as usize % 2]);
+            // Field 5, the customer: "1" or "2".
+            let data = Bytes::from(vec![0x2a, 1, b'1' + (number % 4 / 2) as u8]);
+            let frame = types.frame(&subscription.topic, number + 1, data);
+            let received = Timestamp::from_nanos(u64::from(number) * 1_000_000_000);
+            all.push(Ok(Entry { subscription, received, what: What::Frame(frame) }));
+        }
+        all
+    }
+
+    fn sequences(selection: Selection) -> Vec<u32> {
+        let selected = selection.of(entries(8).into_iter()).map(Result::unwrap);
+        selected.filter_map(|entry| entry.frame().map(|frame| frame.sequence)).collect()
+    }
+
+    #[test]
+    fn each_option_takes_what_it_says() {
+        let all = Selection::default();
+        assert_eq!(sequences(all.clone()), [1, 2, 3, 4, 5, 6, 7, 8]);
+        let topics = vec!["audit".to_owned()];
+        assert_eq!(sequences(Selection { topics, ..all.clone() }), [2, 4, 6, 8]);
+        let subscriptions = vec![glob("[a]*").unwrap()];
+        assert_eq!(sequences(Selection { subscriptions, ..all.clone() }), [1, 3, 5, 7]);
+        let customers = vec!["2".to_owned()];
+        assert_eq!(sequences(Selection { customers, ..all.clone() }), [3, 4, 7, 8]);
+        let (from, to) =
+            (Some("+2s".parse().unwrap()), Some("1970-01-01T00:00:04Z".parse().unwrap()));
+        assert_eq!(sequences(Selection { from, to, ..all.clone() }), [3, 4]);
+        assert_eq!(sequences(Selection { skip: 3, limit: Some(2), ..all }), [4, 5]);
+    }
+
+    #[test]
+    fn events_pass_and_are_not_counted() {
+        let selection = Selection { limit: Some(1), ..Selection::default() };
+        assert_eq!(selection.of(entries(8).into_iter()).count(), 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_an_example() {
+        for text in ["yesterday", "+", "+soon", "+-5s"] {
+            let error = text.parse::<Moment>().unwrap_err();
+            assert!(error.is_usage() && error.hint().is_some(), "{text}");
+        }
+        assert!(glob("[").unwrap_err().is_usage());
+        assert_eq!(duration("1h30m").unwrap(), Duration::from_secs(5400));
+    }
+}
