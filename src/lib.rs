@@ -21,6 +21,7 @@ pub mod schema;
 
 pub mod capture;
 pub mod select;
+pub mod sink;
 
 pub mod pace;
 pub mod session;

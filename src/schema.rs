@@ -198,6 +198,78 @@ fn retype(file: &mut FileDescriptorProto, message: &str, field: u32, payload: &s
     }
 }
 
+/// Finds the descriptor that the frames of a capture are decoded with: what the capture carries,
+/// unless the user's own schema or word says otherwise.
+#[derive(Debug, Default)]
+pub struct Resolver {
+    user: Option<DescriptorPool>,
+    payloads: HashMap<String, String>,
+    /// By the frame type's address; the type is kept alive beside it.
+    resolved: HashMap<usize, (Arc<FrameType>, MessageDescriptor)>,
+}
+
+impl Resolver {
+    /// `user` is a schema that goes before the one in the capture. `payloads` says for a topic (or a
+    /// label such as `location.geofence`) which message its payload is.
+    pub fn new(user: Option<DescriptorPool>, payloads: HashMap<String, String>) -> Result<Self> {
+        let resolver = Self { user, payloads, resolved: HashMap::new() };
+        for name in resolver.payloads.values() {
+            resolver.pool_of(name)?;
+        }
+        Ok(resolver)
+    }
+
+    /// The envelope with its payload's type, for the frames of one type.
+    pub fn envelope(
+        &mut self,
+        protocol: &'static dyn Protocol,
+        topic: &str,
+        kind: &Arc<FrameType>,
+    ) -> Result<MessageDescriptor> {
+        let address = Arc::as_ptr(kind) as usize;
+        if let Some((_, envelope)) = self.resolved.get(&address) {
+            return Ok(envelope.clone());
+        }
+        let envelope = self.resolve(protocol, topic, kind)?;
+        self.resolved.insert(address, (Arc::clone(kind), envelope.clone()));
+        Ok(envelope)
+    }
+
+    fn resolve(
+        &self,
+        protocol: &'static dyn Protocol,
+        topic: &str,
+        kind: &FrameType,
+    ) -> Result<MessageDescriptor> {
+        let said = self.payloads.get(&kind.label).or_else(|| self.payloads.get(topic));
+        let known = kind.payload.as_ref().filter(|name| {
+            self.user.as_ref().is_some_and(|user| user.get_message_by_name(name).is_some())
+        });
+        let Some(payload) = said.or(known) else {
+            let pool = from_descriptor_set(&kind.descriptors, "the capture")?;
+            return message(&pool, &kind.envelope);
+        };
+        let (envelope, field) = protocol.envelope_message();
+        let envelopes = match &self.user {
+            Some(user) if user.get_message_by_name(envelope).is_some() => user,
+            _ => bundled(),
+        };
+        let set = envelope_of(envelopes, envelope, field, self.pool_of(payload)?, payload)?;
+        message(&from_descriptor_set(&set.encode_to_vec(), "the schema")?, envelope)
+    }
+
+    fn pool_of(&self, name: &str) -> Result<&DescriptorPool> {
+        let mut pools = self.user.iter().chain([bundled()]);
+        pools.find(|pool| pool.get_message_by_name(name).is_some()).ok_or_else(|| {
+            let origin = match self.user {
+                Some(_) => "the given schema and the bundled one",
+                None => "the bundled schema",
+            };
+            Kind::UnknownMessage { name: name.to_owned(), origin: origin.to_owned() }.into()
+        })
+    }
+}
+
 /// The message of that full name in a pool.
 pub fn message(pool: &DescriptorPool, name: &str) -> Result<MessageDescriptor> {
     pool.get_message_by_name(name).ok_or_else(|| {

@@ -1,0 +1,156 @@
+//! Bytes that mean something to people: MAC addresses, IP addresses and ESSIDs.
+//!
+//! Which fields those are is read off the descriptors. Every text form can be turned back into the
+//! bytes; what does not fit its meaning is shown as base64, which none of the text forms looks like.
+
+use std::{
+    fmt::Write,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use prost_reflect::FieldDescriptor;
+
+/// What the bytes of a field mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    /// An EUI-48 or EUI-64: raw, or as hex digits with or without separators.
+    Mac,
+    /// An IPv4 or IPv6 address, told by its length. The `af` number beside it differs by topic.
+    Ip,
+    /// A network's name: up to 32 bytes, usually UTF-8.
+    Essid,
+    /// Nothing that is known.
+    Opaque,
+}
+
+impl Meaning {
+    /// What a bytes field means, by its name and by the message it is in.
+    pub fn of(field: &FieldDescriptor) -> Self {
+        match (field.parent_message().name(), field.name()) {
+            ("mac_address" | "MacAddress", "addr") => Self::Mac,
+            ("ip_address" | "IpAddress", "addr") => Self::Ip,
+            (_, "essid" | "network") => Self::Essid,
+            _ => Self::Opaque,
+        }
+    }
+
+    /// The bytes as text of that meaning, else as base64.
+    pub fn text(self, data: &[u8]) -> String {
+        let text = match self {
+            Self::Mac => mac(data),
+            Self::Ip => ip(data),
+            Self::Essid => Some(essid(data)),
+            Self::Opaque => None,
+        };
+        text.unwrap_or_else(|| base64(data))
+    }
+}
+
+/// Standard base64 with padding, as ProtoJSON has it.
+pub fn base64(data: &[u8]) -> String {
+    STANDARD.encode(data)
+}
+
+/// Lower-case hex digits.
+pub fn hex(data: &[u8]) -> String {
+    data.iter().fold(String::with_capacity(2 * data.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn mac(data: &[u8]) -> Option<String> {
+    let octets = match data.len() {
+        6 | 8 => data.to_vec(),
+        12 => hex_digits(data)?,
+        17 if data.iter().skip(2).step_by(3).all(|byte| matches!(byte, b':' | b'-')) => {
+            let digits: Vec<u8> = data.chunks(3).flat_map(|part| &part[..2]).copied().collect();
+            hex_digits(&digits)?
+        }
+        _ => return None,
+    };
+    let parts: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    Some(parts.join(":"))
+}
+
+fn hex_digits(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    digits.chunks(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
+}
+
+fn ip(data: &[u8]) -> Option<String> {
+    match data.len() {
+        4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).to_string()),
+        16 => Some(Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).to_string()),
+        _ => None,
+    }
+}
+
+/// Printable UTF-8 as it is; a backslash and all other bytes as `\xNN`. No two names look the same.
+fn essid(data: &[u8]) -> String {
+    let mut text = String::with_capacity(data.len());
+    for chunk in data.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '\\' || !is_printable(character) {
+                let mut buffer = [0; 4];
+                escape(character.encode_utf8(&mut buffer).as_bytes(), &mut text);
+            } else {
+                text.push(character);
+            }
+        }
+        escape(chunk.invalid(), &mut text);
+    }
+    text
+}
+
+fn escape(data: &[u8], text: &mut String) {
+    for byte in data {
+        let _ = write!(text, "\\x{byte:02x}");
+    }
+}
+
+/// Not a control character, and none of the marks that reorder or hide the text round them.
+fn is_printable(character: char) -> bool {
+    !character.is_control()
+        && !matches!(character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_are_read_in_all_four_forms() {
+        let shown = "02:00:5e:10:ab:ff";
+        assert_eq!(Meaning::Mac.text(&[0x02, 0x00, 0x5e, 0x10, 0xab, 0xff]), shown);
+        assert_eq!(Meaning::Mac.text(b"02005E10abFF"), shown);
+        assert_eq!(Meaning::Mac.text(b"02:00:5e:10:ab:ff"), shown);
+        assert_eq!(Meaning::Mac.text(b"02-00-5e-10-ab-ff"), shown);
+        assert_eq!(Meaning::Mac.text(&[2, 0, 0, 0xff, 0xfe, 0, 0, 1]), "02:00:00:ff:fe:00:00:01");
+    }
+
+    #[test]
+    fn what_is_no_mac_or_ip_is_base64() {
+        assert_eq!(Meaning::Mac.text(&[1, 2, 3]), "AQID");
+        assert_eq!(Meaning::Mac.text(b"no hex digit"), base64(b"no hex digit"));
+        assert_eq!(Meaning::Mac.text(&[]), "");
+        assert_eq!(Meaning::Ip.text(&[1, 2, 3]), "AQID");
+    }
+
+    #[test]
+    fn addresses_are_told_by_their_length() {
+        assert_eq!(Meaning::Ip.text(&[192, 0, 2, 7]), "192.0.2.7");
+        let v6: Ipv6Addr = "2001:db8::7".parse().unwrap();
+        assert_eq!(Meaning::Ip.text(&v6.octets()), "2001:db8::7");
+    }
+
+    #[test]
+    fn essids_are_text_with_a_lossless_escape() {
+        assert_eq!(Meaning::Essid.text("Café Gäste".as_bytes()), "Café Gäste");
+        assert_eq!(Meaning::Essid.text(b"a\\b"), "a\\x5cb");
+        assert_eq!(Meaning::Essid.text(b"\xff\x00ok\n"), "\\xff\\x00ok\\x0a");
+        assert_eq!(Meaning::Essid.text("a\u{202e}b".as_bytes()), "a\\xe2\\x80\\xaeb");
+    }
+}

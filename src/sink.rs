@@ -1,0 +1,3 @@
+//! What decoded frames are written as.
+
+pub mod ndjson;
