@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path};
 pub use self::{
     catalog::{Capture, Entries, Segment},
     hot::HotSegment,
-    seal::{Sealed, seal, seal_left_overs},
+    seal::{Sealed, seal, seal_left_overs, sealed_left_over},
     writer::{SealedFile, Writer},
 };
 use crate::entry::{FrameType, Subscription, Timestamp};
@@ -88,7 +88,7 @@ fn channel_metadata(
 }
 
 /// Makes a rename or a deletion in a folder survive a power cut.
-fn sync_folder_of(path: &Path) -> std::io::Result<()> {
+pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -23,6 +23,8 @@ pub mod capture;
 pub mod select;
 pub mod sink;
 
+pub mod accounts;
+
 pub mod pace;
 pub mod session;
 

@@ -1,1 +1,320 @@
-//! record
+//! socket -> net::client -> session -> Entry -> capture -> segment.
+//!
+//! All subscriptions at once, into one capture. Whatever was received is in the kernel before more is
+//! read, so that killing the process loses nothing. Stopping is the normal end: the file is finished
+//! and the report says what is in it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinSet};
+
+pub use self::{
+    board::{Board, State, Status},
+    keys::KeySource,
+};
+use self::{keeper::Keeper, keys::Keys, subscriber::Subscriber};
+use crate::{
+    accounts::Account,
+    capture::{About, HotSegment, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
+    entry::{Entry, SessionEvent, Subscription, Timestamp},
+    error::{Error, Kind, Result},
+    net::client::{Connector, Endpoint},
+    protocol::Protocol,
+    schema::FrameTypes,
+    session::Session,
+};
+
+mod board;
+mod keeper;
+mod keys;
+mod subscriber;
+
+/// What to record, and where to.
+pub struct Options {
+    /// The protocol that is spoken.
+    pub protocol: &'static dyn Protocol,
+    /// Where the feed is.
+    pub endpoint: Endpoint,
+    /// Whom to trust.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// The subscriptions, each with a name of its own.
+    pub accounts: Vec<Account>,
+    /// Where their keys came from.
+    pub keys: KeySource,
+    /// A folder, or the name of one `.mcap` file.
+    pub output: PathBuf,
+    /// The size of the largest message, in bytes.
+    pub message_limit: usize,
+    /// Stop after so many frames.
+    pub stop_after_messages: Option<u64>,
+    /// Stop after so much time.
+    pub stop_after_duration: Option<Duration>,
+}
+
+/// Is told what happens while it happens. It is called from many places at once, and must not block.
+pub type Notify = Arc<dyn Fn(Notice<'_>) + Send + Sync>;
+
+/// Is given what was kept, batch by batch, on the writing thread: it must not block either.
+pub type Kept = Box<dyn FnMut(Vec<Entry>) + Send>;
+
+/// Something worth a line while recording.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// Something that goes to the ledger.
+    Event {
+        /// Whose event it is.
+        subscription: &'a Subscription,
+        /// What happened.
+        event: &'a SessionEvent,
+    },
+    /// The next attempt comes later.
+    Waiting {
+        /// Who waits.
+        subscription: &'a Subscription,
+        /// How long.
+        time: Duration,
+        /// It was refused for good, and was never connected.
+        hopeless: bool,
+    },
+    /// The server gave no key.
+    KeyNotRenewed {
+        /// Whose key it is.
+        subscription: &'a Subscription,
+        /// Why.
+        reason: &'a str,
+    },
+    /// The renewed key is in use, but could not be written back.
+    KeyNotWritten {
+        /// Whose key it is.
+        subscription: &'a Subscription,
+        /// Why.
+        error: &'a Error,
+    },
+}
+
+/// How a recording went.
+#[derive(Debug)]
+pub struct Report {
+    /// The segment that was recorded.
+    pub sealed: Sealed,
+    /// What became of each subscription.
+    pub subscriptions: Vec<Status>,
+    /// Why it ended before it was asked to, if it did. What was written before is kept.
+    pub failed: Option<Error>,
+}
+
+impl Report {
+    /// Something was received and not kept, or could have come while nobody listened.
+    pub fn is_lossy(&self) -> bool {
+        self.sealed.damage.is_some()
+            || self.subscriptions.iter().any(|s| s.gaps + s.dropped > 0 || s.connections == 0)
+    }
+
+    /// There never was a connection at all.
+    pub fn is_futile(&self) -> bool {
+        self.subscriptions.iter().all(|status| status.connections == 0)
+    }
+}
+
+/// A recording that is about to start: its file is there, and the ones before it are sealed.
+pub struct Recording {
+    options: Options,
+    segment: HotSegment,
+    board: Arc<Board>,
+    left_overs: Vec<Sealed>,
+}
+
+impl Recording {
+    /// Checks the options, seals what an earlier run left behind, and creates the file.
+    pub fn prepare(options: Options) -> Result<Self> {
+        for (index, account) in options.accounts.iter().enumerate() {
+            if options.accounts[..index].iter().any(|other| other.name == account.name) {
+                let found = format!("two subscriptions named {:?}", account.name);
+                return Err(Error::usage("names that differ", found, "rename one of them"));
+            }
+        }
+        let (path, left_overs) = place(&options.output)?;
+        let types = FrameTypes::of(options.protocol);
+        let mut kinds: Vec<_> = types.all().map(AsRef::as_ref).collect();
+        kinds.sort_by_key(|kind| &kind.label);
+        let segment = HotSegment::create(&path, &about(&options), &kinds)?;
+        let board = Arc::new(Board::new(options.accounts.iter().map(|a| a.name.clone())));
+        Ok(Self { options, segment, board, left_overs })
+    }
+
+    /// The segments of an earlier run that were sealed first.
+    pub fn left_overs(&self) -> &[Sealed] {
+        &self.left_overs
+    }
+
+    /// Where the frames go while they are recorded.
+    pub fn path(&self) -> &Path {
+        self.segment.path()
+    }
+
+    /// The counts and states, to be read while it runs.
+    pub fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board)
+    }
+
+    /// Records until `stop` is ready, a limit is reached, nothing can be written, or all
+    /// subscriptions were refused for good before any was connected.
+    ///
+    /// Dropping the future loses no frame that was kept, but leaves the segment hot.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        notify: Notify,
+        kept: Option<Kept>,
+    ) -> Result<Report> {
+        let Self { options, segment, board, .. } = self;
+        let (stop_sender, stopped) = watch::channel(false);
+        let shared = keeper::Shared {
+            board: Arc::clone(&board),
+            stop: stop_sender.clone(),
+            limit: options.stop_after_messages,
+            kept,
+        };
+        let (keeper, writing) = keeper::start(segment, shared);
+        let time_out = options.stop_after_duration;
+        let hopeless = Hopeless::new(options.accounts.len(), notify, stop_sender.clone());
+        let mut subscribers = subscribe(options, &board, &keeper, &hopeless, &stopped);
+        drop(keeper);
+
+        let mut wanted = stopped.clone();
+        tokio::select! {
+            () = stop => {}
+            () = after(time_out) => {}
+            () = subscriber::asked_to(&mut wanted) => {}
+        }
+        stop_sender.send_replace(true);
+        let mut panicked = false;
+        while let Some(ended) = subscribers.join_next().await {
+            panicked |= ended.is_err();
+        }
+        // The last keeper is gone, so the writing ends. Sealing takes its time, off the runtime.
+        let finished = tokio::task::spawn_blocking(move || writing.finish()).await;
+        let internal = |reason: &str| Error::from(Kind::Internal { reason: reason.to_owned() });
+        let (sealed, failed) = finished.map_err(|_| internal("sealing panicked"))??;
+        if panicked {
+            return Err(internal("a subscription panicked"));
+        }
+        match (sealed, failed) {
+            (Ok(sealed), failed) => Ok(Report { sealed, subscriptions: board.read(), failed }),
+            // The first thing that went wrong is the one to tell; the hot segment stays.
+            (Err(error), failed) => Err(failed.unwrap_or(error)),
+        }
+    }
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn subscribe(
+    options: Options,
+    board: &Arc<Board>,
+    keeper: &Keeper,
+    hopeless: &Arc<Hopeless>,
+    stop: &watch::Receiver<bool>,
+) -> JoinSet<()> {
+    let Options { protocol, endpoint, tls, accounts, keys, message_limit, .. } = options;
+    let host = endpoint.authority();
+    let connector = Connector::new(endpoint, protocol, tls, message_limit);
+    let all_keys = accounts.iter().map(|account| account.key.clone()).collect();
+    let keys = Arc::new(Keys::new(keys, all_keys));
+    let mut subscribers = JoinSet::new();
+    for (index, account) in accounts.into_iter().enumerate() {
+        let hopeless = Arc::clone(hopeless);
+        let subscriber = Subscriber {
+            index,
+            subscription: Arc::new(Subscription {
+                name: account.name,
+                protocol: protocol.name().to_owned(),
+                topic: account.topic,
+                host: host.clone(),
+            }),
+            username: account.username,
+            session: Session::new(protocol, fastrand::u64(..)),
+            types: FrameTypes::of(protocol),
+            connector: connector.clone(),
+            keeper: keeper.clone(),
+            keys: Arc::clone(&keys),
+            board: Arc::clone(board),
+            notify: Arc::new(move |notice| hopeless.notice(index, notice)),
+            stop: stop.clone(),
+        };
+        subscribers.spawn(subscriber.run());
+    }
+    subscribers
+}
+
+/// Ends a recording that can come to nothing: everybody was refused for good, and nobody was ever
+/// connected. A mistyped key should not look like a quiet feed.
+struct Hopeless {
+    refused: std::sync::Mutex<Vec<bool>>,
+    notify: Notify,
+    stop: watch::Sender<bool>,
+}
+
+impl Hopeless {
+    fn new(count: usize, notify: Notify, stop: watch::Sender<bool>) -> Arc<Self> {
+        Arc::new(Self { refused: std::sync::Mutex::new(vec![false; count]), notify, stop })
+    }
+
+    fn notice(&self, index: usize, notice: Notice<'_>) {
+        if let Notice::Waiting { hopeless, .. } = &notice {
+            let mut refused =
+                self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            refused[index] = *hopeless;
+            if refused.iter().all(|&refused| refused) {
+                self.stop.send_replace(true);
+            }
+        }
+        (self.notify)(notice);
+    }
+}
+
+/// The name of the segment to come, after what was left behind beside it was sealed.
+fn place(output: &Path) -> Result<(PathBuf, Vec<Sealed>)> {
+    let is_file = output.to_string_lossy().ends_with(SEALED_SUFFIX) && !output.is_dir();
+    if is_file {
+        // What a killed run left under this very name is sealed, which takes the name.
+        let left_overs = sealed_left_over(output)?.into_iter().collect();
+        return Ok((output.to_owned(), left_overs));
+    }
+    fs::create_dir_all(output).map_err(Error::io("create", output))?;
+    let left_overs = seal_left_overs(output)?;
+    let stamp: String = Timestamp::now()
+        .to_string()
+        .chars()
+        .take("2026-01-01T00:00:00.000".len())
+        .filter(|character| !matches!(character, '-' | ':'))
+        .collect();
+    Ok((output.join(format!("{stamp}Z{SEALED_SUFFIX}")), left_overs))
+}
+
+fn about(options: &Options) -> About {
+    let mut kept = BTreeMap::from([
+        ("hostname".to_owned(), options.endpoint.authority()),
+        ("message-limit".to_owned(), options.message_limit.to_string()),
+    ]);
+    kept.extend(
+        options.stop_after_messages.map(|n| ("stop-after-messages".to_owned(), n.to_string())),
+    );
+    About {
+        started: Timestamp::now(),
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
+        options: kept,
+    }
+}

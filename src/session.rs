@@ -1,1 +1,426 @@
-//! session
+//! The life of one subscription as a pure machine: something happened, what now?
+//!
+//! [`Session`] is told what became of the last step and answers with a [`Step`]: events for the ledger
+//! and what to do next. It reads no clock and does no I/O; times and the seed of its dice are arguments.
+//!
+//! Back-off is full jitter (a random time up to a bound that doubles), so that many connections that
+//! were dropped together do not come back together.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    entry::{
+        SessionEvent, Timestamp,
+        session_event::{Closed, Connected, Event, Failed, Gap, KeyRenewed, Rejected, gap::Cause},
+    },
+    protocol::{Protocol, Refusal},
+};
+
+/// The bound of the first back-off.
+pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
+
+/// The bound that back-off does not grow beyond, and the least wait after a lasting refusal.
+pub const BACK_OFF_MOST: Duration = Duration::from_secs(60);
+
+/// A connection that lasted so long was healthy: back-off starts again.
+pub const HEALTHY: Duration = Duration::from_secs(60);
+
+/// How much of a refusal's body is kept.
+pub const BODY_KEPT: usize = 1024;
+
+/// What to do next, and what to write down first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// For the ledger, in order.
+    pub events: Vec<SessionEvent>,
+    /// What to do.
+    pub next: Next,
+}
+
+/// What the session wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Open a connection; answer with [`accepted`](Session::accepted), [`refused`](Session::refused)
+    /// or [`failed`](Session::failed).
+    Connect,
+    /// Receive until the connection ends; answer with [`ended`](Session::ended).
+    Receive,
+    /// Ask for the key's successor; answer with [`renewed`](Session::renewed).
+    RenewKey,
+    /// Let so much time pass, then answer with [`waited`](Session::waited).
+    Wait(Duration),
+}
+
+/// How an attempt failed without any answer that was understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub reason: String,
+    /// Trying again soon is no use: a certificate that is not trusted, say.
+    pub lasting: bool,
+}
+
+/// A refused upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The HTTP status.
+    pub status: u16,
+    /// The beginning of the body.
+    pub body: Bytes,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The code of the peer's close frame (RFC 6455, section 7.4).
+    pub code: Option<u16>,
+    /// The peer's reason, or what we saw.
+    pub reason: String,
+    /// Both sides said goodbye.
+    pub clean: bool,
+    /// How many frames the connection brought.
+    pub frames: u64,
+}
+
+/// What became of asking for a new key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// There is another key now.
+    NewKey {
+        /// It could be written back to where the old one came from.
+        written_back: bool,
+    },
+    /// The server says that the key is fine.
+    SameKey,
+    /// The server did not answer with a key.
+    Failed,
+}
+
+/// One subscription's life.
+#[derive(Debug)]
+pub struct Session {
+    protocol: &'static dyn Protocol,
+    dice: fastrand::Rng,
+    /// Attempts since the last connection ended.
+    attempt: u32,
+    /// Connections so far.
+    connection: u32,
+    /// How many times in a row there was no healthy connection; the exponent of the back-off.
+    in_a_row: u32,
+    renewal: RenewalState,
+    coverage: Coverage,
+    hopeless: bool,
+}
+
+/// One renewal per outage: a server that answers 401 to everything must not be asked for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RenewalState {
+    Untried,
+    Tried,
+}
+
+/// Since when the subscription is covered, or since when and why it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coverage {
+    NeverYet,
+    Since(Timestamp),
+    LostAt(Timestamp, Cause),
+}
+
+impl Session {
+    /// A subscription that has not been connected yet.
+    pub fn new(protocol: &'static dyn Protocol, seed: u64) -> Self {
+        Self {
+            protocol,
+            dice: fastrand::Rng::with_seed(seed),
+            attempt: 0,
+            connection: 0,
+            in_a_row: 0,
+            renewal: RenewalState::Untried,
+            coverage: Coverage::NeverYet,
+            hopeless: false,
+        }
+    }
+
+    /// Refused for good before it was ever connected: somebody has to change something.
+    pub const fn is_hopeless(&self) -> bool {
+        self.hopeless
+    }
+
+    /// The first step.
+    pub fn start(&mut self) -> Step {
+        self.connect()
+    }
+
+    /// The upgrade was accepted.
+    pub fn accepted(&mut self, now: Timestamp, round_trip: Duration, peer: String) -> Step {
+        self.connection += 1;
+        let connected = Connected {
+            attempt: self.attempt,
+            status: 101,
+            round_trip_ns: u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX),
+            peer,
+        };
+        let mut events = vec![self.event(Event::Connected(connected))];
+        events.extend(self.gap(now));
+        self.coverage = Coverage::Since(now);
+        self.attempt = 0;
+        self.renewal = RenewalState::Untried;
+        self.hopeless = false;
+        Step { events, next: Next::Receive }
+    }
+
+    /// The upgrade was refused.
+    pub fn refused(&mut self, refused: Refused) -> Step {
+        let Refused { status, body, retry_after } = refused;
+        let kept = body.slice(..body.len().min(BODY_KEPT));
+        let rejected = Rejected { attempt: self.attempt, status: status.into(), body: kept };
+        let events = vec![self.event(Event::Rejected(rejected))];
+        let next = match self.protocol.refusal(status) {
+            Refusal::RenewKey if self.renewal == RenewalState::Untried => {
+                self.renewal = RenewalState::Tried;
+                Next::RenewKey
+            }
+            Refusal::Transient => {
+                let wait = self.back_off();
+                Next::Wait(retry_after.map_or(wait, |asked| wait.max(asked)))
+            }
+            Refusal::RenewKey | Refusal::Persistent => self.wait_long(),
+        };
+        Step { events, next }
+    }
+
+    /// There was no answer, or none that made sense.
+    pub fn failed(&mut self, failure: Failure) -> Step {
+        let Failure { reason, lasting } = failure;
+        let events = vec![self.event(Event::Failed(Failed { attempt: self.attempt, reason }))];
+        let next = if lasting { self.wait_long() } else { Next::Wait(self.back_off()) };
+        Step { events, next }
+    }
+
+    /// The server was asked for another key.
+    pub fn renewed(&mut self, renewal: &Renewal) -> Step {
+        match *renewal {
+            Renewal::NewKey { written_back } => {
+                let event = self.event(Event::KeyRenewed(KeyRenewed { written_back }));
+                let next = self.connect();
+                Step { events: vec![event], next: next.next }
+            }
+            // The key is said to be fine: one more try, and a second refusal counts.
+            Renewal::SameKey => self.connect(),
+            Renewal::Failed => Step { events: Vec::new(), next: self.wait_long() },
+        }
+    }
+
+    /// The time to wait is over.
+    pub fn waited(&mut self) -> Step {
+        self.connect()
+    }
+
+    /// The connection has ended.
+    pub fn ended(&mut self, now: Timestamp, ended: Ended) -> Step {
+        if matches!(self.coverage, Coverage::Since(since) if now.since(since) >= HEALTHY) {
+            self.in_a_row = 0;
+        }
+        let events = vec![self.closed(now, ended)];
+        Step { events, next: Next::Wait(self.back_off()) }
+    }
+
+    /// The user wants to stop while connected: the last event of the connection.
+    pub fn stopped(&mut self, now: Timestamp, ended: Ended) -> Vec<SessionEvent> {
+        let closed = self.closed(now, ended);
+        self.coverage = Coverage::NeverYet;
+        vec![closed]
+    }
+
+    /// The user wants to stop while not connected: the gap that stays open, if there is one.
+    pub fn abandoned(&mut self, now: Timestamp) -> Vec<SessionEvent> {
+        self.gap(now).into_iter().collect()
+    }
+
+    /// Something on this connection that is no change of its state.
+    pub const fn event(&self, event: Event) -> SessionEvent {
+        SessionEvent { connection: self.connection, event: Some(event) }
+    }
+
+    fn connect(&mut self) -> Step {
+        self.attempt += 1;
+        Step { events: Vec::new(), next: Next::Connect }
+    }
+
+    fn closed(&mut self, now: Timestamp, ended: Ended) -> SessionEvent {
+        let cause = if ended.code.is_some() { Cause::Server } else { Cause::Network };
+        self.coverage = Coverage::LostAt(now, cause);
+        let Ended { code, reason, clean, frames } = ended;
+        let code = code.map(u32::from);
+        self.event(Event::Closed(Closed { code, reason, clean, last_sequence: frames }))
+    }
+
+    fn gap(&self, now: Timestamp) -> Option<SessionEvent> {
+        let Coverage::LostAt(from, cause) = self.coverage else { return None };
+        let gap = Gap { from_ns: from.as_nanos(), to_ns: now.as_nanos(), cause: i32::from(cause) };
+        Some(self.event(Event::Gap(gap)))
+    }
+
+    fn back_off(&mut self) -> Duration {
+        let bound = BACK_OFF_FIRST
+            .saturating_mul(1_u32.checked_shl(self.in_a_row).unwrap_or(u32::MAX))
+            .min(BACK_OFF_MOST);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        bound.mul_f64(self.dice.f64())
+    }
+
+    fn wait_long(&mut self) -> Next {
+        self.hopeless = self.connection == 0;
+        // The next refusal may find a key that can be renewed by then.
+        self.renewal = RenewalState::Untried;
+        Next::Wait(BACK_OFF_MOST + BACK_OFF_MOST.mul_f64(self.dice.f64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::classic::Classic;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_nanos(seconds * SECOND)
+    }
+
+    fn session() -> Session {
+        Session::new(&Classic, 7)
+    }
+
+    fn refused(status: u16) -> Refused {
+        Refused { status, body: Bytes::from_static(b"no"), retry_after: None }
+    }
+
+    fn lost() -> Ended {
+        Ended { reason: "reset".to_owned(), ..Ended::default() }
+    }
+
+    fn accepted(session: &mut Session, seconds: u64) -> Step {
+        session.accepted(at(seconds), Duration::from_millis(30), "192.0.2.1:443".to_owned())
+    }
+
+    fn wait(step: &Step) -> Duration {
+        let Next::Wait(wait) = step.next else { panic!("expected a wait, found {step:?}") };
+        wait
+    }
+
+    #[test]
+    fn a_connection_that_breaks_leaves_a_gap_until_the_next_one() {
+        let mut session = session();
+        assert_eq!(session.start().next, Next::Connect);
+        assert_eq!(accepted(&mut session, 10).next, Next::Receive);
+        let step = session.ended(at(30), lost());
+        assert!(wait(&step) <= BACK_OFF_FIRST);
+        assert_eq!(session.waited().next, Next::Connect);
+
+        let events = accepted(&mut session, 42).events;
+        let kinds: Vec<_> =
+            events.into_iter().map(|event| (event.connection, event.event)).collect();
+        let [(2, Some(Event::Connected(connected))), (2, Some(Event::Gap(gap)))] = &kinds[..]
+        else {
+            panic!("{kinds:?}")
+        };
+        assert_eq!(connected.attempt, 1);
+        assert_eq!((gap.from_ns, gap.to_ns), (30 * SECOND, 42 * SECOND));
+        assert_eq!(gap.cause(), Cause::Network);
+    }
+
+    #[test]
+    fn an_expired_key_is_renewed_once_and_tried_again() {
+        let mut session = session();
+        session.start();
+        assert_eq!(session.refused(refused(401)).next, Next::RenewKey);
+        let step = session.renewed(&Renewal::NewKey { written_back: true });
+        assert_eq!(step.next, Next::Connect);
+        assert!(matches!(
+            step.events[0].event,
+            Some(Event::KeyRenewed(KeyRenewed { written_back: true }))
+        ));
+        // The new key is refused as well: no second renewal, and no hurry.
+        let step = session.refused(refused(401));
+        assert!(wait(&step) >= BACK_OFF_MOST);
+        assert!(session.is_hopeless());
+    }
+
+    #[test]
+    fn refusals_wait_as_their_status_asks() {
+        let mut session = session();
+        session.start();
+        assert!(wait(&session.refused(refused(503))) <= BACK_OFF_FIRST);
+        assert!(!session.is_hopeless());
+        let asked = Refused { retry_after: Some(Duration::from_secs(300)), ..refused(429) };
+        assert_eq!(wait(&session.refused(asked)), Duration::from_secs(300));
+        assert!(wait(&session.refused(refused(400))) >= BACK_OFF_MOST);
+        assert!(session.is_hopeless());
+    }
+
+    #[test]
+    fn back_off_doubles_up_to_its_bound_and_starts_again_after_health() {
+        let mut session = session();
+        session.start();
+        let failure = || Failure { reason: "no route".to_owned(), lasting: false };
+        for bound in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
+            assert!(wait(&session.failed(failure())) <= Duration::from_secs(bound));
+        }
+        accepted(&mut session, 0);
+        let step = session.ended(at(HEALTHY.as_secs()), lost());
+        assert!(wait(&step) <= BACK_OFF_FIRST);
+        // A server that accepts and drops at once gets no storm.
+        for _ in 0..10 {
+            accepted(&mut session, 1000);
+            session.ended(at(1000), lost());
+        }
+        assert!(session.in_a_row > 6);
+    }
+
+    #[test]
+    fn a_hundred_sessions_do_not_come_back_together() {
+        let mut within_a_tenth = [0; 10];
+        for seed in 0..100 {
+            let mut session = Session::new(&Classic, seed);
+            accepted(&mut session, 0);
+            let wait = wait(&session.ended(at(1), lost()));
+            within_a_tenth[(wait.as_millis() as usize / 100).min(9)] += 1;
+        }
+        assert!(within_a_tenth.iter().all(|&count| count < 25), "{within_a_tenth:?}");
+    }
+
+    #[test]
+    fn stopping_closes_the_ledger() {
+        let mut session = session();
+        accepted(&mut session, 0);
+        let goodbye = Ended { code: Some(1000), clean: true, frames: 5, ..Ended::default() };
+        let events = session.stopped(at(9), goodbye);
+        assert!(
+            matches!(&events[..], [SessionEvent { event: Some(Event::Closed(c)), .. }] if c.clean)
+        );
+        assert_eq!(session.abandoned(at(9)), []);
+
+        accepted(&mut session, 10);
+        session.ended(at(20), lost());
+        let [SessionEvent { event: Some(Event::Gap(gap)), .. }] = &session.abandoned(at(25))[..]
+        else {
+            panic!("expected the gap that is still open")
+        };
+        assert_eq!((gap.from_ns, gap.to_ns), (20 * SECOND, 25 * SECOND));
+    }
+
+    #[test]
+    fn only_the_beginning_of_a_long_body_is_kept() {
+        let mut session = session();
+        let body = Bytes::from(vec![b'x'; 5000]);
+        let step = session.refused(Refused { body, ..refused(500) });
+        let Some(Event::Rejected(rejected)) = &step.events[0].event else { panic!() };
+        assert_eq!(rejected.body.len(), BODY_KEPT);
+    }
+}

@@ -53,6 +53,12 @@ pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
     Ok(sealed)
 }
 
+/// Seals what an earlier run left behind under this very name, if it did.
+pub fn sealed_left_over(sealed_path: &Path) -> Result<Option<Sealed>> {
+    let hot = hot::hot_path(sealed_path);
+    hot.exists().then(|| seal(&hot, sealed_path)).transpose()
+}
+
 /// Seals one hot segment that nobody writes any more.
 pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
     let lock = File::open(hot).map_err(Error::io("open", hot))?;

@@ -1,1 +1,418 @@
-//! client
+//! The client's end: one connection to a feed, and asking for another key.
+//!
+//! Every attempt has one deadline round name resolution, TCP, TLS and upgrade. Addresses are resolved
+//! anew each time and all are tried. What comes back is a [`Connection`], a refusal with its status,
+//! or a failure in words; never a key.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::{Request, Response, StatusCode, body::Incoming as Body, header};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
+use tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+use super::ws::Socket;
+use crate::{
+    error::{Error, Result},
+    protocol::{Ask, Key, Protocol},
+    session::{BODY_KEPT, Failure, Refused},
+};
+
+/// An attempt has to be through by then.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How much is read at once. A batch that is kept with one write is at most about that.
+const READ_SIZE: usize = 128 * 1024;
+
+/// The largest body of an answer that is looked at.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Where a feed is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// TLS, as always but in tests on one machine.
+    pub secure: bool,
+    /// The host's name or address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The feed's path, if it is not the protocol's own.
+    pub path: Option<String>,
+}
+
+impl Endpoint {
+    /// Reads `HOST`, `HOST:PORT`, or a whole `wss://` or `ws://` URL.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = || {
+            Error::usage(
+                "a host",
+                format!("{text:?}"),
+                "HOST, HOST:PORT, or a URL like wss://HOST/streaming/api",
+            )
+        };
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+            None => (None, text),
+        };
+        let secure = match scheme.as_deref() {
+            None | Some("wss" | "https") => true,
+            Some("ws" | "http") => false,
+            Some(_) => return Err(wrong()),
+        };
+        let (authority, path) = match rest.find('/') {
+            Some(slash) => (&rest[..slash], Some(&rest[slash..])),
+            None => (rest, None),
+        };
+        let authority: hyper::http::uri::Authority = authority.parse().map_err(|_| wrong())?;
+        if authority.host().is_empty() || authority.as_str().contains('@') {
+            return Err(wrong());
+        }
+        let port = match authority.port() {
+            Some(port) => port.as_str().parse().map_err(|_| wrong())?,
+            None if authority.as_str().ends_with(':') => return Err(wrong()),
+            None if secure => 443,
+            None => 80,
+        };
+        let path = path.filter(|path| *path != "/").map(str::to_owned);
+        if path
+            .as_deref()
+            .is_some_and(|path| path.parse::<hyper::http::uri::PathAndQuery>().is_err())
+        {
+            return Err(wrong());
+        }
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        Ok(Self { secure, host, port, path })
+    }
+
+    /// `host` or `host:port`, as a `Host` header has it.
+    pub fn authority(&self) -> String {
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        match (self.secure, self.port) {
+            (true, 443) | (false, 80) => host,
+            (_, port) => format!("{host}:{port}"),
+        }
+    }
+
+    /// Only this machine can be meant.
+    pub fn is_loopback(&self) -> bool {
+        self.host.eq_ignore_ascii_case("localhost")
+            || self.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+/// Opens connections to one endpoint.
+#[derive(Clone)]
+pub struct Connector {
+    endpoint: Endpoint,
+    protocol: &'static dyn Protocol,
+    tls: Arc<rustls::ClientConfig>,
+    limit: usize,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotConnected {
+    /// The server answered, but not with 101.
+    Refused(Refused),
+    /// There was no answer that made sense.
+    Failed(Failure),
+}
+
+/// What an accepted upgrade gives.
+pub struct Accepted {
+    /// The connection.
+    pub connection: Connection,
+    /// From the first packet to the answer.
+    pub round_trip: Duration,
+    /// Whom we are talking to.
+    pub peer: SocketAddr,
+}
+
+/// TCP, or TLS on it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+type BoxedStream = Box<dyn Stream>;
+
+impl Connector {
+    /// `limit` is the size of the largest message, in bytes.
+    pub fn new(
+        endpoint: Endpoint,
+        protocol: &'static dyn Protocol,
+        tls: Arc<rustls::ClientConfig>,
+        limit: usize,
+    ) -> Self {
+        Self { endpoint, protocol, tls, limit }
+    }
+
+    /// Opens a connection and asks for a feed. Dropping the future loses nothing but the attempt.
+    pub async fn connect(&self, ask: &Ask<'_>) -> Result<Accepted, NotConnected> {
+        match tokio::time::timeout(DEADLINE, self.try_connect(ask)).await {
+            Ok(result) => result,
+            Err(_) => Err(failed(format!("no connection within {} s", DEADLINE.as_secs()), false)),
+        }
+    }
+
+    async fn try_connect(&self, ask: &Ask<'_>) -> Result<Accepted, NotConnected> {
+        let started = Instant::now();
+        let (stream, peer) = self.open().await?;
+        let key = generate_key();
+        let path = self.endpoint.path.as_deref().unwrap_or(self.protocol.feed_path());
+        let mut request = self.request(path, &self.protocol.feed_headers(ask))?;
+        let headers = request.headers_mut();
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, header::HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, header::HeaderValue::from_static("13"));
+        let sent_key = header::HeaderValue::from_str(&key).expect("a key is base64");
+        headers.insert(header::SEC_WEBSOCKET_KEY, sent_key);
+
+        let answer = self.send(stream, request).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(NotConnected::Refused(refusal(answer).await));
+        }
+        let accept = answer.headers().get(header::SEC_WEBSOCKET_ACCEPT);
+        if accept
+            .is_none_or(|found| found.as_bytes() != derive_accept_key(key.as_bytes()).as_bytes())
+        {
+            // RFC 6455, section 4.1: the client must fail the connection then.
+            let reason = "expected the accept key of RFC 6455 in the answer, found another or none";
+            return Err(failed(reason.to_owned(), true));
+        }
+        let upgraded = hyper::upgrade::on(answer)
+            .await
+            .map_err(|error| failed(format!("the upgrade was not completed: {error}"), false))?;
+        let parts = upgraded
+            .downcast::<TokioIo<BoxedStream>>()
+            .map_err(|_| failed("the upgraded stream is another".to_owned(), false))?;
+        let connection = Connection {
+            stream: parts.io.into_inner(),
+            socket: Socket::client(&parts.read_buf, self.limit),
+            buffer: BytesMut::with_capacity(READ_SIZE),
+            read_ahead: !parts.read_buf.is_empty(),
+        };
+        Ok(Accepted { connection, round_trip: started.elapsed(), peer })
+    }
+
+    /// Asks for the key's successor: the same key while it is valid. The error is in words.
+    pub async fn renew(&self, key: &Key) -> Result<Key, String> {
+        match tokio::time::timeout(DEADLINE, self.try_renew(key)).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
+        }
+    }
+
+    async fn try_renew(&self, key: &Key) -> Result<Key, String> {
+        let words = |error: NotConnected| match error {
+            NotConnected::Failed(failure) => failure.reason,
+            NotConnected::Refused(refused) => format!("status {}", refused.status),
+        };
+        let (path, headers) = self.protocol.renewal(key);
+        let (stream, _) = self.open().await.map_err(words)?;
+        let request = self.request(path, &headers).map_err(words)?;
+        let answer = self.send(stream, request).await.map_err(words)?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("expected status 200, found {}", answer.status()));
+        }
+        let body = Limited::new(answer.into_body(), BODY_LIMIT).collect().await;
+        let body = body.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
+        self.protocol.renewed_key(&body).ok_or_else(|| "expected a token, found none".to_owned())
+    }
+
+    /// TCP and TLS, to the first address that answers.
+    async fn open(&self) -> Result<(BoxedStream, SocketAddr), NotConnected> {
+        let Endpoint { host, port, secure, .. } = &self.endpoint;
+        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
+            .await
+            .map_err(|error| failed(format!("cannot resolve {host}: {error}"), false))?
+            .collect();
+        // An address that swallows everything must leave time for the next ones.
+        let share = DEADLINE / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = format!("{host} has no address");
+        for address in addresses {
+            match tokio::time::timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    // Our pongs and closes are small and wanted at once.
+                    let _ = stream.set_nodelay(true);
+                    let stream: BoxedStream =
+                        if *secure { self.secured(stream).await? } else { Box::new(stream) };
+                    return Ok((stream, address));
+                }
+                Ok(Err(error)) => last = format!("cannot connect to {address}: {error}"),
+                Err(_) => last = format!("cannot connect to {address}: no answer"),
+            }
+        }
+        Err(failed(last, false))
+    }
+
+    async fn secured(&self, stream: TcpStream) -> Result<BoxedStream, NotConnected> {
+        let host = &self.endpoint.host;
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| failed(format!("{host} is no name that a certificate can have"), true))?;
+        let connector = TlsConnector::from(Arc::clone(&self.tls));
+        match connector.connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let lasting = matches!(fault, Some(rustls::Error::InvalidCertificate(_)));
+                Err(failed(format!("TLS with {host} failed: {error}"), lasting))
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        path: &str,
+        headers: &[(&'static str, String)],
+    ) -> Result<Request<Empty<Bytes>>, NotConnected> {
+        let mut request = Request::get(path).header(header::HOST, self.endpoint.authority());
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        // The builder's error would show the value, which may be a key.
+        let reason = "a header of the request has characters that no header can have";
+        request.body(Empty::new()).map_err(|_| failed(reason.to_owned(), true))
+    }
+
+    async fn send(
+        &self,
+        stream: BoxedStream,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Response<Body>, NotConnected> {
+        let broken = |error: hyper::Error| {
+            // A server that speaks something else altogether will do so the next time, too.
+            let lasting = error.is_parse();
+            failed(format!("expected an answer in HTTP, found none: {error}"), lasting)
+        };
+        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+            .title_case_headers(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(broken)?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(broken)
+    }
+}
+
+async fn refusal(answer: Response<Body>) -> Refused {
+    let status = answer.status().as_u16();
+    let retry_after = answer
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .map(Duration::from_secs);
+    let mut body = BytesMut::new();
+    let mut rest = answer.into_body();
+    // The beginning is enough, and what breaks off later does not matter.
+    while body.len() < BODY_KEPT
+        && let Some(Ok(piece)) = rest.frame().await
+    {
+        if let Ok(data) = piece.into_data() {
+            body.extend_from_slice(&data);
+        }
+    }
+    body.truncate(BODY_KEPT);
+    Refused { status, body: body.freeze(), retry_after }
+}
+
+fn failed(reason: String, lasting: bool) -> NotConnected {
+    NotConnected::Failed(Failure { reason, lasting })
+}
+
+/// An open connection. Read, take all messages out of the socket, bring them to safety, and only then
+/// let the answers out.
+pub struct Connection {
+    stream: BoxedStream,
+    /// The messages that were received, and the answers to them.
+    pub socket: Socket,
+    buffer: BytesMut,
+    read_ahead: bool,
+}
+
+impl Connection {
+    /// Reads once and hands it to the socket. `Ok(false)` is the end of the stream. Dropping the
+    /// future loses nothing.
+    pub async fn read(&mut self) -> io::Result<bool> {
+        if std::mem::take(&mut self.read_ahead) {
+            // The first messages came behind the answer to the upgrade.
+            return Ok(true);
+        }
+        self.buffer.reserve(READ_SIZE);
+        let count = self.stream.read_buf(&mut self.buffer).await?;
+        self.socket.received(&self.buffer);
+        self.buffer.clear();
+        Ok(count > 0)
+    }
+
+    /// Writes all that the socket wants out.
+    pub async fn write(&mut self) -> io::Result<()> {
+        while !self.socket.output().is_empty() {
+            let count = self.stream.write(self.socket.output()).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.socket.sent(count);
+        }
+        self.stream.flush().await
+    }
+
+    /// Ends the stream properly.
+    pub async fn shutdown(mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> (bool, String, u16, Option<String>, String) {
+        let endpoint = Endpoint::parse(text).unwrap();
+        let authority = endpoint.authority();
+        (endpoint.secure, endpoint.host, endpoint.port, endpoint.path, authority)
+    }
+
+    #[test]
+    fn hosts_and_urls_are_understood() {
+        let of = |secure, host: &str, port, path: Option<&str>, authority: &str| {
+            (secure, host.to_owned(), port, path.map(str::to_owned), authority.to_owned())
+        };
+        assert_eq!(
+            shown("feed.example.com"),
+            of(true, "feed.example.com", 443, None, "feed.example.com")
+        );
+        assert_eq!(shown("127.0.0.1:8443"), of(true, "127.0.0.1", 8443, None, "127.0.0.1:8443"));
+        assert_eq!(shown("wss://[::1]:9/a?b"), of(true, "::1", 9, Some("/a?b"), "[::1]:9"));
+        assert_eq!(shown("ws://localhost/"), of(false, "localhost", 80, None, "localhost"));
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused_with_an_example() {
+        for text in
+            ["", "ftp://feed.example.com", "host:port", "a b", "wss://", "host:", "user@host"]
+        {
+            let error = Endpoint::parse(text).expect_err(text);
+            assert!(error.is_usage() && error.hint().is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_by_name_and_address() {
+        for (text, expected) in
+            [("localhost", true), ("127.9.9.9", true), ("[::1]:1", true), ("192.0.2.1", false)]
+        {
+            assert_eq!(Endpoint::parse(text).unwrap().is_loopback(), expected, "{text}");
+        }
+    }
+}

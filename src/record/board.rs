@@ -1,0 +1,120 @@
+//! What is going on, for whoever watches: counts and states that are read at any time.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::entry::{Entry, What, session_event::Event};
+
+/// How a subscription is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// No connection yet, or a new one is being made.
+    #[default]
+    Connecting,
+    /// Frames can come in.
+    Connected,
+    /// Waiting for the next attempt.
+    Waiting,
+    /// Done.
+    Stopped,
+}
+
+/// One subscription's line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The subscription's name.
+    pub name: String,
+    /// Its state.
+    pub state: State,
+    /// Frames that are kept.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Connections that were made.
+    pub connections: u64,
+    /// Messages that were received but not kept as frames: text, or over the limit.
+    pub dropped: u64,
+    /// Times without coverage between two connections, or at the end.
+    pub gaps: u64,
+}
+
+/// All subscriptions. Everything is updated when it is safe, not when it is received.
+#[derive(Debug)]
+pub struct Board {
+    lines: Vec<Line>,
+    by_name: HashMap<String, usize>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    name: String,
+    state: Mutex<State>,
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    connections: AtomicU64,
+    dropped: AtomicU64,
+    gaps: AtomicU64,
+}
+
+impl Board {
+    pub(super) fn new(names: impl Iterator<Item = String>) -> Self {
+        let lines: Vec<_> = names.map(|name| Line { name, ..Line::default() }).collect();
+        let by_name = lines.iter().map(|line| line.name.clone()).zip(0..).collect();
+        Self { lines, by_name }
+    }
+
+    /// How everybody is doing, in the order in which they were given.
+    pub fn read(&self) -> Vec<Status> {
+        let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        let status = |line: &Line| Status {
+            name: line.name.clone(),
+            state: *line.state.lock().unwrap_or_else(PoisonError::into_inner),
+            frames: load(&line.frames),
+            bytes: load(&line.bytes),
+            connections: load(&line.connections),
+            dropped: load(&line.dropped),
+            gaps: load(&line.gaps),
+        };
+        self.lines.iter().map(status).collect()
+    }
+
+    pub(super) fn set(&self, index: usize, state: State) {
+        *self.lines[index].state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Counts entries that were kept, all of one subscription.
+    pub(super) fn count(&self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        let Some(&index) = self.by_name.get(&first.subscription.name) else { return };
+        let line = &self.lines[index];
+        let add = |number: &AtomicU64, count: u64| number.fetch_add(count, Ordering::Relaxed);
+        for entry in entries {
+            match &entry.what {
+                What::Frame(frame) => {
+                    add(&line.frames, 1);
+                    add(&line.bytes, frame.data.len() as u64);
+                }
+                What::Event(event) => match &event.event {
+                    Some(Event::Connected(_)) => {
+                        add(&line.connections, 1);
+                    }
+                    Some(Event::TextFrame(_)) => {
+                        add(&line.dropped, 1);
+                    }
+                    Some(Event::DroppedFrames(dropped)) => {
+                        add(&line.dropped, dropped.count);
+                    }
+                    Some(Event::Gap(_)) => {
+                        add(&line.gaps, 1);
+                    }
+                    _ => {}
+                },
+            }
+        }
+    }
+}
