@@ -14,6 +14,8 @@ mod inspect;
 mod record;
 mod replay;
 mod select;
+mod signal;
+mod status;
 mod synth;
 
 /// Record, decode, replay and inspect the HPE Aruba Networking Central streaming feeds.
@@ -54,7 +56,7 @@ enum When {
 }
 
 /// How a command ended, if not with an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     /// All of it was done.
     Done,

@@ -144,6 +144,11 @@ impl Error {
         Kind::Usage { expected: expected.into(), found: found.into(), hint }.into()
     }
 
+    /// There is no key for a subscription.
+    pub fn no_key(subscription: &str) -> Self {
+        Kind::NoKey { subscription: subscription.to_owned() }.into()
+    }
+
     /// Writing the output failed.
     pub fn output(source: io::Error) -> Self {
         Kind::Output(source).into()

@@ -1,15 +1,379 @@
 //! `centralcap record`.
 
-use super::{Outcome, Words};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
-/// TODO: words of record.
+use anyhow::Context;
+use bytesize::ByteSize;
+use centralcap::{
+    accounts::{self, Account},
+    capture::{MESSAGE_LIMIT_MAX, Sealed},
+    entry::{Entry, session_event::Event},
+    error::{self, Error},
+    net::{
+        client::Endpoint,
+        trust::{self, Trust},
+        ws::MESSAGE_LIMIT,
+    },
+    protocol::{Key, PROTOCOLS, Protocol},
+    record::{Kept, KeySource, Notice, Notify, Options, Recording, Report},
+    sink::ndjson::Ndjson,
+};
+
+use super::{Outcome, Words, decode::StyleArgs, select, signal, status::Screen};
+
+/// Record a live feed into a capture.
+///
+/// Subscriptions come from the vendor's input file, or one from --topic with the key in the
+/// environment variable CENTRALCAP_KEY or in --key-file. Ctrl-C ends the recording and finishes the
+/// capture.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Where the feed is: HOST, HOST:PORT, or a whole wss:// URL.
+    #[arg(long, value_name = "HOST", value_parser = Endpoint::parse)]
+    hostname: Endpoint,
 
-pub(super) fn run(_args: Args, words: Words) -> anyhow::Result<Outcome> {
-    words.say("nothing here yet");
-    words.detail("");
-    words.warn("");
-    let _ = (words.live, Outcome::Lossy);
-    Ok(Outcome::Done)
+    /// The subscriptions, in the vendor's format. Renewed keys are written back to it.
+    #[arg(long, alias = "jsoninput", value_name = "FILE", required_unless_present = "topic")]
+    input: Option<PathBuf>,
+
+    /// One topic, for one subscription without an input file.
+    #[arg(long, conflicts_with = "input")]
+    topic: Option<String>,
+
+    /// The name of that subscription [default: the topic].
+    #[arg(long, requires = "topic")]
+    name: Option<String>,
+
+    /// The account's e-mail address, for that subscription.
+    #[arg(long, requires = "topic")]
+    username: Option<String>,
+
+    /// A file with the key, for that subscription. A renewed key is written back to it.
+    #[arg(long, value_name = "FILE", requires = "topic")]
+    key_file: Option<PathBuf>,
+
+    /// Take topics that this version does not know.
+    #[arg(long)]
+    unknown_topics: bool,
+
+    /// The capture: a folder that gets a segment for each run, or one new .mcap file.
+    #[arg(short, long, value_name = "DIR|FILE.mcap")]
+    output: PathBuf,
+
+    /// Stop after so many frames.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    stop_after_messages: Option<u64>,
+
+    /// Stop after so much time.
+    #[arg(long, value_name = "D", value_parser = select::duration)]
+    stop_after_duration: Option<Duration>,
+
+    /// The size of the largest message that is taken, at most 64 MiB.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = message_limit)]
+    message_limit: usize,
+
+    /// Trust the certificates in this PEM file instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// Check no certificate, and allow ws:// to other machines.
+    #[arg(long, alias = "no_valid_cert", conflicts_with = "ca")]
+    insecure: bool,
+
+    /// Also decode: one line of JSON for each frame on stdout, while recording.
+    #[arg(long, alias = "decode_data")]
+    decode: bool,
+
+    #[command(flatten)]
+    style: StyleArgs,
+}
+
+fn message_limit(text: &str) -> Result<usize, Error> {
+    let found = text.parse::<ByteSize>().ok().map(|size| size.as_u64() as usize);
+    found.filter(|size| (1..=MESSAGE_LIMIT_MAX).contains(size)).ok_or_else(|| {
+        let expected = format!("a size of 1 B to {}", ByteSize::b(MESSAGE_LIMIT_MAX as u64));
+        debug_assert!(MESSAGE_LIMIT <= MESSAGE_LIMIT_MAX);
+        Error::usage(expected, format!("{text:?}"), "sizes look like 16MiB or 500kB")
+    })
+}
+
+pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    let decoding = args.decode.then(|| args.style.sink()).transpose()?;
+    let options = args.options(words)?;
+    let count = options.accounts.len();
+    let recording = Recording::prepare(options)?;
+    let mut outcome = Outcome::Done;
+    for sealed in recording.left_overs() {
+        outcome = tell_left_over(sealed, words).max(outcome);
+    }
+    let subscriptions =
+        if count == 1 { "1 subscription" } else { &format!("{count} subscriptions") };
+    words.say(format_args!("recording {subscriptions} to {}", recording.path().display()));
+
+    let screen = Screen::new(recording.board(), words);
+    let (kept, lines) = match decoding {
+        Some(sink) => {
+            let (kept, lines) = Lines::start(sink, Arc::clone(&screen));
+            (Some(kept), Some(lines))
+        }
+        None => (None, None),
+    };
+    let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+    let report = runtime.block_on(async {
+        let stop = signal::stop().context("cannot wait for signals")?;
+        let notify: Notify = {
+            let screen = Arc::clone(&screen);
+            Arc::new(move |notice| screen.say_maybe(words_for(&notice, words.verbose)))
+        };
+        let drawing = tokio::spawn(Arc::clone(&screen).draw_until_dropped());
+        let report = recording.run(stop, notify, kept).await;
+        drawing.abort();
+        screen.clear();
+        report.map_err(anyhow::Error::from)
+    })?;
+    if let Some(lines) = lines {
+        outcome = lines.finish(words)?.max(outcome);
+    }
+    conclude(report, words).map(|concluded| concluded.max(outcome))
+}
+
+impl Args {
+    fn options(&self, words: Words) -> anyhow::Result<Options> {
+        let protocol = PROTOCOLS[0];
+        let (accounts, keys) = self.accounts()?;
+        for account in &accounts {
+            self.check_topic(protocol, account)?;
+        }
+        if !self.hostname.secure && !self.hostname.is_loopback() && !self.insecure {
+            let found = format!("ws:// to {}", self.hostname.host);
+            let hint = "keys would cross the network in the clear: use wss://, or --insecure";
+            return Err(Error::usage("wss://", found, hint).into());
+        }
+        let trust = match &self.ca {
+            Some(path) => Trust::File(path),
+            None if self.insecure => Trust::Anybody,
+            None => Trust::System,
+        };
+        if self.insecure {
+            words.warn("--insecure: whoever is in between can read the key and invent the feed");
+        }
+        let tls = if self.hostname.secure {
+            trust::client_config(trust)?
+        } else {
+            trust::client_config(Trust::Anybody)?
+        };
+        Ok(Options {
+            protocol,
+            endpoint: self.hostname.clone(),
+            tls,
+            accounts,
+            keys,
+            output: self.output.clone(),
+            message_limit: self.message_limit,
+            stop_after_messages: self.stop_after_messages,
+            stop_after_duration: self.stop_after_duration,
+        })
+    }
+
+    fn accounts(&self) -> error::Result<(Vec<Account>, KeySource)> {
+        if let Some(path) = &self.input {
+            return Ok((accounts::read(path)?, KeySource::InputFile(path.clone())));
+        }
+        let topic = self.topic.clone().unwrap_or_default();
+        let (key, source) = match &self.key_file {
+            Some(path) => (accounts::read_key(path)?, KeySource::KeyFile(path.clone())),
+            None => {
+                let key = std::env::var("CENTRALCAP_KEY").ok();
+                let key = key.as_deref().and_then(Key::new);
+                (key.ok_or_else(|| Error::no_key(&topic))?, KeySource::Memory)
+            }
+        };
+        let name = self.name.clone().unwrap_or_else(|| topic.clone());
+        let account = Account { name, username: self.username.clone(), key, topic };
+        Ok((vec![account], source))
+    }
+
+    fn check_topic(&self, protocol: &dyn Protocol, account: &Account) -> error::Result<()> {
+        let known: Vec<_> = protocol.topics().iter().map(|topic| topic.name).collect();
+        if self.unknown_topics || known.contains(&&*account.topic) {
+            return Ok(());
+        }
+        let found = format!("{:?} for the subscription {:?}", account.topic, account.name);
+        let hint = "if Central has a new topic, --unknown-topics records it all the same";
+        Err(Error::usage(format!("a topic ({})", known.join(", ")), found, hint))
+    }
+}
+
+fn tell_left_over(sealed: &Sealed, words: Words) -> Outcome {
+    if let Some(path) = &sealed.path {
+        words.say(format_args!(
+            "sealed {} of an earlier run: {} entries",
+            path.display(),
+            sealed.entries
+        ));
+    }
+    match &sealed.damage {
+        Some(damage) => {
+            words.warn(damage);
+            Outcome::Lossy
+        }
+        None => Outcome::Done,
+    }
+}
+
+/// What to say about a notice, if anything.
+fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
+    match notice {
+        Notice::Event { subscription, event } => {
+            let text = match event.event.as_ref()? {
+                Event::Connected(connected) if verbose => {
+                    let millis = connected.round_trip_ns / 1_000_000;
+                    format!("connected to {} in {millis} ms", connected.peer)
+                }
+                Event::Connected(_) => "connected".to_owned(),
+                Event::Rejected(rejected) => {
+                    let body = String::from_utf8_lossy(&rejected.body);
+                    format!("refused with status {}: {}", rejected.status, one_line(&body))
+                }
+                Event::Failed(failed) => one_line(&failed.reason),
+                Event::Closed(closed) => match closed.code {
+                    Some(code) => format!("closed with {code} {}", one_line(&closed.reason)),
+                    None => format!("closed: {}", one_line(&closed.reason)),
+                },
+                Event::KeyRenewed(_) => "the key was renewed".to_owned(),
+                Event::TextFrame(text) => {
+                    format!("a text message of {} bytes came, which is no frame", text.data.len())
+                }
+                Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
+                Event::Gap(_) => return None,
+            };
+            Some(format!("{}: {}", subscription.name, text.trim_end()))
+        }
+        Notice::Waiting { subscription, time, hopeless: false } => {
+            Some(format!("{}: trying again in {:.1} s", subscription.name, time.as_secs_f64()))
+        }
+        Notice::KeyNotRenewed { subscription, reason } => {
+            Some(format!("{}: the key could not be renewed: {reason}", subscription.name))
+        }
+        Notice::KeyNotWritten { subscription, error } => Some(format!(
+            "{}: the renewed key is in use but not written back: {error}",
+            subscription.name
+        )),
+        _ => None,
+    }
+}
+
+/// A server's words on one line of ours, with nothing in them that a terminal obeys.
+fn one_line(text: &str) -> String {
+    const MOST: usize = 200;
+    let line: String = text.trim().chars().take(MOST).collect();
+    line.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
+}
+
+fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
+    let (lossy, futile) = (report.is_lossy(), report.is_futile());
+    for status in &report.subscriptions {
+        let mut line = format!(
+            "{}: {} frames, {}",
+            status.name,
+            status.frames,
+            ByteSize::b(status.bytes).display().iec()
+        );
+        if status.connections == 0 {
+            line.push_str(", never connected");
+        }
+        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "messages not kept")] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words.say(line);
+    }
+    let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
+    if let Some(path) = &report.sealed.path {
+        words.say(format_args!(
+            "{frames} frames kept in {} ({})",
+            path.display(),
+            ByteSize::b(report.sealed.sealed_size).display().iec()
+        ));
+    }
+    if let Some(damage) = &report.sealed.damage {
+        words.warn(damage);
+    }
+    if let Some(error) = report.failed {
+        return Err(error.into());
+    }
+    if futile {
+        anyhow::bail!("no subscription was ever connected, nothing was recorded");
+    }
+    Ok(if lossy { Outcome::Lossy } else { Outcome::Done })
+}
+
+/// Decoding beside the recording. If whoever reads stdout is slow, lines are left out and counted: the
+/// recording never waits for them.
+struct Lines {
+    thread: std::thread::JoinHandle<io::Result<u64>>,
+    left_out: Arc<AtomicU64>,
+}
+
+/// How many batches may wait to be decoded.
+const WAITING: usize = 1024;
+
+impl Lines {
+    fn start(mut sink: Ndjson, screen: Arc<Screen>) -> (Kept, Self) {
+        let (sender, receiver) = mpsc::sync_channel::<Vec<Entry>>(WAITING);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&left_out);
+        let kept: Kept = Box::new(move |entries| {
+            let lost = match sender.try_send(entries) {
+                Ok(()) => return,
+                Err(mpsc::TrySendError::Full(entries)) => entries,
+                // The reader of stdout has gone away.
+                Err(mpsc::TrySendError::Disconnected(_)) => return,
+            };
+            let frames = lost.iter().filter(|entry| entry.frame().is_some()).count();
+            count.fetch_add(frames as u64, Ordering::Relaxed);
+        });
+        let thread = std::thread::spawn(move || {
+            let mut stdout = io::stdout().lock();
+            let mut undecodable = 0;
+            let mut lines = Vec::new();
+            for entries in receiver {
+                for entry in &entries {
+                    if let Err(error) = sink.line(entry, &mut lines) {
+                        undecodable += 1;
+                        screen.say(&error.to_string());
+                    }
+                }
+                stdout.write_all(&lines).and_then(|()| stdout.flush())?;
+                lines.clear();
+            }
+            Ok(undecodable)
+        });
+        (kept, Self { thread, left_out })
+    }
+
+    fn finish(self, words: Words) -> anyhow::Result<Outcome> {
+        let undecodable = match self.thread.join() {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+            Ok(result) => result.context("cannot write the output")?,
+            Err(_) => anyhow::bail!("decoding panicked; the recording is whole"),
+        };
+        let left_out = self.left_out.load(Ordering::Relaxed);
+        if left_out > 0 {
+            words.warn(format_args!(
+                "{left_out} frames were kept but not printed: stdout was read too slowly"
+            ));
+        }
+        Ok(if undecodable + left_out > 0 { Outcome::Lossy } else { Outcome::Done })
+    }
 }

@@ -1,0 +1,135 @@
+//! The status of a recording on stderr: lines that are drawn over on a terminal, plain lines in a log.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytesize::ByteSize;
+use centralcap::record::{Board, State, Status};
+
+use super::Words;
+
+/// How often a terminal is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(500);
+
+/// How often a line is written where there is no terminal.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// More subscriptions than that are summed up.
+const LINES: usize = 16;
+
+/// stderr, shared by whoever has something to say.
+pub(super) struct Screen {
+    board: Arc<Board>,
+    words: Words,
+    drawn: Mutex<Drawn>,
+}
+
+/// What stands on the terminal's last lines.
+struct Drawn {
+    lines: usize,
+    at: Instant,
+    frames: Vec<u64>,
+}
+
+impl Screen {
+    pub(super) fn new(board: Arc<Board>, words: Words) -> Arc<Self> {
+        let drawn = Drawn { lines: 0, at: Instant::now(), frames: Vec::new() };
+        Arc::new(Self { board, words, drawn: Mutex::new(drawn) })
+    }
+
+    /// Says a line above the status.
+    pub(super) fn say(&self, line: &str) {
+        if self.words.quiet {
+            return;
+        }
+        let mut drawn = self.lock();
+        let text = format!("{}{line}\n", erase(&mut drawn));
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Says a line, if there is one.
+    pub(super) fn say_maybe(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.say(&line);
+        }
+    }
+
+    /// Takes the status off the terminal.
+    pub(super) fn clear(&self) {
+        let text = erase(&mut self.lock());
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    /// Draws again and again.
+    pub(super) async fn draw_until_dropped(self: Arc<Self>) {
+        let every = if self.words.live { DRAW_EVERY } else { LOG_EVERY };
+        let mut ticks = tokio::time::interval(every);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if !self.words.quiet {
+                self.draw();
+            }
+        }
+    }
+
+    fn draw(&self) {
+        let all = self.board.read();
+        let mut drawn = self.lock();
+        let seconds = drawn.at.elapsed().as_secs_f64().max(0.001);
+        let rate = |index: usize, frames: u64| {
+            let before = drawn.frames.get(index).copied().unwrap_or(0);
+            (frames - before) as f64 / seconds
+        };
+        let rates: Vec<f64> =
+            all.iter().enumerate().map(|(index, status)| rate(index, status.frames)).collect();
+        let mut lines = Vec::new();
+        if self.words.live && all.len() <= LINES {
+            let width = all.iter().map(|status| status.name.chars().count()).max().unwrap_or(0);
+            for (status, rate) in all.iter().zip(&rates) {
+                lines.push(line(&format!("{:width$}", status.name), status, *rate));
+            }
+        }
+        if all.len() > 1 || lines.is_empty() {
+            lines.push(total(&all, rates.iter().sum()));
+        }
+        let text = format!("{}{}\n", erase(&mut drawn), lines.join("\n"));
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        drawn.lines = if self.words.live { lines.len() } else { 0 };
+        drawn.at = Instant::now();
+        drawn.frames = all.iter().map(|status| status.frames).collect();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Drawn> {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Goes back to where the status began and clears to the end of the screen.
+fn erase(drawn: &mut Drawn) -> String {
+    match std::mem::take(&mut drawn.lines) {
+        0 => String::new(),
+        lines => format!("\x1b[{lines}F\x1b[J"),
+    }
+}
+
+fn line(name: &str, status: &Status, rate: f64) -> String {
+    let state = match status.state {
+        State::Connecting => "connecting",
+        State::Connected => "connected",
+        State::Waiting => "waiting",
+        State::Stopped => "stopped",
+    };
+    let bytes = ByteSize::b(status.bytes).display().iec().to_string();
+    format!("{name}  {state:10}  {:>10} frames  {rate:>8.1}/s  {bytes:>10}", status.frames)
+}
+
+fn total(all: &[Status], rate: f64) -> String {
+    let connected = all.iter().filter(|status| status.state == State::Connected).count();
+    let frames: u64 = all.iter().map(|status| status.frames).sum();
+    let bytes = ByteSize::b(all.iter().map(|status| status.bytes).sum()).display().iec();
+    format!("{connected} of {} connected, {frames} frames, {rate:.1}/s, {bytes}", all.len())
+}
