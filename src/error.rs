@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     Undecodable(Undecodable),
     Listen { address: String, source: io::Error },
     Certificates { path: Option<PathBuf>, reason: String },
+    Identity { path: PathBuf, expected: &'static str, found: String },
     Refused { subscription: String, status: u16, body: String },
     TooLarge { what: &'static str, limit: u64, found: u64 },
     Internal { reason: String },
@@ -116,6 +117,9 @@ impl Error {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
             Kind::Certificates { .. } => "--ca FILE takes a PEM file with the roots to trust",
+            Kind::Identity { .. } => {
+                "--cert takes a PEM chain, the server's own certificate first, and --key its private key"
+            }
             Kind::Io { source, .. } | Kind::Output(source) => match source.kind() {
                 io::ErrorKind::StorageFull => "the disk is full; what was written before is kept",
                 io::ErrorKind::PermissionDenied => "check who owns it and which permissions it has",
@@ -218,6 +222,9 @@ impl fmt::Display for Error {
             }
             Kind::Certificates { path: None, reason } => {
                 write!(f, "expected usable certificates, found {reason}")
+            }
+            Kind::Identity { path, expected, found } => {
+                write!(f, "expected {expected} in {}, found {found}", path.display())
             }
             Kind::Refused { subscription, status, body } => write!(
                 f,

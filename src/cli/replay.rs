@@ -1,15 +1,276 @@
 //! `centralcap replay`.
 
-use super::{Outcome, Words};
+use std::{
+    fs,
+    io::{self, Write},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-/// TODO: words of replay.
+use anyhow::Context;
+use bytesize::ByteSize;
+use centralcap::{
+    capture::Capture,
+    error::Error,
+    pace::{Rounds, Speed},
+    replay::{self, News, Options, Report, Security, Server},
+};
+
+use super::{Outcome, Words, select};
+
+/// Serve a capture as a live feed on a local endpoint.
+///
+/// Every client gets it from the start. The first line on stdout, {"event":"ready",...}, says where
+/// to connect and which authority to trust.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[command(flatten)]
+    select: select::Args,
 
-pub(super) fn run(_args: Args, words: Words) -> anyhow::Result<Outcome> {
-    words.say("nothing here yet");
-    words.detail("");
-    words.warn("");
-    let _ = (words.live, Outcome::Lossy);
-    Ok(Outcome::Done)
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = listen)]
+    listen: SocketAddr,
+
+    /// How fast: 1, 0.5, 100, or max for as fast as a client reads.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = str::parse::<Speed>)]
+    speed: Speed,
+
+    /// Cut longer gaps between frames down to D, before the speed is applied.
+    #[arg(long, value_name = "D", value_parser = select::duration)]
+    max_gap: Option<Duration>,
+
+    /// Play it N times, or forever.
+    #[arg(
+        long = "loop",
+        value_name = "N",
+        default_value = "1",
+        value_parser = str::parse::<Rounds>
+    )]
+    rounds: Rounds,
+
+    /// Close each client after the last frame, and end when all that came are done.
+    #[arg(long)]
+    once: bool,
+
+    /// Start no clock before N clients are connected.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    wait_clients: usize,
+
+    /// Take only the keys of this file, in the vendor's input format. Without it any key will do.
+    #[arg(long, value_name = "FILE")]
+    accounts: Option<PathBuf>,
+
+    /// The certificate chain to show instead of one made up for this run (PEM).
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+
+    /// The private key that goes with --cert (PEM).
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+
+    /// Write the authority of the made-up certificate there, and keep it [default: a temporary
+    /// file].
+    #[arg(long, value_name = "FILE", conflicts_with = "cert")]
+    ca_out: Option<PathBuf>,
+
+    /// Serve ws:// without TLS.
+    #[arg(long, conflicts_with_all = ["cert", "ca_out"])]
+    plain: bool,
+
+    /// Write the ready line to this file as well, all of it at once.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, Error> {
+    text.parse().map_err(|_| {
+        let hint = "addresses look like 127.0.0.1:8443, [::1]:0 or 0.0.0.0:8443";
+        Error::usage("an IP address with a port", format!("{text:?}"), hint)
+    })
+}
+
+pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    // A line of an earlier run must not send anybody to a server that is gone.
+    if let Some(path) = &args.ready_file {
+        remove(path)?;
+    }
+    let options = args.options()?;
+    if !options.listen.ip().is_loopback() {
+        let whose = if options.accounts.is_some() { "a valid key" } else { "any key" };
+        words.warn(format_args!(
+            "{} is open to other machines: whoever reaches it gets the capture with {whose}",
+            options.listen
+        ));
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+    let report = runtime.block_on(serve(options, args, words))?;
+    conclude(report, words)
+}
+
+impl Args {
+    fn options(&self) -> Result<Options, Error> {
+        let security = match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => Security::Files { cert: cert.clone(), key: key.clone() },
+            _ if self.plain => Security::Plain,
+            _ => Security::Ephemeral,
+        };
+        Ok(Options {
+            selection: self.select.selection(),
+            listen: self.listen,
+            security,
+            speed: self.speed,
+            max_gap: self.max_gap,
+            rounds: self.rounds,
+            once: self.once,
+            wait_clients: self.wait_clients,
+            accounts: self.accounts.as_deref().map(replay::accounts).transpose()?,
+            ..Options::new(Capture::open(&self.select.paths)?)
+        })
+    }
+}
+
+async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Report> {
+    let Args { ca_out, ready_file, .. } = args;
+    // Before the ready line: whoever has read it may stop us.
+    let stopped = stop_signal().context("cannot wait for signals")?;
+    let server = Server::start(options).await?;
+    let authority = server.ca_pem().map(|pem| Authority::write(pem, ca_out.as_deref()));
+    let authority = authority.transpose()?;
+
+    let mut ready = serde_json::json!({
+        "event": "ready", "url": server.url(), "hostname": server.hostname(),
+    });
+    if let Some(authority) = &authority {
+        ready["ca"] = authority.path().display().to_string().into();
+    }
+    ready["topics"] = server.topics().into();
+    let ready = format!("{ready}\n");
+    if let Some(path) = &ready_file {
+        write_at_once(path, &ready)?;
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
+    drop(stdout);
+
+    Ok(server.run_telling(stopped, move |news| tell(&news, words)).await?)
+}
+
+fn tell(news: &News<'_>, words: Words) {
+    match news {
+        News::Connected { peer, topic } => words.detail(format_args!("{peer} gets {topic}")),
+        News::Answered { peer, status } => {
+            words.detail(format_args!("{peer} was answered {status}"));
+        }
+        News::Left(client) => words.detail(format_args!(
+            "{} got {} frames of {}, {}{}: {}",
+            client.peer,
+            client.frames,
+            client.topic,
+            ByteSize::b(client.bytes),
+            late(client.worst_lateness),
+            client.ending
+        )),
+    }
+}
+
+fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
+    let Report { served, lossy, frames, bytes, worst_lateness, faults, .. } = report;
+    let clients = if served == 1 { "client" } else { "clients" };
+    let (bytes, late) = (ByteSize::b(bytes), late(worst_lateness));
+    words.say(format_args!("{served} {clients} served: {frames} frames, {bytes}{late}"));
+    if lossy > 0 {
+        words.warn(format_args!("{lossy} of them may have missed frames"));
+    }
+    let mut outcome = if lossy > 0 { Outcome::Lossy } else { Outcome::Done };
+    for fault in faults {
+        if !fault.is_loss() {
+            return Err(fault.into());
+        }
+        words.error(&fault.into());
+        outcome = Outcome::Lossy;
+    }
+    Ok(outcome)
+}
+
+fn late(worst: Option<Duration>) -> String {
+    worst.map_or_else(String::new, |late| {
+        let millis = late.as_micros().div_ceil(1000);
+        format!(", none more than {millis} ms late")
+    })
+}
+
+/// The file with the authority to trust.
+enum Authority {
+    Kept(PathBuf),
+    /// Removed when this is dropped.
+    Temporary(tempfile::TempPath),
+}
+
+impl Authority {
+    fn write(pem: &str, to: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(path) = to {
+            write_at_once(path, pem)?;
+            return Ok(Self::Kept(path.to_owned()));
+        }
+        let mut file = tempfile::Builder::new()
+            .prefix("centralcap-ca-")
+            .suffix(".pem")
+            .tempfile()
+            .context("cannot create a temporary file")?;
+        file.write_all(pem.as_bytes()).context("cannot write a temporary file")?;
+        Ok(Self::Temporary(file.into_temp_path()))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(path) => path,
+        }
+    }
+}
+
+/// Whoever waits for the file to appear finds all of it.
+fn write_at_once(path: &Path, text: &str) -> anyhow::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    file.persist(path).map_err(|error| error.error).with_context(cannot)?;
+    Ok(())
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Completes at Ctrl-C or SIGTERM. They are caught from now on, not from the first poll.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c()?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }

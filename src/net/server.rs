@@ -1,1 +1,453 @@
-//! server
+//! The server's end of a connection: TLS, the HTTP request, and then a [`Peer`].
+//!
+//! [`welcome`] answers one request on one connection. Who may have what is a [`Gate`]'s decision; the
+//! answers to those who may not are the ones that the vendor's clients know. A [`Peer`] is listened
+//! to whatever else is done with it: it gets its pongs and its close answered while it is written to
+//! and while nothing happens. All of its futures may be dropped half-way without losing a byte.
+
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode, Version,
+    body::Incoming as Body,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    tls::Identity,
+    ws::{Broken, Incoming, Socket},
+};
+use crate::protocol::{Key, Protocol};
+
+/// How long the TLS handshake may take, and then the request with its answer.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A peer that takes nothing for so long is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the last words of a connection that is over may take.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a peer that has heard them is waited for: most hang up at once, but whoever keeps the
+/// connection is not to delay our end.
+const LINGER_LIMIT: Duration = Duration::from_millis(20);
+
+/// Clients have nothing to say; what they say may not be larger than this.
+const CLIENT_MESSAGE_LIMIT: usize = 1024 * 1024;
+
+/// With so much waiting to be written, nothing more is read that might have to be answered.
+const ANSWERS_LIMIT: usize = 1024 * 1024;
+
+/// Where a key is validated or renewed, as in the protocol's own `renewal`.
+const VALIDATE_PATH: &str = "/streaming/token/validate";
+
+const UNAUTHORIZED: &str = "Unauthorized\n";
+const UNSUBSCRIBED_TOPIC: &str = "Unsubscribed Topic\n";
+
+/// Decides who may have what.
+pub trait Gate: Send + Sync + 'static {
+    /// What whoever is let in may have.
+    type Pass: Send + 'static;
+
+    /// The protocol that is served.
+    fn protocol(&self) -> &'static dyn Protocol;
+
+    /// Whether the key is valid.
+    fn knows(&self, key: &Key) -> bool;
+
+    /// What a valid key gets for a topic; None if it is not subscribed to it.
+    fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass>;
+}
+
+/// What became of a connection.
+pub enum Arrival<P> {
+    /// It is a client of the feed now.
+    Client(Box<Peer>, P),
+    /// Its request was answered with this status and it was closed.
+    Answered(u16),
+}
+
+/// Serves one connection up to the end of its request. Takes a limited time. None if the other side
+/// never came up with a request.
+pub async fn welcome<G: Gate>(
+    stream: TcpStream,
+    identity: Option<&Identity>,
+    gate: Arc<G>,
+) -> Option<Arrival<G::Pass>> {
+    // A frame is to leave when it is due, not when there are more of them.
+    let _ = stream.set_nodelay(true);
+    let stream: Box<dyn Stream> = match identity {
+        Some(identity) => {
+            let handshake = identity.acceptor().accept(stream);
+            Box::new(timeout(HANDSHAKE_LIMIT, handshake).await.ok()?.ok()?)
+        }
+        None => Box::new(stream),
+    };
+    let answered = Arc::new(Mutex::new(None));
+    let note = Arc::clone(&answered);
+    let service = service_fn(move |request| {
+        let (response, answer) = answer(&*gate, &request);
+        *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        // One connection, one request: whoever is connected and not a client is on its way out.
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        // Ours to end: after a refused upgrade hyper would drop it without TLS's goodbye.
+        .without_shutdown();
+    let parts = timeout(HANDSHAKE_LIMIT, connection).await.ok()?.ok()?;
+    let mut stream = parts.io.into_inner();
+    let answer = answered.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    Some(match answer {
+        Answer::Upgrade(pass) => {
+            Arrival::Client(Box::new(Peer::new(stream, &parts.read_buf)), pass)
+        }
+        Answer::Status(status) => {
+            shut_down(&mut stream).await;
+            Arrival::Answered(status.as_u16())
+        }
+    })
+}
+
+enum Answer<P> {
+    Status(StatusCode),
+    Upgrade(P),
+}
+
+type Reply<P> = (Response<Full<Bytes>>, Answer<P>);
+
+fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
+    let path = request.uri().path();
+    let feed = path == gate.protocol().feed_path();
+    if !feed && path != VALIDATE_PATH {
+        return refuse(StatusCode::NOT_FOUND, "Not Found\n");
+    }
+    if request.method() != Method::GET {
+        let reply = refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        return with(reply, header::ALLOW, "GET");
+    }
+    let value = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let Some(key) = value("Authorization").and_then(Key::new).filter(|key| gate.knows(key)) else {
+        return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
+    };
+    if !feed {
+        let token = serde_json::json!({ "token": key.expose() }).to_string();
+        let reply = status(StatusCode::OK, token);
+        return with(reply, header::CONTENT_TYPE, "application/json");
+    }
+    let Some(pass) = value("Topic").and_then(|topic| gate.admit(&key, topic)) else {
+        return refuse(StatusCode::BAD_REQUEST, UNSUBSCRIBED_TOPIC);
+    };
+    match accept_key(request) {
+        Ok(accept_key) => {
+            let (mut response, _) = status::<()>(StatusCode::SWITCHING_PROTOCOLS, String::new());
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+            (response, Answer::Upgrade(pass))
+        }
+        Err((code, why)) => {
+            let reply = with(refuse(code, why), header::SEC_WEBSOCKET_VERSION, "13");
+            with(reply, header::UPGRADE, "websocket")
+        }
+    }
+}
+
+fn status<P>(code: StatusCode, body: String) -> Reply<P> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = code;
+    (response, Answer::Status(code))
+}
+
+fn refuse<P>(code: StatusCode, body: &str) -> Reply<P> {
+    with(status(code, body.to_owned()), header::CONTENT_TYPE, "text/plain; charset=utf-8")
+}
+
+fn with<P>((mut response, answer): Reply<P>, name: HeaderName, value: &'static str) -> Reply<P> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    (response, answer)
+}
+
+/// Checks an upgrade as RFC 6455, section 4.2.1, wants it, and answers its key.
+fn accept_key(request: &Request<Body>) -> Result<HeaderValue, (StatusCode, &'static str)> {
+    let headers = request.headers();
+    if request.version() != Version::HTTP_11
+        || !has_token(headers, &header::CONNECTION, "upgrade")
+        || !has_token(headers, &header::UPGRADE, "websocket")
+    {
+        return Err((StatusCode::UPGRADE_REQUIRED, "expected an upgrade to websocket\n"));
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err((StatusCode::UPGRADE_REQUIRED, "expected Sec-WebSocket-Version 13\n"));
+    }
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    key.filter(|key| BASE64_STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16))
+        .and_then(|key| HeaderValue::from_str(&tungstenite::handshake::derive_accept_key(key)).ok())
+        .ok_or((StatusCode::BAD_REQUEST, "expected 16 bytes in base64 as Sec-WebSocket-Key\n"))
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case(wanted))
+}
+
+/// TCP with or without TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Shuts TLS and TCP down and gives the peer a moment to do the same: closing a socket with unread
+/// bytes resets the connection, and what the peer has not read yet would be gone.
+async fn shut_down(stream: &mut Box<dyn Stream>) {
+    if let Ok(Ok(())) = timeout(LAST_WORDS_LIMIT, stream.shutdown()).await {
+        let mut ignored = [0; 256];
+        let end = async { while stream.read(&mut ignored).await.is_ok_and(|count| count > 0) {} };
+        let _ = timeout(LINGER_LIMIT, end).await;
+    }
+}
+
+/// Why a connection is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed it properly.
+    Closed {
+        /// The peer's code, if it sent one.
+        code: Option<u16>,
+    },
+    /// The peer was gone without a word.
+    Gone,
+    /// Reading or writing failed.
+    Lost(String),
+    /// The peer took nothing for too long.
+    Stalled,
+    /// The peer broke the protocol.
+    Broken(String),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // A TLS peer that leaves without the notification that RFC 8446 asks for.
+            io::ErrorKind::UnexpectedEof => Self::Gone,
+            _ => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// A client of the feed.
+pub struct Peer {
+    stream: Box<dyn Stream>,
+    socket: Socket,
+    inbox: Box<[u8]>,
+    /// Something was written and may still be in the TLS session.
+    unflushed: bool,
+}
+
+impl Peer {
+    /// `read_ahead` came behind the upgrade.
+    fn new(stream: Box<dyn Stream>, read_ahead: &[u8]) -> Self {
+        let socket = Socket::server(read_ahead, CLIENT_MESSAGE_LIMIT);
+        Self { stream, socket, inbox: vec![0; 4096].into_boxed_slice(), unflushed: false }
+    }
+
+    /// Queues a message. It leaves with the next [`flush`](Self::flush).
+    pub fn queue(&mut self, message: Bytes) {
+        self.socket.send_binary(message);
+    }
+
+    /// How many bytes are queued.
+    pub fn queued(&self) -> usize {
+        self.socket.output().len()
+    }
+
+    /// Writes all that is queued. Waits for a slow peer, but not for one that takes nothing at all.
+    pub async fn flush(&mut self) -> Result<(), Ended> {
+        while self.has_output() {
+            let moved = std::future::poll_fn(|context| {
+                // Listen first: a peer that takes everything would otherwise never be heard.
+                if let Poll::Ready(ended) = self.poll_listen(context) {
+                    return Poll::Ready(Err(ended));
+                }
+                self.poll_speak(context).map_err(Ended::from)
+            });
+            timeout(STALL_LIMIT, moved).await.map_err(|_| Ended::Stalled)??;
+        }
+        Ok(())
+    }
+
+    /// Does nothing but listen and answer, until the connection is over.
+    pub async fn idle(&mut self) -> Ended {
+        std::future::poll_fn(|context| {
+            loop {
+                if let Poll::Ready(ended) = self.poll_listen(context) {
+                    return Poll::Ready(ended);
+                }
+                if !self.has_output() {
+                    return Poll::Pending;
+                }
+                if let Err(error) = ready!(self.poll_speak(context)) {
+                    return Poll::Ready(error.into());
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits for something else while the peer is listened to.
+    pub async fn meanwhile<T>(&mut self, other: impl Future<Output = T>) -> Result<T, Ended> {
+        tokio::select! {
+            biased;
+            done = other => Ok(done),
+            ended = self.idle() => Err(ended),
+        }
+    }
+
+    /// Says goodbye and waits for the answer, which proves that all before it has arrived. Takes no
+    /// longer than `patience` and a moment. A peer that hangs up instead of an answer has understood, too.
+    pub async fn close(mut self, code: u16, reason: &str, patience: Duration) -> Result<(), Ended> {
+        let deadline = Instant::now() + patience;
+        self.socket.send_close(code, reason);
+        let answer = timeout_at(deadline, async {
+            match self.flush().await {
+                Ok(()) => self.idle().await,
+                Err(ended) => ended,
+            }
+        });
+        let answer = answer.await.unwrap_or(Ended::Stalled);
+        self.hang_up().await;
+        match answer {
+            Ended::Closed { .. } | Ended::Gone => Ok(()),
+            ended => Err(ended),
+        }
+    }
+
+    /// Ends a connection that is over, as properly as it still can be.
+    pub async fn leave(mut self, ended: &Ended) {
+        match ended {
+            Ended::Closed { .. } => self.hang_up().await,
+            Ended::Broken(_) => {
+                self.socket.send_close(1002, "");
+                self.hang_up().await;
+            }
+            Ended::Gone | Ended::Lost(_) | Ended::Stalled => {}
+        }
+    }
+
+    /// Writes what is left, and shuts down.
+    async fn hang_up(&mut self) {
+        let last_words = async {
+            while self.has_output() {
+                std::future::poll_fn(|context| self.poll_speak(context)).await?;
+            }
+            io::Result::Ok(())
+        };
+        if let Ok(Ok(())) = timeout(LAST_WORDS_LIMIT, last_words).await {
+            shut_down(&mut self.stream).await;
+        }
+    }
+
+    fn has_output(&self) -> bool {
+        self.unflushed || !self.socket.output().is_empty()
+    }
+
+    /// Reads what there is; answers go to the output. Ready when the connection is over.
+    fn poll_listen(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        // What came behind the upgrade is in the socket already.
+        if let Some(ended) = self.hear() {
+            return Poll::Ready(ended);
+        }
+        while self.socket.output().len() < ANSWERS_LIMIT {
+            let mut read = ReadBuf::new(&mut self.inbox);
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)) {
+                return Poll::Ready(error.into());
+            }
+            if read.filled().is_empty() {
+                return Poll::Ready(Ended::Gone);
+            }
+            self.socket.received(read.filled());
+            if let Some(ended) = self.hear() {
+                return Poll::Ready(ended);
+            }
+        }
+        // Whoever has so much to write is woken when it can be written.
+        Poll::Pending
+    }
+
+    /// Messages of clients mean nothing; only a close does.
+    fn hear(&mut self) -> Option<Ended> {
+        loop {
+            match self.socket.next() {
+                Ok(Some(Incoming::Binary(_) | Incoming::Text(_))) => {}
+                Ok(Some(Incoming::Close { code, .. })) => return Some(Ended::Closed { code }),
+                Ok(None) => return None,
+                Err(Broken::Protocol(reason)) => return Some(Ended::Broken(reason)),
+                Err(Broken::TooLarge { size, limit }) => {
+                    let reason = format!("a message of {size} bytes, over the limit of {limit}");
+                    return Some(Ended::Broken(reason));
+                }
+            }
+        }
+    }
+
+    /// Moves some of the output on. Ready when that was possible, or nothing was there to move.
+    fn poll_speak(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut stream = Pin::new(&mut self.stream);
+        if self.socket.output().is_empty() {
+            ready!(stream.as_mut().poll_flush(context))?;
+            self.unflushed = false;
+            return Poll::Ready(Ok(()));
+        }
+        let count = ready!(stream.as_mut().poll_write(context, self.socket.output()))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.socket.sent(count);
+        self.unflushed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::classic::Classic;
+
+    #[test]
+    fn keys_are_validated_where_the_protocol_renews_them() {
+        let key = Key::new("synthetic-key").unwrap();
+        assert_eq!(Classic.renewal(&key).0, VALIDATE_PATH);
+    }
+
+    #[test]
+    fn a_token_is_found_in_any_list_and_case() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::CONNECTION, HeaderValue::from_static("keep-alive, Upgrade"));
+        headers.append(header::CONNECTION, HeaderValue::from_static("te"));
+        assert!(has_token(&headers, &header::CONNECTION, "upgrade"));
+        assert!(!has_token(&headers, &header::CONNECTION, "up"));
+        assert!(!has_token(&headers, &header::UPGRADE, "websocket"));
+    }
+}

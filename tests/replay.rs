@@ -1,0 +1,425 @@
+//! Replay: what clients get, when, and how it ends.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use centralcap::{
+    capture::Capture,
+    error::Result,
+    net::{server::Ended, ws::Incoming},
+    pace::{Rounds, Speed},
+    protocol::Key,
+    replay::{Account, Client as Served, Ending, Options, Report, Security, Server},
+    select::Selection,
+};
+use support::{
+    capture::{Entries, message, subscription},
+    client::{Answer, Client, UPGRADE, ask, connect},
+};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+
+/// A running server, and what a client has to know about it.
+struct Running {
+    address: std::net::SocketAddr,
+    ca_pem: Option<String>,
+    stop: Option<oneshot::Sender<()>>,
+    report: JoinHandle<Result<Report>>,
+}
+
+impl Running {
+    async fn start(options: Options) -> Self {
+        let server = Server::start(options).await.unwrap();
+        let (address, ca_pem) = (server.address(), server.ca_pem().map(str::to_owned));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let report = tokio::spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Self { address, ca_pem, stop: Some(stop), report }
+    }
+
+    async fn client(&self, topic: &str) -> Client {
+        self.subscribe("synthetic-key", topic).await.unwrap()
+    }
+
+    async fn subscribe(&self, key: &str, topic: &str) -> Result<Client, Answer> {
+        Client::subscribe(self.address, self.ca_pem.as_deref(), (key, topic)).await
+    }
+
+    async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut stream = connect(self.address, self.ca_pem.as_deref()).await;
+        ask(&mut stream, path, headers).await.0
+    }
+
+    fn stop(&mut self) {
+        self.stop.take().map(|stop| stop.send(()));
+    }
+
+    /// The report of a server that ends by itself, or was stopped.
+    async fn report(self) -> Report {
+        let report = timeout(Duration::from_secs(20), self.report).await;
+        report.expect("an end in time").unwrap().unwrap()
+    }
+}
+
+/// A capture of `count` frames every 10 ms in turn of monitoring (`a`), audit (`a`) and monitoring
+/// (`b`), and of a security subscription on which nothing ever came.
+struct Fixture {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    entries: Entries,
+}
+
+impl Fixture {
+    fn of(count: u32) -> Self {
+        let mut entries = Entries::new();
+        let owners = [("a", "monitoring"), ("a", "audit"), ("b", "monitoring")]
+            .map(|(name, topic)| subscription(name, topic));
+        entries.event(&subscription("a", "security"));
+        for number in 0..count {
+            let owner = &owners[number as usize % owners.len()];
+            let data = message(&owner.topic, number, (number % 7 * 100) as usize);
+            entries.frame(Duration::from_millis(10) * number, owner, data);
+        }
+        Self::from(entries)
+    }
+
+    fn from(entries: Entries) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("feed.mcap");
+        entries.write(&path);
+        Self { _folder: folder, path, entries }
+    }
+
+    fn options(&self) -> Options {
+        let capture = Capture::open(&[&self.path]).unwrap();
+        Options { once: true, speed: Speed::MAX, ..Options::new(capture) }
+    }
+
+    /// The bytes of a topic's frames, of these subscriptions.
+    fn frames(&self, names: &[&str], topic: &str) -> Vec<Bytes> {
+        let own = self.entries.made.iter().filter(|entry| {
+            entry.subscription.topic == topic && names.contains(&entry.subscription.name.as_str())
+        });
+        own.filter_map(|entry| Some(entry.frame()?.data.clone())).collect()
+    }
+}
+
+fn the_one(report: &Report) -> &Served {
+    assert_eq!(report.clients.len(), 1, "{report:?}");
+    &report.clients[0]
+}
+
+#[tokio::test]
+async fn a_client_gets_exactly_the_frames_of_its_topic_and_a_proper_end() {
+    let fixture = Fixture::of(300);
+    let running = Running::start(fixture.options()).await;
+    let mut client = running.client("monitoring").await;
+    let expected = fixture.frames(&["a", "b"], "monitoring");
+    assert_eq!(expected.len(), 200);
+    assert_eq!(client.rest().await, (expected.clone(), Some(1000)));
+
+    let report = running.report().await;
+    let served = the_one(&report);
+    assert_eq!((served.frames, &served.ending), (200, &Ending::Played));
+    assert_eq!(served.bytes, expected.iter().map(|frame| frame.len() as u64).sum::<u64>());
+    assert_eq!(
+        (served.topic.as_str(), &served.subscriptions[..]),
+        ("monitoring", &["a".into(), "b".into()][..])
+    );
+    assert_eq!((report.served, report.lossy, report.faults.len()), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn several_clients_at_once_get_it_each_from_the_start() {
+    let fixture = Fixture::of(600);
+    let options = Options { wait_clients: 3, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut clients = Vec::new();
+    for topic in ["monitoring", "audit", "monitoring"] {
+        clients.push((running.client(topic).await, topic));
+    }
+    for (client, topic) in &mut clients {
+        let expected = fixture.frames(&["a", "b"], topic);
+        assert_eq!(client.rest().await, (expected, Some(1000)));
+    }
+    let report = running.report().await;
+    assert_eq!((report.served, report.frames), (3, 1000));
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_enough_clients_are_connected() {
+    let fixture = Fixture::of(3);
+    let options = Options { wait_clients: 3, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut first = running.client("audit").await;
+    // A client that has left again does not count.
+    let mut gone = running.client("audit").await;
+    gone.close().await;
+    let mut second = running.client("monitoring").await;
+    assert!(timeout(Duration::from_millis(100), first.next()).await.is_err());
+    let mut third = running.client("monitoring").await;
+    assert_eq!(first.rest().await.0.len(), 1);
+    assert_eq!(second.rest().await.0.len(), 2);
+    assert_eq!(third.rest().await.0.len(), 2);
+    running.report().await;
+}
+
+#[tokio::test]
+async fn wrong_requests_are_refused_in_the_words_that_clients_know() {
+    let fixture = Fixture::of(3);
+    let mut running = Running::start(fixture.options()).await;
+    let refused = async |key: &str, topic: &str| {
+        let answer = running.subscribe(key, topic).await.err().unwrap();
+        (
+            answer.status,
+            answer.head.contains("content-type: text/plain; charset=utf-8"),
+            answer.body,
+        )
+    };
+    let unsubscribed = (400, true, "Unsubscribed Topic\n".to_owned());
+    assert_eq!(refused("synthetic-key", "presence").await, unsubscribed);
+    assert_eq!(refused("synthetic-key", "").await, unsubscribed);
+    assert_eq!(refused("", "audit").await, (401, true, "Unauthorized\n".to_owned()));
+    assert_eq!(refused("", "presence").await.0, 401);
+
+    let key = ("Authorization", "synthetic-key");
+    let topic = ("Topic", "audit");
+    let feed = "/streaming/api";
+    assert_eq!(running.ask(feed, &UPGRADE).await.status, 401);
+    assert_eq!(running.ask(feed, &[key, topic]).await.status, 426);
+    assert_eq!(running.ask("/", &[key, topic]).await.status, 404);
+    for (spoilt, value, status) in [
+        ("Connection", "keep-alive", 426),
+        ("Upgrade", "h2c", 426),
+        ("Sec-WebSocket-Version", "8", 426),
+        ("Sec-WebSocket-Key", "c2hvcnQ=", 400),
+    ] {
+        let mut headers = [&UPGRADE[..], &[key, topic]].concat();
+        headers.iter_mut().filter(|(name, _)| *name == spoilt).for_each(|header| header.1 = value);
+        let answer = running.ask(feed, &headers).await;
+        assert_eq!(answer.status, status, "{spoilt}");
+        assert!(!answer.body.is_empty() && answer.head.contains("sec-websocket-version: 13"));
+    }
+    running.stop();
+    assert_eq!(running.report().await.served, 0);
+}
+
+#[tokio::test]
+async fn a_key_is_validated_with_itself() {
+    let fixture = Fixture::of(3);
+    let mut running = Running::start(fixture.options()).await;
+    let path = "/streaming/token/validate";
+    let answer = running.ask(path, &[("Authorization", "synthetic-key")]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"token":"synthetic-key"}"#));
+    assert!(answer.head.contains("content-type: application/json"), "{}", answer.head);
+    assert_eq!(running.ask(path, &[]).await.status, 401);
+    running.stop();
+    running.report().await;
+}
+
+#[tokio::test]
+async fn accounts_decide_which_keys_are_valid_and_what_they_get() {
+    let account = |name: &str, key: &str| Account {
+        name: name.to_owned(),
+        key: Key::new(key).unwrap(),
+        topic: "monitoring".to_owned(),
+    };
+    let accounts = vec![account("b", "key-of-b"), account("elsewhere", "other-key")];
+    let fixture = Fixture::of(30);
+    let options = Options { accounts: Some(accounts), ..fixture.options() };
+    let options = Options { wait_clients: 2, ..options };
+    let running = Running::start(options).await;
+    assert_eq!(running.subscribe("synthetic-key", "monitoring").await.err().unwrap().status, 401);
+    let validate = [("Authorization", "synthetic-key")];
+    assert_eq!(running.ask("/streaming/token/validate", &validate).await.status, 401);
+
+    let mut own = running.subscribe("key-of-b", "monitoring").await.unwrap();
+    let mut other = running.subscribe("other-key", "monitoring").await.unwrap();
+    assert_eq!(own.rest().await.0, fixture.frames(&["b"], "monitoring"));
+    assert_eq!(other.rest().await.0, fixture.frames(&["a", "b"], "monitoring"));
+    running.report().await;
+}
+
+#[tokio::test]
+async fn a_selection_decides_what_there_is() {
+    let fixture = Fixture::of(30);
+    let selection =
+        Selection { topics: vec!["monitoring".to_owned()], skip: 2, ..Selection::default() };
+    let running = Running::start(Options { selection, ..fixture.options() }).await;
+    assert_eq!(running.subscribe("synthetic-key", "audit").await.err().unwrap().status, 400);
+    let mut client = running.client("monitoring").await;
+    assert_eq!(client.rest().await.0, fixture.frames(&["a", "b"], "monitoring")[2..]);
+    running.report().await;
+}
+
+#[tokio::test]
+async fn frames_come_when_they_are_due() {
+    // 30 frames in 290 ms; audit has those at 10, 40, ..., 280 ms.
+    let fixture = Fixture::of(30);
+    let speed = Speed::ORIGINAL;
+    let running = Running::start(Options { speed, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    let connected = Instant::now();
+    client.messages(10).await;
+    let took = connected.elapsed();
+    assert!(took >= Duration::from_millis(270), "{took:?}");
+    assert_eq!(client.rest().await, (vec![], Some(1000)));
+    let report = running.report().await;
+    // How late depends on how busy the machine is; that it was measured does not.
+    assert!(the_one(&report).worst_lateness.is_some_and(|late| late < Duration::from_secs(10)));
+}
+
+#[tokio::test]
+async fn gaps_are_cut_and_divided() {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "audit");
+    for hour in 0..4 {
+        let data = message("audit", hour, 0);
+        entries.frame(Duration::from_secs(3600) * hour, &owner, data);
+    }
+    let fixture = Fixture::from(entries);
+    let max_gap = Some(Duration::from_millis(500));
+    let speed = "10".parse().unwrap();
+    let running = Running::start(Options { max_gap, speed, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    let first = client.messages(1).await;
+    let started = Instant::now();
+    let rest = client.messages(3).await;
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(10), "{took:?}");
+    assert_eq!([first, rest].concat(), fixture.frames(&["a"], "audit"));
+    client.rest().await;
+    running.report().await;
+}
+
+#[tokio::test]
+async fn rounds_follow_each_other() {
+    let fixture = Fixture::of(30);
+    let rounds: Rounds = "3".parse().unwrap();
+    let running = Running::start(Options { rounds, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    let round = fixture.frames(&["a"], "audit");
+    assert_eq!(client.rest().await.0, [&round[..]; 3].concat());
+    running.report().await;
+}
+
+#[tokio::test]
+async fn once_and_forever_is_refused() {
+    let fixture = Fixture::of(3);
+    let options = Options { rounds: Rounds::Forever, ..fixture.options() };
+    assert!(Server::start(options).await.err().unwrap().is_usage());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_early_ends_nobody_else() {
+    let fixture = Fixture::of(30);
+    let speed = Speed::ORIGINAL;
+    let options = Options { speed, wait_clients: 3, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut closing = running.client("monitoring").await;
+    let vanishing = running.client("monitoring").await;
+    let mut staying = running.client("monitoring").await;
+    closing.messages(1).await;
+    drop(vanishing);
+    closing.close().await;
+    assert_eq!(staying.rest().await.0, fixture.frames(&["a", "b"], "monitoring"));
+    let report = running.report().await;
+    let count = |wanted: fn(&Ending) -> bool| {
+        report.clients.iter().filter(|client| wanted(&client.ending)).count()
+    };
+    assert_eq!(count(|ending| *ending == Ending::Left(Ended::Closed { code: Some(1000) })), 1);
+    assert_eq!(count(|ending| matches!(ending, Ending::Left(Ended::Gone | Ended::Lost(_)))), 1);
+    assert_eq!((count(|ending| *ending == Ending::Played), report.lossy), (1, 0));
+}
+
+#[tokio::test]
+async fn without_once_the_feed_falls_silent_and_stopping_closes_it() {
+    let fixture = Fixture::of(30);
+    let mut running = Running::start(Options { once: false, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    let mut silent = running.client("security").await;
+    client.messages(10).await;
+    // Whoever answers pings is still there; the pong itself is the socket's own business.
+    client.socket.send_ping(Bytes::from_static(b"still there?"));
+    client.write().await;
+    assert!(timeout(Duration::from_millis(50), silent.next()).await.is_err());
+    running.stop();
+    let close = Incoming::Close { code: Some(1001), reason: "going away".to_owned() };
+    assert_eq!(client.next().await, Some(close.clone()));
+    assert_eq!(silent.next().await, Some(close));
+    assert_eq!((client.next().await, silent.next().await), (None, None));
+    let report = running.report().await;
+    assert_eq!((report.served, report.frames), (2, 10));
+    assert!(report.clients.iter().all(|client| client.ending == Ending::Stopped));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_does_not_hold_up_the_others_or_the_end() {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "apprf");
+    for number in 0..24 {
+        entries.frame(Duration::ZERO, &owner, message("apprf", number, 1 << 20));
+    }
+    let fixture = Fixture::from(entries);
+    let mut running = Running::start(fixture.options()).await;
+    let _stalled = running.client("apprf").await;
+    let mut client = running.client("apprf").await;
+    let expected = fixture.frames(&["a"], "apprf");
+    assert!(client.rest().await == (expected, Some(1000)));
+    running.stop();
+    let report = running.report().await;
+    assert_eq!(report.clients[0].ending, Ending::Played);
+    assert_eq!(report.clients[1].ending, Ending::Stopped);
+}
+
+#[tokio::test]
+async fn plain_is_plain() {
+    let fixture = Fixture::of(30);
+    let running = Running::start(Options { security: Security::Plain, ..fixture.options() }).await;
+    assert_eq!(running.ca_pem, None);
+    let mut client = running.client("audit").await;
+    assert_eq!(client.rest().await.0, fixture.frames(&["a"], "audit"));
+    running.report().await;
+}
+
+#[tokio::test]
+async fn damage_is_served_up_to_and_reported_once() {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "audit");
+    for number in 0..100 {
+        // Noise, so that there are several chunks.
+        let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(100_000).collect();
+        let mut data = message("audit", number, 0).to_vec();
+        data.extend([0xa2, 0x06]);
+        prost::encode_length_delimiter(noise.len(), &mut data).unwrap();
+        data.extend(noise.as_bytes());
+        entries.frame(Duration::from_millis(1) * number, &owner, data.into());
+    }
+    let fixture = Fixture::from(entries);
+    let mut bytes = std::fs::read(&fixture.path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&fixture.path, bytes).unwrap();
+
+    let options = Options { wait_clients: 2, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut clients = [running.client("audit").await, running.client("audit").await];
+    let expected = fixture.frames(&["a"], "audit");
+    for client in &mut clients {
+        let (found, code) = client.rest().await;
+        assert_eq!(code, Some(1000));
+        assert!(found.len() > 10 && found.len() < 60, "{}", found.len());
+        assert!(found == expected[..found.len()]);
+    }
+    let report = running.report().await;
+    assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
+    assert!(report.faults[0].is_damage());
+}

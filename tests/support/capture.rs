@@ -1,0 +1,74 @@
+//! Captures made by our own writer.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use centralcap::{
+    capture::{About, SealedFile},
+    entry::{Entry, SessionEvent, Subscription, Timestamp, What},
+    protocol,
+    schema::FrameTypes,
+};
+
+/// When all made-up recordings begin.
+pub const START: Timestamp = Timestamp::from_nanos(1_795_000_000_000_000_000);
+
+/// Somebody who subscribed.
+pub fn subscription(name: &str, topic: &str) -> Arc<Subscription> {
+    Arc::new(Subscription {
+        name: name.to_owned(),
+        protocol: "classic".to_owned(),
+        topic: topic.to_owned(),
+        host: "feed.example.com".to_owned(),
+    })
+}
+
+/// A small envelope: the subject, and a payload that no other frame has.
+pub fn message(topic: &str, number: u32, size: usize) -> Bytes {
+    let mut payload = format!("{number}:").into_bytes();
+    payload.resize(payload.len().max(size), b'.');
+    let mut message = vec![0x12, u8::try_from(topic.len()).unwrap()];
+    message.extend_from_slice(topic.as_bytes());
+    message.push(0x1a);
+    prost::encode_length_delimiter(payload.len(), &mut message).unwrap();
+    message.extend_from_slice(&payload);
+    message.into()
+}
+
+/// Makes entries for a capture.
+pub struct Entries {
+    types: FrameTypes,
+    sequence: u32,
+    /// What was made so far.
+    pub made: Vec<Entry>,
+}
+
+impl Entries {
+    pub fn new() -> Self {
+        Self { types: FrameTypes::of(protocol::by_name("classic")), sequence: 0, made: Vec::new() }
+    }
+
+    /// A frame that was received so long after the start.
+    pub fn frame(&mut self, after: Duration, of: &Arc<Subscription>, data: Bytes) {
+        self.sequence += 1;
+        let what = What::Frame(self.types.frame(&of.topic, self.sequence, data));
+        let received = START.after(after);
+        self.made.push(Entry { subscription: Arc::clone(of), received, what });
+    }
+
+    /// A session event at the start.
+    pub fn event(&mut self, of: &Arc<Subscription>) {
+        let what = What::Event(SessionEvent::default());
+        self.made.push(Entry { subscription: Arc::clone(of), received: START, what });
+    }
+
+    /// Writes all of it to a sealed capture.
+    pub fn write(&self, path: &Path) {
+        let about = About { started: START, host: String::new(), options: BTreeMap::new() };
+        let mut file = SealedFile::create(path, &about, &[]).unwrap();
+        for entry in &self.made {
+            file.append(entry).unwrap();
+        }
+        file.finish().unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! What the tests of several commands need.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, clippy::new_without_default, reason = "a test may fail anywhere")]
+
+pub mod capture;
+pub mod client;
