@@ -4,12 +4,16 @@
 
 mod support;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use centralcap::{
     capture::Capture,
-    error::Result,
     net::{server::Ended, ws::Incoming},
     pace::{Rounds, Speed},
     protocol::Key,
@@ -31,7 +35,7 @@ struct Running {
     address: std::net::SocketAddr,
     ca_pem: Option<String>,
     stop: Option<oneshot::Sender<()>>,
-    report: JoinHandle<Result<Report>>,
+    report: JoinHandle<Report>,
 }
 
 impl Running {
@@ -65,7 +69,7 @@ impl Running {
     /// The report of a server that ends by itself, or was stopped.
     async fn report(self) -> Report {
         let report = timeout(Duration::from_secs(20), self.report).await;
-        report.expect("an end in time").unwrap().unwrap()
+        report.expect("an end in time").unwrap()
     }
 }
 
@@ -347,9 +351,9 @@ async fn without_once_the_feed_falls_silent_and_stopping_closes_it() {
     let mut client = running.client("audit").await;
     let mut silent = running.client("security").await;
     client.messages(10).await;
-    // Whoever answers pings is still there; the pong itself is the socket's own business.
-    client.socket.send_ping(Bytes::from_static(b"still there?"));
+    client.socket.send_ping(Bytes::from_static(b"17"));
     client.write().await;
+    assert_eq!(client.bytes(4).await, [0x8a, 2, b'1', b'7'], "a pong, unmasked");
     assert!(timeout(Duration::from_millis(50), silent.next()).await.is_err());
     running.stop();
     let close = Incoming::Close { code: Some(1001), reason: "going away".to_owned() };
@@ -381,6 +385,26 @@ async fn a_client_that_takes_nothing_does_not_hold_up_the_others_or_the_end() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_the_users_own_is_shown() {
+    let fixture = Fixture::of(30);
+    let own = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let [cert, key] = ["own.pem", "own.key"].map(|name| fixture.path.with_file_name(name));
+    std::fs::write(&cert, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let security = Security::Files { cert: cert.clone(), key };
+    let mut running = Running::start(Options { security, ..fixture.options() }).await;
+    assert_eq!(running.ca_pem, None);
+    running.ca_pem = Some(own.cert.pem());
+    let mut client = running.client("audit").await;
+    assert_eq!(client.rest().await.0, fixture.frames(&["a"], "audit"));
+    running.report().await;
+
+    let security = Security::Files { cert: cert.clone(), key: cert };
+    let error = Server::start(Options { security, ..fixture.options() }).await.err().unwrap();
+    assert!(error.to_string().contains("expected a PEM private key in "), "{error}");
+}
+
+#[tokio::test]
 async fn plain_is_plain() {
     let fixture = Fixture::of(30);
     let running = Running::start(Options { security: Security::Plain, ..fixture.options() }).await;
@@ -390,12 +414,11 @@ async fn plain_is_plain() {
     running.report().await;
 }
 
-#[tokio::test]
-async fn damage_is_served_up_to_and_reported_once() {
+/// 100 frames that do not compress, so that there are several chunks.
+fn noise() -> Entries {
     let mut entries = Entries::new();
     let owner = subscription("a", "audit");
     for number in 0..100 {
-        // Noise, so that there are several chunks.
         let noise: String = std::iter::repeat_with(fastrand::alphanumeric).take(100_000).collect();
         let mut data = message("audit", number, 0).to_vec();
         data.extend([0xa2, 0x06]);
@@ -403,11 +426,20 @@ async fn damage_is_served_up_to_and_reported_once() {
         data.extend(noise.as_bytes());
         entries.frame(Duration::from_millis(1) * number, &owner, data.into());
     }
-    let fixture = Fixture::from(entries);
-    let mut bytes = std::fs::read(&fixture.path).unwrap();
+    entries
+}
+
+fn flip_a_bit_in_the_middle(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
-    std::fs::write(&fixture.path, bytes).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn damage_is_served_up_to_and_reported_once() {
+    let fixture = Fixture::from(noise());
+    flip_a_bit_in_the_middle(&fixture.path);
 
     let options = Options { wait_clients: 2, ..fixture.options() };
     let running = Running::start(options).await;
@@ -422,4 +454,99 @@ async fn damage_is_served_up_to_and_reported_once() {
     let report = running.report().await;
     assert_eq!(report.faults.len(), 1, "{:?}", report.faults);
     assert!(report.faults[0].is_damage());
+}
+
+/// The command with these arguments, and its ready line.
+fn command(fixture: &Fixture, arguments: &[&str]) -> (Child, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_centralcap"))
+        .arg("replay")
+        .arg(&fixture.path)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    (child, ready)
+}
+
+/// Its exit code, and what it said on stderr.
+fn ended(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+async fn client_of(ready: &str, topic: &str) -> Client {
+    let ready: serde_json::Value = serde_json::from_str(ready).unwrap();
+    let ca_pem = ready["ca"].as_str().map(|path| std::fs::read_to_string(path).unwrap());
+    let address = ready["hostname"].as_str().unwrap().parse().unwrap();
+    Client::subscribe(address, ca_pem.as_deref(), ("synthetic-key", topic)).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_ready_line_says_all_that_a_client_needs() {
+    let fixture = Fixture::of(30);
+    let ready_file = fixture.path.with_file_name("ready.json");
+    std::fs::write(&ready_file, "of an earlier run").unwrap();
+    let file = ready_file.to_str().unwrap();
+    let (child, ready) = command(&fixture, &["--once", "--speed", "max", "--ready-file", file]);
+    assert_eq!(std::fs::read_to_string(&ready_file).unwrap(), ready);
+    let line: serde_json::Value = serde_json::from_str(&ready).unwrap();
+    let names: Vec<_> = line.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["event", "url", "hostname", "ca", "topics"]);
+    assert_eq!(line["event"], "ready");
+    let url = format!("wss://{}/streaming/api", line["hostname"].as_str().unwrap());
+    assert_eq!(line["url"], url);
+    assert_eq!(line["topics"], serde_json::json!(["audit", "monitoring", "security"]));
+
+    let mut client = client_of(&ready, "audit").await;
+    assert_eq!(client.rest().await, (fixture.frames(&["a"], "audit"), Some(1000)));
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.starts_with("1 client served: 10 frames"), "{words}");
+    assert!(!Path::new(line["ca"].as_str().unwrap()).exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_is_a_normal_end() {
+    let fixture = Fixture::of(30);
+    for signal in ["-INT", "-TERM"] {
+        let ca_file = fixture.path.with_file_name("ca.pem");
+        let (child, ready) = command(&fixture, &["--ca-out", ca_file.to_str().unwrap()]);
+        let mut client = client_of(&ready, "security").await;
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert_eq!(client.rest().await, (vec![], Some(1001)));
+        let (code, words) = ended(child);
+        assert_eq!(code, Some(0), "{words}");
+        assert!(ca_file.exists(), "a file that was asked for is kept");
+    }
+}
+
+#[tokio::test]
+async fn damage_is_named_and_changes_the_exit_code() {
+    let fixture = Fixture::from(noise());
+    flip_a_bit_in_the_middle(&fixture.path);
+    let (child, ready) = command(&fixture, &["--once", "--speed", "max", "--plain"]);
+    client_of(&ready, "audit").await.rest().await;
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("damaged capture") && words.contains("hint:"), "{words}");
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_served() {
+    let fixture = Fixture::of(3);
+    for arguments in [
+        &["--listen", "somewhere"][..],
+        &["--speed", "0"],
+        &["--loop", "0"],
+        &["--once", "--loop", "forever"],
+        &["--cert", "chain.pem"],
+        &["--plain", "--ca-out", "ca.pem"],
+    ] {
+        let (child, ready) = command(&fixture, arguments);
+        assert_eq!((ended(child).0, ready.as_str()), (Some(2), ""), "{arguments:?}");
+    }
 }

@@ -24,6 +24,8 @@ use super::{Outcome, Words, select};
 /// Every client gets it from the start. The first line on stdout, {"event":"ready",...}, says where
 /// to connect and which authority to trust.
 #[derive(Debug, clap::Args)]
+// clap names a group after each struct, and both are called Args.
+#[group(skip)]
 pub(super) struct Args {
     #[command(flatten)]
     select: select::Args,
@@ -153,7 +155,7 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
     stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
     drop(stdout);
 
-    Ok(server.run_telling(stopped, move |news| tell(&news, words)).await?)
+    Ok(server.run_telling(stopped, move |news| tell(&news, words)).await)
 }
 
 fn tell(news: &News<'_>, words: Words) {

@@ -163,6 +163,14 @@ impl Client {
         while self.next().await.is_some() {}
     }
 
+    /// The next bytes as they are, past the socket.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        let read = self.stream.read_exact(&mut bytes);
+        timeout(LIMIT, read).await.expect("something in time").unwrap();
+        bytes
+    }
+
     /// Writes what is queued.
     pub async fn write(&mut self) {
         let output = self.socket.output().to_vec();
