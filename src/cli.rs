@@ -122,6 +122,10 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => {
             // Also --help and --version, which go to stdout and are no error.
             let _ = error.print();
+            let own = std::error::Error::source(&error).and_then(|own| own.downcast_ref::<Error>());
+            if let Some(hint) = own.and_then(Error::hint) {
+                eprintln!("hint: {hint}");
+            }
             return if error.use_stderr() { exit::USAGE } else { exit::DONE }.into();
         }
     };

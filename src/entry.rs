@@ -14,6 +14,13 @@ mod generated {
 
 pub use generated::{SessionEvent, session_event};
 
+/// The classic envelope as a Rust type, for making frames. Reading needs no type: it is dynamic.
+pub mod envelope {
+    #![allow(missing_docs, reason = "prost copies the comments that the .proto file has")]
+    #![allow(clippy::doc_markdown, reason = "the comments are written for protobuf")]
+    include!(concat!(env!("OUT_DIR"), "/stream_message.rs"));
+}
+
 /// A moment on the wall clock: nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);

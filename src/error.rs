@@ -37,8 +37,6 @@ pub(crate) enum Kind {
     Listen { address: String, source: io::Error },
     Certificates { path: Option<PathBuf>, reason: String },
     Identity { path: PathBuf, expected: &'static str, found: String },
-    Refused { subscription: String, status: u16, body: String },
-    TooLarge { what: &'static str, limit: u64, found: u64 },
     Internal { reason: String },
 }
 
@@ -125,12 +123,6 @@ impl Error {
                 io::ErrorKind::PermissionDenied => "check who owns it and which permissions it has",
                 _ => return None,
             },
-            Kind::Refused { status: 400, .. } => {
-                "is the topic enabled for this account in Central?"
-            }
-            Kind::Refused { status: 401, .. } => {
-                "the key is wrong, or too old to be renewed: copy the current one"
-            }
             _ => return None,
         })
     }
@@ -226,26 +218,10 @@ impl fmt::Display for Error {
             Kind::Identity { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
-            Kind::Refused { subscription, status, body } => write!(
-                f,
-                "expected status 101 for subscription {subscription:?}, found {status}: {body}"
-            ),
-            Kind::TooLarge { what, limit, found } => {
-                write!(f, "expected {what} of at most {limit} bytes, found {found}")
-            }
             Kind::Internal { reason } => write!(f, "a fault of centralcap itself: {reason}"),
         }
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &*self.0 {
-            Kind::Io { source, .. } | Kind::Output(source) | Kind::Listen { source, .. } => {
-                Some(source)
-            }
-            Kind::Record { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
+// Without a source: the sentence holds what the system said, and saying it twice helps nobody.
+impl std::error::Error for Error {}

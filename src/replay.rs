@@ -32,10 +32,10 @@ use self::{
     stage::{Guest, Stage, Tell},
 };
 pub use self::{
-    offer::{Account, accounts},
     report::{CLIENTS_REPORTED, Client, Ending, News, Report},
 };
 use crate::{
+    accounts::Account,
     capture::Capture,
     error::{Error, Kind, Result},
     net::tls::Identity,

@@ -17,7 +17,8 @@ use centralcap::{
     net::{server::Ended, ws::Incoming},
     pace::{Rounds, Speed},
     protocol::Key,
-    replay::{Account, Client as Served, Ending, Options, Report, Security, Server},
+    accounts::Account,
+    replay::{Client as Served, Ending, Options, Report, Security, Server},
     select::Selection,
 };
 use support::{
@@ -233,6 +234,7 @@ async fn a_key_is_validated_with_itself() {
 async fn accounts_decide_which_keys_are_valid_and_what_they_get() {
     let account = |name: &str, key: &str| Account {
         name: name.to_owned(),
+        username: None,
         key: Key::new(key).unwrap(),
         topic: "monitoring".to_owned(),
     };

@@ -11,21 +11,20 @@ use std::{
 use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
+    accounts,
     capture::Capture,
     error::Error,
     pace::{Rounds, Speed},
-    replay::{self, News, Options, Report, Security, Server},
+    replay::{News, Options, Report, Security, Server},
 };
 
-use super::{Outcome, Words, select};
+use super::{Outcome, Words, select, signal};
 
 /// Serve a capture as a live feed on a local endpoint.
 ///
 /// Every client gets it from the start. The first line on stdout, {"event":"ready",...}, says where
 /// to connect and which authority to trust.
 #[derive(Debug, clap::Args)]
-// clap names a group after each struct, and both are called Args.
-#[group(skip)]
 pub(super) struct Args {
     #[command(flatten)]
     select: select::Args,
@@ -126,7 +125,7 @@ impl Args {
             rounds: self.rounds,
             once: self.once,
             wait_clients: self.wait_clients,
-            accounts: self.accounts.as_deref().map(replay::accounts).transpose()?,
+            accounts: self.accounts.as_deref().map(accounts::read).transpose()?,
             ..Options::new(Capture::open(&self.select.paths)?)
         })
     }
@@ -135,7 +134,7 @@ impl Args {
 async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Report> {
     let Args { ca_out, ready_file, .. } = args;
     // Before the ready line: whoever has read it may stop us.
-    let stopped = stop_signal().context("cannot wait for signals")?;
+    let stopped = signal::stop().context("cannot wait for signals")?;
     let server = Server::start(options).await?;
     let authority = server.ca_pem().map(|pem| Authority::write(pem, ca_out.as_deref()));
     let authority = authority.transpose()?;
@@ -252,27 +251,4 @@ fn remove(path: &Path) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Completes at Ctrl-C or SIGTERM. They are caught from now on, not from the first poll.
-#[cfg(unix)]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut interrupt = tokio::signal::windows::ctrl_c()?;
-    Ok(async move {
-        interrupt.recv().await;
-    })
 }

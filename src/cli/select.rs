@@ -10,6 +10,8 @@ use globset::GlobMatcher;
 
 /// What is read, and what of it.
 #[derive(Debug, clap::Args)]
+// The commands' own structs have the same name, and clap would make a group of each.
+#[group(skip)]
 pub(super) struct Args {
     /// Captures: .mcap files, or folders of them.
     #[arg(required = true, value_name = "PATH")]

@@ -1,15 +1,64 @@
 //! `centralcap synth`.
 
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use centralcap::{
+    entry::Timestamp,
+    synth::{self, Options, START},
+};
+
 use super::{Outcome, Words};
 
-/// TODO: words of synth.
+/// Make a capture from a seed: believable frames for those who have no feed at hand.
+///
+/// The same seed and version give the same bytes. Devices, clients and networks are made up; addresses
+/// are from the ranges for documentation.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Everything follows from this.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
 
-pub(super) fn run(_args: Args, words: Words) -> anyhow::Result<Outcome> {
-    words.say("nothing here yet");
-    words.detail("");
-    words.warn("");
-    let _ = (words.live, Outcome::Lossy);
+    /// How many frames.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    messages: u64,
+
+    /// Only these topics, separated by commas.
+    #[arg(long, value_name = "TOPICS", value_delimiter = ',')]
+    topics: Vec<String>,
+
+    /// How many devices each customer has.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    devices: usize,
+
+    /// How many customers, each with a subscription of each topic.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    customers: usize,
+
+    /// Frames per second over all, instead of the feed's own cadence.
+    #[arg(long, value_name = "N")]
+    rate: Option<f64>,
+
+    /// When the first frame is received (RFC 3339).
+    #[arg(long, value_name = "TIME", default_value_t = START)]
+    start: Timestamp,
+
+    /// The new capture.
+    #[arg(short, long, value_name = "FILE.mcap")]
+    output: PathBuf,
+}
+
+pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    let Args { seed, messages, topics, devices, customers, rate, start, output } = args;
+    let options = Options { seed, messages, topics, devices, customers, rate, start };
+    let summary = synth::write(options, &output)?;
+    words.say(format_args!(
+        "{} frames, {} in {} on disk: {}",
+        summary.frames,
+        ByteSize::b(summary.bytes).display().iec(),
+        ByteSize::b(summary.size).display().iec(),
+        output.display()
+    ));
     Ok(Outcome::Done)
 }

@@ -1,65 +1,16 @@
 //! Who may subscribe to what of a capture.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    path::Path,
-};
-
-use serde::Deserialize;
+use std::collections::{BTreeSet, HashMap};
 
 use super::Options;
 use crate::{
+    accounts::Account,
     entry::{Entry, FrameType, Subscription},
-    error::{Error, Kind, Result},
+    error::Result,
     net::server::Gate,
     protocol::{self, Key, Protocol},
     select::Selection,
 };
-
-/// One entry of the vendor's input file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
-    /// The customer's name; in a capture, the subscription's.
-    pub name: String,
-    /// The key.
-    pub key: Key,
-    /// The topic.
-    pub topic: String,
-}
-
-/// Reads the vendor's input file: `{"customers": {"NAME": {"wsskey": "...", "topic": "..."}}}`.
-pub fn accounts(path: &Path) -> Result<Vec<Account>> {
-    #[derive(Deserialize)]
-    struct File {
-        customers: serde_json::Map<String, serde_json::Value>,
-    }
-    #[derive(Deserialize)]
-    struct Customer {
-        wsskey: String,
-        topic: String,
-    }
-
-    let wrong = |expected: String, found: String| {
-        Error::from(Kind::InputFile { path: path.to_owned(), expected, found })
-    };
-    let text = std::fs::read(path).map_err(Error::io("read", path))?;
-    // A message of serde_json may quote the value that it did not expect, and that may be a key:
-    // only the place is told.
-    let place = |error: &serde_json::Error| {
-        format!("something else at line {}, column {}", error.line(), error.column())
-    };
-    let file: File = serde_json::from_slice(&text)
-        .map_err(|error| wrong("an object with \"customers\"".to_owned(), place(&error)))?;
-    let account = |(name, value): (String, serde_json::Value)| {
-        let expected = || format!("a \"wsskey\" and a \"topic\" of customer {name:?}");
-        let customer: Customer = serde_json::from_value(value)
-            .map_err(|_| wrong(expected(), "something else".to_owned()))?;
-        let key = Key::new(&customer.wsskey)
-            .ok_or_else(|| wrong(expected(), "a key that no header can carry".to_owned()))?;
-        Ok(Account { name, key, topic: customer.topic })
-    };
-    file.customers.into_iter().map(account).collect()
-}
 
 /// What can be subscribed to, and by whom.
 pub(super) struct Offer {
@@ -156,7 +107,7 @@ mod tests {
 
     fn account(name: &str, key: &str) -> Account {
         let key = Key::new(key).unwrap();
-        Account { name: name.to_owned(), key, topic: "audit".to_owned() }
+        Account { name: name.to_owned(), username: None, key, topic: "audit".to_owned() }
     }
 
     fn admitted(offer: &Offer, key: &str, topic: &str) -> Option<Vec<String>> {
@@ -179,30 +130,5 @@ mod tests {
         assert_eq!(admitted(&offer, "key-of-b", "monitoring").unwrap(), ["b"]);
         assert_eq!(admitted(&offer, "key-of-b", "audit").unwrap(), ["a"]);
         assert_eq!(admitted(&offer, "other-key", "monitoring").unwrap(), ["a", "b"]);
-    }
-
-    #[test]
-    fn a_faulty_input_file_is_named_without_showing_a_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("input.json");
-        let read = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            accounts(&path)
-        };
-        let whole =
-            read(r#"{"customers": {"a": {"username": "u", "wsskey": "k", "topic": "audit"}}}"#);
-        assert_eq!(whole.unwrap(), [account("a", "k")]);
-        for text in [
-            "",
-            r#"["synthetic-secret"]"#,
-            r#"{"customers": "synthetic-secret"}"#,
-            r#"{"customers": {"a": "synthetic-secret"}}"#,
-            r#"{"customers": {"a": {"wsskey": "synthetic-secret"}}}"#,
-            r#"{"customers": {"a": {"wsskey": "synthetic\nsecret", "topic": "audit"}}}"#,
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(!error.to_string().contains("secret"), "{error}");
-            assert!(error.to_string().contains("input.json") && error.hint().is_some());
-        }
     }
 }
