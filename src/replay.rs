@@ -26,13 +26,11 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
+pub use self::report::{CLIENTS_REPORTED, Client, Ending, News, Report};
 use self::{
     hold::Hold,
     offer::Offer,
     stage::{Guest, Stage, Tell},
-};
-pub use self::{
-    report::{CLIENTS_REPORTED, Client, Ending, News, Report},
 };
 use crate::{
     accounts::Account,

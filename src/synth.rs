@@ -16,7 +16,8 @@ use self::{
 use crate::{
     capture::{About, SealedFile},
     entry::{
-        Entry, SessionEvent, Subscription, Timestamp, What, envelope::MsgProto,
+        Entry, SessionEvent, Subscription, Timestamp, What,
+        envelope::MsgProto,
         session_event::{Closed, Connected, Event},
     },
     error::{Error, Result},
@@ -215,8 +216,7 @@ impl Synth {
         // It takes a few milliseconds from there to here.
         let received = self.now.after(Duration::from_micros(self.dice.within(2_000, 9_000)));
         self.now = received;
-        let frame =
-            self.types.frame(feed.topic.name, feed.frames, envelope.encode_to_vec().into());
+        let frame = self.types.frame(feed.topic.name, feed.frames, envelope.encode_to_vec().into());
         Entry { subscription: Arc::clone(&feed.subscription), received, what: What::Frame(frame) }
     }
 
@@ -280,7 +280,10 @@ fn check(options: &Options, protocol: &dyn Protocol) -> Result<()> {
         return refused(expected, options.customers.to_string());
     }
     if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e6)) {
-        return refused("a rate of up to a million frames a second".to_owned(), "another".to_owned());
+        return refused(
+            "a rate of up to a million frames a second".to_owned(),
+            "another".to_owned(),
+        );
     }
     Ok(())
 }
@@ -291,9 +294,8 @@ fn feeds(
     campuses: &[Campus],
     dice: &mut Dice,
 ) -> Vec<Feed> {
-    let wanted = |name: &str| {
-        options.topics.is_empty() || options.topics.iter().any(|topic| topic == name)
-    };
+    let wanted =
+        |name: &str| options.topics.is_empty() || options.topics.iter().any(|topic| topic == name);
     let topics: Vec<_> = protocol.topics().iter().filter(|topic| wanted(topic.name)).collect();
     let every = |name: &str| {
         let cadence = CADENCE.iter().find(|(known, _)| *known == name).map_or(60.0, |row| row.1);

@@ -13,11 +13,11 @@ use std::{
 
 use bytes::Bytes;
 use centralcap::{
+    accounts::Account,
     capture::Capture,
     net::{server::Ended, ws::Incoming},
     pace::{Rounds, Speed},
     protocol::Key,
-    accounts::Account,
     replay::{Client as Served, Ending, Options, Report, Security, Server},
     select::Selection,
 };

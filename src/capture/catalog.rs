@@ -29,6 +29,17 @@ pub struct Segment {
     pub hot: bool,
 }
 
+impl Segment {
+    /// A living recorder writes it right now.
+    pub fn is_being_recorded(&self) -> bool {
+        // An empty one may be between its creation and its owner's lock, which ours must not be in
+        // the way of.
+        self.hot
+            && self.size > 0
+            && fs::File::open(&self.path).is_ok_and(|file| hot::is_owned(&file))
+    }
+}
+
 /// One or more segments, read as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {

@@ -6,7 +6,7 @@
 //! After a failed write the segment refuses all further ones; what is in it stays.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
@@ -164,6 +164,11 @@ impl HotSegment {
         }
         Ok(())
     }
+}
+
+/// A living recorder holds the lock of its hot segment, and may be in the middle of a record.
+pub(super) fn is_owned(file: &File) -> bool {
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.

@@ -1,10 +1,62 @@
 //! `centralcap inspect`.
 
-use super::{Outcome, Words};
+use std::{
+    env,
+    io::{self, Write},
+};
 
+use anyhow::Context;
+use centralcap::{
+    capture::Capture,
+    inspect::{self, Look, Profile},
+};
+
+use super::{Outcome, Words, select};
+
+/// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[command(flatten)]
+    select: select::Args,
 
-pub(super) fn run(_args: Args, _words: Words) -> anyhow::Result<Outcome> {
-    Ok(Outcome::Done)
+    /// Print one JSON document; docs/inspect-json.md says what is in it.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let profile = inspect::inspect(&capture, args.select.selection())?;
+    let mut stdout = io::stdout().lock();
+    if args.json {
+        stdout.write_all(profile.json().as_bytes()).context("cannot write the output")?;
+    } else {
+        print(&profile, words, &mut stdout)?;
+    }
+    match profile.losses() {
+        None => Ok(Outcome::Done),
+        Some(losses) => {
+            if args.json {
+                words.warn(losses);
+            }
+            Ok(Outcome::Lossy)
+        }
+    }
+}
+
+/// The page for people, also at the end of the demo.
+pub(super) fn print(profile: &Profile, words: Words, out: &mut impl Write) -> anyhow::Result<()> {
+    let look = Look { color: words.color, unicode: is_unicode(), everything: words.verbose };
+    out.write_all(profile.text(look).as_bytes()).context("cannot write the output")
+}
+
+/// The locale says UTF-8, or nothing at all. The first of these that is set counts (POSIX).
+fn is_unicode() -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }

@@ -6,9 +6,7 @@
 
 use std::sync::Arc;
 
-use prost_reflect::{
-    Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value,
-};
+use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 use super::{
     campus::{Campus, ESSIDS, Role},
@@ -291,7 +289,9 @@ impl Scene<'_> {
                 let client = &self.campus.clients[self.client];
                 ESSIDS[client.essid].to_vec()
             }
-            "dest_url_prefix" => format!("www.example.{}/p", self.pick(&["com", "net", "org"])).into(),
+            "dest_url_prefix" => {
+                format!("www.example.{}/p", self.pick(&["com", "net", "org"])).into()
+            }
             _ => self.dice.next().to_be_bytes().to_vec(),
         }
     }
@@ -302,7 +302,8 @@ impl Scene<'_> {
 
     fn text(&mut self, field: &FieldDescriptor) -> String {
         let message = field.parent_message();
-        let about_client = message.name().contains("Client") || message.name() == "client_firewall_session";
+        let about_client =
+            message.name().contains("Client") || message.name() == "client_firewall_session";
         let client = &self.campus.clients[self.client];
         let device = &self.campus.devices[self.device];
         let site = self.campus.name;
@@ -330,7 +331,9 @@ impl Scene<'_> {
             "campus_id_string" => format!("{site}-campus"),
             "building_id_string" => format!("{site}-building-{}", self.device % 4),
             "floor_id_string" => format!("{site}-floor-{}", self.device % 3),
-            "geofence_name" | "geofence_ids" => self.pick(&["lobby", "library", "lab 2"]).to_owned(),
+            "geofence_name" | "geofence_ids" => {
+                self.pick(&["lobby", "library", "lab 2"]).to_owned()
+            }
             "lan_mac" => format!("0a:0f:00:00:00:{:02x}", self.dice.below(256)),
             "app_name" => self.pick(&["https", "dns", "video-call", "backup", "mail"]).to_owned(),
             "app_cat" | "web_cat" => self.pick(&["business", "media", "web"]).to_owned(),
@@ -355,7 +358,8 @@ impl Scene<'_> {
 
     fn number(&mut self, field: &FieldDescriptor) -> u64 {
         let message = field.parent_message();
-        let about_client = message.name().contains("Client") || message.name() == "client_firewall_session";
+        let about_client =
+            message.name().contains("Client") || message.name() == "client_firewall_session";
         match field.name() {
             "timestamp" if message.full_name() == "Presence.presence_event" => self.milliseconds,
             "timestamp" | "last_hit_timestamp" | "last_sync_timestamp" => self.seconds,
@@ -371,7 +375,9 @@ impl Scene<'_> {
             "uptime" => self.campus.devices[self.device].uptime + self.seconds % 1_000_000,
             "mem_total" => 4 << 30,
             "mem_free" => self.dice.within(1 << 30, 3 << 30),
-            "app_id" | "app_cat_id" | "web_cat_id" | "map_id" | "tunnel_id" => self.dice.within(1, 400),
+            "app_id" | "app_cat_id" | "web_cat_id" | "map_id" | "tunnel_id" => {
+                self.dice.within(1, 400)
+            }
             "vlan" | "vlan_id" | "native_vlan" | "allowed_vlan" | "primary_vlan_id" => {
                 self.pick(&[1, 10, 20, 101, 4000])
             }
