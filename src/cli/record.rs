@@ -251,7 +251,7 @@ fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
                 },
                 Event::KeyRenewed(_) => "the key was renewed".to_owned(),
                 Event::TextFrame(text) => {
-                    format!("a text message of {} bytes came, which is no frame", text.data.len())
+                    format!("a text message of {} bytes came: kept, but no frame", text.data.len())
                 }
                 Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
                 Event::Gap(_) => return None,
@@ -291,7 +291,7 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
         if status.connections == 0 {
             line.push_str(", never connected");
         }
-        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "messages not kept")] {
+        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "frames not kept")] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
             }
