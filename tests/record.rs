@@ -139,7 +139,23 @@ fn no_more_frames_are_kept_than_were_asked_for() {
     let place = Place::new();
     let output = place.record(&feed.url(), &["--stop-after-messages", "7"]).output().unwrap();
     assert_ends(&output, 0, &["7 frames"]);
-    assert_eq!(frames(&place.entries()).len(), 7);
+    let entries = place.entries();
+    assert_eq!(frames(&entries).len(), 7);
+    // Those that came after them are not missing: nobody wanted them.
+    assert!(matches!(events(&entries)[1], Event::Closed(ref c) if c.last_sequence == 7));
+}
+
+#[test]
+fn one_connection_is_enough_if_the_user_says_so() {
+    let feed = Feed::start(vec![Reply::Feed(vec![binary(FRAME), Say::Close(1000, "done")])]);
+    let place = Place::new();
+    let output = place.record(&feed.url(), &["--once"]).output().unwrap();
+    assert_ends(&output, 0, &["closed with 1000 done", "1 frames kept"]);
+
+    let broken = Feed::start(vec![Reply::Feed(vec![binary(FRAME), Say::Drop])]);
+    let place = Place::new();
+    let output = place.record(&broken.url(), &["--once"]).output().unwrap();
+    assert_ends(&output, 3, &["1 frames kept", "1 gaps"]);
 }
 
 #[test]

@@ -77,6 +77,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = select::duration)]
     stop_after_duration: Option<Duration>,
 
+    /// Take one connection of each subscription and stop when the server has closed them all.
+    #[arg(long)]
+    once: bool,
+
     /// The size of the largest message that is taken, at most 64 MiB.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = message_limit)]
     message_limit: usize,
@@ -181,6 +185,7 @@ impl Args {
             message_limit: self.message_limit,
             stop_after_messages: self.stop_after_messages,
             stop_after_duration: self.stop_after_duration,
+            once: self.once,
         })
     }
 
