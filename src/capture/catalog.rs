@@ -29,6 +29,15 @@ pub struct Segment {
     pub hot: bool,
 }
 
+impl Segment {
+    /// A live recorder writes it right now: it is hot, something is in it, and its lock is held.
+    pub fn is_being_recorded(&self) -> bool {
+        self.hot
+            && self.size > 0
+            && fs::File::open(&self.path).is_ok_and(|file| hot::is_owned(&file))
+    }
+}
+
 /// One or more segments, read as one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {

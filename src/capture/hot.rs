@@ -6,7 +6,7 @@
 //! After a failed write the segment refuses all further ones; what is in it stays.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{
@@ -174,6 +174,20 @@ pub(super) fn hot_path(sealed: &Path) -> PathBuf {
 /// And back.
 pub(super) fn sealed_path(hot: &Path) -> PathBuf {
     renamed(hot, HOT_SUFFIX, SEALED_SUFFIX)
+}
+
+/// Whether a live recorder, or whoever seals what it left, holds the lock of a hot segment. Asking
+/// leaves nothing locked: a reader must not keep the file from being sealed.
+pub(super) fn is_owned(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            // It fails only where the lock did not work either.
+            file.unlock().ok();
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    }
 }
 
 fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {

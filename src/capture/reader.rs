@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, TryLockError},
+    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,7 +22,7 @@ use mcap::{
 
 use super::{
     HOT_SUFFIX, PROFILE, RECORD_LIMIT,
-    hot::{CHECKPOINT, Checkpoint},
+    hot::{self, CHECKPOINT, Checkpoint},
 };
 use crate::{
     entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
@@ -213,17 +213,13 @@ impl Records {
             };
         }
         let torn = self.fed.saturating_sub(self.offset);
-        if torn == 0 || self.is_being_written() {
+        // A live recorder may be in the middle of a record.
+        if torn == 0 || hot::is_owned(&self.file) {
             return Ok(None);
         }
         self.torn = true;
         let reason = format!("the last record is incomplete, {torn} bytes of it are there");
         Err(damaged(&self.path, self.offset, reason))
-    }
-
-    /// A live recorder holds the lock of its hot segment, and may be in the middle of a record.
-    fn is_being_written(&self) -> bool {
-        matches!(self.file.try_lock_shared(), Err(TryLockError::WouldBlock))
     }
 
     fn fault(&self, error: &McapError) -> Error {
