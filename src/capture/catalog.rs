@@ -44,6 +44,9 @@ pub struct Capture {
     segments: Vec<Segment>,
 }
 
+/// Whose a channel is, and the type of its frames; None if it holds session events.
+pub type Channel = (Arc<Subscription>, Option<Arc<FrameType>>);
+
 impl Capture {
     /// Finds the segments of files and folders. Opens none of them yet.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
@@ -77,8 +80,8 @@ impl Capture {
 
     /// Everybody who has a channel in the capture, and the types of their frames; `None` stands for
     /// session events. Sealed segments answer from their summary, without being read.
-    pub fn channels(&self) -> Result<Vec<(Arc<Subscription>, Option<Arc<FrameType>>)>> {
-        let mut found: Vec<(Arc<Subscription>, Option<Arc<FrameType>>)> = Vec::new();
+    pub fn channels(&self) -> Result<Vec<Channel>> {
+        let mut found: Vec<Channel> = Vec::new();
         for segment in &self.segments {
             for channel in channels_of(segment)? {
                 let channel = (channel.subscription, channel.kind);
