@@ -68,10 +68,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&[&recorded])?;
     words.say("\n3. What is in it: centralcap inspect\n");
     let profile = inspect::inspect(&capture, Selection::default())?;
-    super::inspect::print(&profile, words)?;
+    let mut stdout = io::stdout().lock();
+    super::inspect::print(&profile, words, &mut stdout)?;
 
     words.say("\n4. The first lines, decoded: centralcap decode --limit 4\n");
-    show_lines(&capture, &mut io::stdout().lock())?;
+    show_lines(&capture, &mut stdout)?;
+    drop(stdout);
 
     words.say(format_args!("\n{served} frames served, {frames} frames recorded"));
     match &args.keep {

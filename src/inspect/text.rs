@@ -176,7 +176,7 @@ impl Page {
                 payload.frames.to_string(),
                 size(payload.bytes),
                 size(payload.min_bytes),
-                size(payload.mean_bytes.round() as u64),
+                size(payload.bytes / payload.frames.max(1)),
                 size(payload.max_bytes),
                 rate,
                 self.offset(payload.span.first),
@@ -424,10 +424,10 @@ fn short(duration: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "m")];
     let seconds = duration.as_secs();
     let Some(index) = UNITS.iter().position(|(unit, _)| seconds >= *unit) else {
-        return match duration.as_secs_f64() {
-            seconds if seconds == seconds.trunc() => format!("{seconds:.0}s"),
-            seconds if seconds >= 1.0 => format!("{seconds:.1}s"),
-            seconds => format!("{:.0}ms", seconds * 1000.0),
+        return match (seconds, duration.subsec_nanos()) {
+            (seconds, 0) => format!("{seconds}s"),
+            (0, nanos) => format!("{:.0}ms", f64::from(nanos) / 1e6),
+            _ => format!("{:.1}s", duration.as_secs_f64()),
         };
     };
     let (unit, name) = UNITS[index];

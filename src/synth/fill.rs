@@ -272,10 +272,9 @@ impl Scene<'_> {
         };
         // The numbers for the family differ: Linux's in monitoring, 1 and 2 elsewhere.
         let af = match (message.full_name().starts_with("Monitoring."), six) {
-            (true, false) => 2,
             (true, true) => 10,
             (false, false) => 1,
-            (false, true) => 2,
+            (true, false) | (false, true) => 2,
         };
         let mut filled = DynamicMessage::new(message.clone());
         filled.set_field_by_name("af", Value::EnumNumber(af));
