@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 from harness import CUSTOMERS, MESSAGES, TOPICS, Frame, centralcap, key_of, read_sealed, replay
 
+
 class Source(NamedTuple):
     """A capture, what is in it, and the accounts that go with it."""
 
