@@ -161,7 +161,11 @@ impl Page {
         self.value("  sequence", style, &words);
         let counts = &subscription.connections;
         let style = if counts.gaps > 0 { Style::Alarm } else { Style::Plain };
-        self.value("  session", style, &counts_in_words(counts));
+        let mut name = "  session";
+        for line in wrapped(&counts_in_words(counts), WIDTH - NAMES) {
+            self.value(name, style, &line);
+            name = "";
+        }
         self.history(&subscription.history);
     }
 
@@ -170,9 +174,10 @@ impl Page {
             ["payload", "frames", "bytes", "min", "mean", "max", "frames/s", "first", "last"];
         let rows = subscription.payloads.iter().map(|payload| {
             let unknown = if payload.payload.is_some() { "" } else { " (unknown)" };
+            let label = self.fitted(&payload.label, NAME_WIDTH + 8 - unknown.len());
             let rate = payload.frames_per_second.map_or("-".to_owned(), rate);
             vec![
-                fitted(&format!("{}{unknown}", self.visible(&payload.label)), NAME_WIDTH + 8),
+                label + unknown,
                 payload.frames.to_string(),
                 size(payload.bytes),
                 size(payload.min_bytes),
@@ -224,9 +229,8 @@ impl Page {
         self.blank();
         let title = format!("frames over time, one column is {}", short(axis.bucket_seconds));
         self.line(0, Style::Title, &title);
-        let label = |subscription: &SubscriptionProfile| {
-            fitted(&self.visible(&subscription.name), NAME_WIDTH)
-        };
+        let label =
+            |subscription: &SubscriptionProfile| self.fitted(&subscription.name, NAME_WIDTH);
         let labels: Vec<_> = profile.subscriptions.iter().map(label).collect();
         let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
         for (label, subscription) in labels.iter().zip(&profile.subscriptions) {
@@ -259,7 +263,7 @@ impl Page {
 
     /// A named value in the head or below a subscription.
     fn value(&mut self, name: &str, style: Style, value: &str) {
-        let value = fitted(&self.visible(value), WIDTH - NAMES);
+        let value = self.fitted(value, WIDTH - NAMES);
         let value = self.painted(style, &value);
         self.text.push_str(&format!("{name:NAMES$}{value}\n"));
     }
@@ -270,11 +274,8 @@ impl Page {
         for (index, (cell, &width)) in cells.iter().zip(widths).enumerate() {
             let room = WIDTH.saturating_sub(line.chars().count() + 4);
             // Only the last column can be too wide for the page.
-            let cell = if index + 1 == cells.len() {
-                fitted(&self.visible(cell), room)
-            } else {
-                cell.clone()
-            };
+            let cell =
+                if index + 1 == cells.len() { self.fitted(cell, room) } else { cell.clone() };
             let width = width.min(room);
             line.push_str("  ");
             line.push_str(&if right.contains(&index) {
@@ -287,7 +288,7 @@ impl Page {
     }
 
     fn line(&mut self, indent: usize, style: Style, text: &str) {
-        let text = fitted(&self.visible(text), WIDTH - indent);
+        let text = self.fitted(text, WIDTH - indent);
         let text = self.painted(style, &text);
         self.text.push_str(&format!("{:indent$}{text}\n", ""));
     }
@@ -303,10 +304,16 @@ impl Page {
         }
     }
 
+    /// One line of it at most: what would begin another is shown as an escape, too.
     fn visible(&self, text: &str) -> String {
-        let unicode = self.look.unicode;
         let shown = unobeyed(text, |character| character.escape_default().to_string());
-        if unicode { shown } else { ascii(&shown) }
+        let shown = shown.replace('\n', "\\n");
+        if self.look.unicode { shown } else { ascii(&shown) }
+    }
+
+    /// The visible text, cut to a width where it has to be.
+    fn fitted(&self, text: &str, width: usize) -> String {
+        fitted(&self.visible(text), width, self.ellipsis())
     }
 
     fn ellipsis(&self) -> &'static str {
@@ -438,13 +445,12 @@ fn short(duration: Duration) -> String {
 }
 
 /// Cut to a width, with an ellipsis where something is missing.
-fn fitted(text: &str, width: usize) -> String {
+fn fitted(text: &str, width: usize, ellipsis: &str) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
-    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
-    cut.push('…');
-    cut
+    let kept = width.saturating_sub(ellipsis.chars().count());
+    text.chars().take(kept).chain(ellipsis.chars()).collect()
 }
 
 /// The text in lines of at most that width, broken at spaces where there are any.
@@ -538,7 +544,9 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_or_wrapped() {
-        assert_eq!(fitted("abcdef", 4), "abc…");
+        assert_eq!(fitted("abcdef", 4, "…"), "abc…");
+        assert_eq!(fitted("abcdef", 4, "..."), "a...");
+        assert_eq!(fitted("abcd", 4, "..."), "abcd");
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
     }
 }

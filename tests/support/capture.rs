@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use centralcap::{
     capture::{About, SealedFile},
-    entry::{Entry, SessionEvent, Subscription, Timestamp, What},
+    entry::{
+        Entry, SessionEvent, Subscription, Timestamp, What, envelope::MsgProto, session_event,
+    },
     protocol,
     schema::FrameTypes,
 };
@@ -35,6 +37,18 @@ pub fn message(topic: &str, number: u32, size: usize) -> Bytes {
     message.into()
 }
 
+/// An envelope with everything in it but an MSP.
+pub fn envelope(topic: &str, customer: &str, payload: impl Into<Bytes>) -> Bytes {
+    let envelope = MsgProto {
+        subject: topic.to_owned(),
+        data: payload.into(),
+        timestamp: START.as_nanos().cast_signed(),
+        customer_id: customer.to_owned(),
+        msp_id: None,
+    };
+    prost::Message::encode_to_vec(&envelope).into()
+}
+
 /// Makes entries for a capture.
 pub struct Entries {
     types: FrameTypes,
@@ -52,6 +66,32 @@ impl Entries {
     pub fn frame(&mut self, after: Duration, of: &Arc<Subscription>, data: Bytes) {
         self.sequence += 1;
         let what = What::Frame(self.types.frame(&of.topic, self.sequence, data));
+        let received = START.after(after);
+        self.made.push(Entry { subscription: Arc::clone(of), received, what });
+    }
+
+    /// A frame with a sequence number of its own.
+    pub fn numbered(
+        &mut self,
+        after: Duration,
+        of: &Arc<Subscription>,
+        sequence: u32,
+        data: impl Into<Bytes>,
+    ) {
+        let what = What::Frame(self.types.frame(&of.topic, sequence, data.into()));
+        let received = START.after(after);
+        self.made.push(Entry { subscription: Arc::clone(of), received, what });
+    }
+
+    /// Something that happened to a connection so long after the start.
+    pub fn happened(
+        &mut self,
+        after: Duration,
+        of: &Arc<Subscription>,
+        connection: u32,
+        event: session_event::Event,
+    ) {
+        let what = What::Event(SessionEvent { connection, event: Some(event) });
         let received = START.after(after);
         self.made.push(Entry { subscription: Arc::clone(of), received, what });
     }

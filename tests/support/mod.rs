@@ -5,4 +5,5 @@
 
 pub mod capture;
 pub mod client;
+pub mod command;
 pub mod feed;
