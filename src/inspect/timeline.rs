@@ -80,7 +80,7 @@ impl Timeline {
         for counts in &mut self.rows {
             let mut pairs = vec![0; (counts.len() + odd).div_ceil(2)];
             for (index, count) in counts.iter().enumerate() {
-                pairs[(index + odd) / 2] += count;
+                pairs[usize::midpoint(index, odd)] += count;
             }
             *counts = pairs;
         }

@@ -142,12 +142,12 @@ fn client(campus: usize, index: usize, at: usize, dice: &mut Dice) -> Client {
         user: format!("user-{index:04}@example.com"),
         mac: [0x06, 0x0c, campus as u8, dice.next() as u8, (index >> 8) as u8, index as u8],
         ip: [net[0], net[1], net[2], (1 + index / 2 % 254) as u8],
-        os: *dice.pick(&SYSTEMS[..]),
-        role: *dice.pick(&USER_ROLES[..]),
+        os: dice.pick::<&str>(&SYSTEMS),
+        role: dice.pick::<&str>(&USER_ROLES),
         essid: dice.below(ESSIDS.len() as u64) as usize,
         at,
-        x: dice.below(20_000) as f32 / 100.0,
-        y: dice.below(12_000) as f32 / 100.0,
+        x: dice.unit() as f32 * 200.0,
+        y: dice.unit() as f32 * 120.0,
         traffic: Traffic::default(),
     }
 }
