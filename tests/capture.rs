@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{About, Capture, HotSegment, SealedFile, seal_left_overs},
+    capture::{About, Capture, HotSegment, SealedFile, seal, seal_left_overs},
     entry::{Entry, envelope::MsgProto},
     error::Error,
     protocol,
@@ -415,4 +415,198 @@ fn a_damaged_hot_segment_is_sealed_up_to_the_damage_and_kept() {
         assert_eq!(names_in(folder.path()), set_of([]), "{case}");
     });
     assert!(!path.exists());
+}
+
+#[test]
+fn a_segment_that_is_there_in_both_states_is_read_once() {
+    let (folder, path, hot) = place();
+    let entries = everything();
+    drop(recording(&path, &entries));
+    let kept = fs::read(&hot).unwrap();
+    seal_left_overs(folder.path()).unwrap();
+    fs::write(&hot, kept).unwrap();
+
+    assert_eq!(whole(folder.path()), entries);
+    assert_eq!(Capture::open(&[folder.path()]).unwrap().segments().len(), 1);
+
+    // Sealing ends what the kill interrupted.
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    assert_eq!(sealed.path.as_deref(), Some(&*path));
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+    assert_eq!(whole(folder.path()), entries);
+}
+
+#[test]
+fn a_hot_segment_stays_as_long_as_the_sealed_one_beside_it_is_damaged() {
+    let (folder, path, hot) = place();
+    let entries = few();
+    fs::write(&hot, left_over(&entries)).unwrap();
+    sealed(&path, &entries);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+
+    assert!(sealed.damage.as_ref().unwrap().to_string().contains("a.mcap"), "{sealed:?}");
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap", "a.open.mcap"]));
+    assert_eq!(whole(&hot), entries);
+}
+
+#[test]
+fn a_segment_with_a_live_owner_is_read_and_left_alone() {
+    let (folder, path, hot) = place();
+    let entries = everything();
+    let mut segment = recording(&path, &entries[..4]);
+    let is_being_recorded =
+        || Capture::open(&[folder.path()]).unwrap().segments()[0].is_being_recorded();
+
+    assert!(is_being_recorded());
+    assert!(seal_left_overs(folder.path()).unwrap().is_empty());
+    assert!(seal(&hot, &path).unwrap_err().is_in_use());
+    assert_eq!(whole(folder.path()), entries[..4]);
+
+    // Readers hold up nobody, and see what comes in the meantime.
+    for entry in &entries[4..] {
+        segment.append(entry).unwrap();
+    }
+    assert_eq!(whole(folder.path()), entries[..4], "not committed yet");
+    segment.commit().unwrap();
+    assert_eq!(whole(folder.path()), entries);
+    drop(segment);
+    assert!(!is_being_recorded());
+    assert_eq!(seal_left_overs(folder.path()).unwrap().len(), 1);
+    assert_eq!(whole(folder.path()), entries);
+}
+
+/// A live recorder's last write may be on its way while the file is read.
+#[test]
+fn a_record_half_written_by_a_live_owner_is_no_damage() {
+    let (_folder, path, hot) = place();
+    let entries = few();
+    let segment = recording(&path, &entries);
+    let bytes = fs::read(&hot).unwrap();
+    fs::OpenOptions::new().write(true).open(&hot).unwrap().set_len(bytes.len() as u64 - 1).unwrap();
+    assert_eq!(whole(&hot), entries[..entries.len() - 1]);
+    drop(segment);
+    let (found, error) = read(&hot);
+    assert_eq!(found, entries[..entries.len() - 1]);
+    assert!(error.unwrap().is_damage());
+}
+
+#[test]
+fn a_segment_is_sealed_while_a_slow_disk_still_syncs_it() {
+    let (_folder, path, _) = place();
+    let entries = few();
+    let mut segment = recording(&path, &entries);
+    let being_synced = segment.checkpoint().unwrap();
+    segment.seal().unwrap();
+    drop(being_synced);
+    assert_eq!(whole(&path), entries);
+}
+
+#[test]
+fn a_segment_dropped_without_sealing_holds_what_was_committed() {
+    let (_folder, path, hot) = place();
+    let entries = everything();
+    let mut segment = recording(&path, &entries[..3]);
+    let size = segment.size();
+    segment.append(&entries[3]).unwrap();
+    drop(segment);
+    assert_eq!(fs::metadata(&hot).unwrap().len(), size);
+    assert_eq!(whole(&hot), entries[..3]);
+}
+
+#[test]
+fn nothing_is_written_over() {
+    for name in ["a.mcap", "a.open.mcap"] {
+        let (folder, path, _) = place();
+        fs::write(folder.path().join(name), "something dear").unwrap();
+        let error = HotSegment::create(&path, &about(), &[]).err().unwrap();
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(error.hint().unwrap().contains("nothing was overwritten"));
+        assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"something dear");
+        assert_eq!(names_in(folder.path()).len(), 1);
+    }
+    let (folder, path, _) = place();
+    let mut file = SealedFile::create(&path, &about(), &[]).unwrap();
+    file.append(&few()[0]).unwrap();
+    // Even if it appears at the last moment.
+    fs::write(&path, "something dear").unwrap();
+    let error = file.finish().unwrap_err();
+    assert!(error.to_string().contains("a.mcap"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"something dear");
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+    assert!(SealedFile::create(&path, &about(), &[]).is_err());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    let (folder, _, _) = place();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("a.mcap");
+    for error in [
+        HotSegment::create(&below, &about(), &[]).err().unwrap(),
+        SealedFile::create(&below, &about(), &[]).err().unwrap(),
+    ] {
+        assert!(error.to_string().contains("a-file"), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_refused() {
+    let (folder, path, hot) = place();
+    let mut foreign =
+        mcap::WriteOptions::new().profile("ros2").create(fs::File::create(&path).unwrap()).unwrap();
+    foreign.finish().unwrap();
+    let foreign = fs::read(&path).unwrap();
+    let text = b"key,value\nthis is some other,file\n";
+    for content in [&foreign[..], text, b"tiny", b""] {
+        fs::write(&path, content).unwrap();
+        let (found, error) = read(&path);
+        let error = error.unwrap();
+        assert!(found.is_empty() && error.is_not_a_capture(), "{error}");
+        assert!(error.hint().is_some());
+    }
+    fs::remove_file(&path).unwrap();
+    let error = Capture::open(&[folder.path()]).unwrap_err();
+    assert!(error.to_string().contains("found none in"), "{error}");
+
+    // Under the name of a left-over it stops no recording, and is nobody's to delete.
+    fs::write(&hot, text).unwrap();
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    assert!(sealed.damage.as_ref().unwrap().is_not_a_capture());
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap.damaged"]));
+}
+
+/// Two segments of one recording, the first one damaged.
+#[test]
+fn damage_in_one_segment_costs_nothing_of_the_next() {
+    let (folder, path, _) = place();
+    let entries = few();
+    sealed(&path, &entries);
+    sealed(&folder.path().join("b.mcap"), &entries);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let found: Vec<_> = Capture::open(&[folder.path()]).unwrap().entries().collect();
+    let damaged = found.iter().position(Result::is_err).unwrap();
+    let rest: Vec<_> = found.into_iter().skip(damaged + 1).map(Result::unwrap).collect();
+    assert_eq!(rest, entries);
+}
+
+/// A limit on the size of files is a full disk that needs no root. 1 is 512 bytes or 1 KiB, as the
+/// shell has it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_reported_and_no_half_file_is_left() {
+    let (folder, path, _) = place();
+    let command = env!("CARGO_BIN_EXE_centralcap");
+    let script = format!("ulimit -f 1; exec {command} synth --output {}", path.display());
+    let output = assert_cmd::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{:?}: {said}", output.status);
+    assert!(said.contains("error: cannot write") && said.contains("a.mcap"), "{said}");
+    assert!(said.contains("hint: raise the limit"), "{said}");
+    assert_eq!(names_in(folder.path()), set_of([]));
 }
