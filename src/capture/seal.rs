@@ -30,7 +30,8 @@ pub struct Sealed {
     pub sealed_size: u64,
     /// What was wrong with the hot segment. If it was only a record cut off at the end, everything
     /// before that was sealed. Otherwise what checkpoints prove to be whole was sealed, and the hot
-    /// file is kept, as `NAME.mcap.damaged`.
+    /// file is kept, as `NAME.mcap.damaged`. It may also be that the sealed segment was there already
+    /// and is itself damaged: then the hot one stays as it is.
     pub damage: Option<Error>,
 }
 
@@ -73,8 +74,18 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
     let mut sealed = Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None };
 
     if sealed_path.exists() {
-        // An earlier run was killed between the rename and the deletion.
-        remove(hot)?;
+        // An earlier run was killed between the rename and the deletion. This deletes frames, so it
+        // does not take that on trust: a file of another origin may have got the name.
+        match entries_of(sealed_path) {
+            Ok(entries) => {
+                sealed.entries = entries;
+                remove(hot)?;
+            }
+            Err(error) if error.is_damage() || error.is_not_a_capture() => {
+                sealed.damage = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
         sealed.path = Some(sealed_path.to_owned());
         sealed.sealed_size =
             fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
@@ -103,6 +114,16 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
         remove(hot)?;
     }
     Ok(sealed)
+}
+
+/// Counts the entries of a segment that is whole.
+fn entries_of(path: &Path) -> Result<u64> {
+    let mut records = Records::open(path)?;
+    let mut entries = 0;
+    while let Some(record) = records.next() {
+        entries += u64::from(matches!(record?, Record::Message { .. }));
+    }
+    Ok(entries)
 }
 
 /// What is known of a hot segment when its records were copied.
