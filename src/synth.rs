@@ -92,7 +92,7 @@ pub struct Summary {
 }
 
 /// Writes a sealed capture.
-pub fn write(options: Options, path: &Path) -> Result<Summary> {
+pub fn write(options: &Options, path: &Path) -> Result<Summary> {
     let about = About {
         started: options.start,
         host: String::new(),
@@ -147,14 +147,14 @@ struct Feed {
 
 impl Synth {
     /// Makes the campuses.
-    pub fn new(options: Options) -> Result<Self> {
+    pub fn new(options: &Options) -> Result<Self> {
         let protocol = PROTOCOLS[0];
-        check(&options, protocol)?;
+        check(options, protocol)?;
         let mut dice = Dice::new(options.seed);
         let campuses: Vec<_> = (0..options.customers)
             .map(|number| Campus::new(number, options.devices, &mut dice))
             .collect();
-        let feeds = feeds(&options, protocol, &campuses, &mut dice);
+        let feeds = feeds(options, protocol, &campuses, &mut dice);
         let all = protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
             let message = schema::message(schema::bundled(), payload.message);
             (payload.label, message.expect("a test asks for every payload"))
@@ -178,8 +178,8 @@ impl Synth {
             .min_by_key(|&index| self.feeds[index].next)
             .expect("there is at least one topic and one customer");
         let feed = &mut self.feeds[index];
-        self.now = self.now.max(feed.next);
-        feed.next = self.now.after(feed.every.mul_f64(0.5 + self.dice.unit()));
+        let sent = feed.next;
+        feed.next = sent.after(feed.every.mul_f64(0.5 + self.dice.unit()));
         feed.frames += 1;
 
         let campus = &mut self.campuses[feed.campus];
@@ -196,8 +196,8 @@ impl Synth {
         let mut scene = Scene {
             campus,
             dice: &mut self.dice,
-            seconds: self.now.as_nanos() / 1_000_000_000,
-            milliseconds: self.now.as_nanos() / 1_000_000,
+            seconds: sent.as_nanos() / 1_000_000_000,
+            milliseconds: sent.as_nanos() / 1_000_000,
             device,
             client: 0,
         };
@@ -209,12 +209,13 @@ impl Synth {
         let envelope = MsgProto {
             subject: feed.topic.name.to_owned(),
             data: data.into(),
-            timestamp: self.now.as_nanos().cast_signed(),
+            timestamp: sent.as_nanos().cast_signed(),
             customer_id: self.campuses[feed.campus].customer.clone(),
             msp_id: self.dice.once_in(50).then(|| "2000002".to_owned()),
         };
-        // It takes a few milliseconds from there to here.
-        let received = self.now.after(Duration::from_micros(self.dice.within(2_000, 9_000)));
+        // It takes a few milliseconds from there to here, and nothing overtakes.
+        let arrives = sent.after(Duration::from_micros(self.dice.within(2_000, 9_000)));
+        let received = self.now.max(arrives);
         self.now = received;
         let frame = self.types.frame(feed.topic.name, feed.frames, envelope.encode_to_vec().into());
         Entry { subscription: Arc::clone(&feed.subscription), received, what: What::Frame(frame) }
@@ -279,15 +280,14 @@ fn check(options: &Options, protocol: &dyn Protocol) -> Result<()> {
         let expected = format!("1 to {} customers", NAMES.len());
         return refused(expected, options.customers.to_string());
     }
-    if options.rate.is_some_and(|rate| !(rate > 0.0 && rate <= 1e6)) {
-        return refused(
-            "a rate of up to a million frames a second".to_owned(),
-            "another".to_owned(),
-        );
+    if let Some(rate) = options.rate.filter(|rate| !(*rate > 0.0 && *rate <= 1e6)) {
+        let expected = "a rate above 0, up to a million frames a second".to_owned();
+        return refused(expected, rate.to_string());
     }
     Ok(())
 }
 
+#[allow(clippy::cast_precision_loss, reason = "devices and customers are few")]
 fn feeds(
     options: &Options,
     protocol: &dyn Protocol,

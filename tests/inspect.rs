@@ -1,5 +1,7 @@
 //! What `inspect` shows of captures, whole and broken ones.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::{
     collections::BTreeSet,
     fs,

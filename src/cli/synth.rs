@@ -52,7 +52,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let Args { seed, messages, topics, devices, customers, rate, start, output } = args;
     let options = Options { seed, messages, topics, devices, customers, rate, start };
-    let summary = synth::write(options, &output)?;
+    let summary = synth::write(&options, &output)?;
     words.say(format_args!(
         "{} frames, {} in {} on disk: {}",
         summary.frames,

@@ -4,7 +4,10 @@
 //! Names and reasons come from captures, so from anybody: what a terminal would obey is shown as an
 //! escape. What does not fit is cut with an ellipsis; the JSON of the profile has it all.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 
@@ -237,7 +240,7 @@ impl Page {
             let peak = subscription.timeline.iter().copied().max().unwrap_or(0);
             let drawing = drawing(&subscription.timeline, peak, self.look.unicode);
             let drawing = self.painted(Style::Drawing, &drawing);
-            self.text.push_str(&format!("  {label:width$}  {drawing}  {peak}\n"));
+            let _ = writeln!(self.text, "  {label:width$}  {drawing}  {peak}");
         }
         let (start, end) = (axis.start.to_string(), axis.end().to_string());
         let room = axis.buckets.saturating_sub(start.len()).max(end.len() + 2);
@@ -246,7 +249,7 @@ impl Page {
         let most = "most";
         let times = self.painted(Style::Faint, &times);
         let most = if axis.buckets >= 62 { format!("  {most}") } else { String::new() };
-        self.text.push_str(&format!("  {edge}  {times}{}\n", self.painted(Style::Faint, &most)));
+        let _ = writeln!(self.text, "  {edge}  {times}{}", self.painted(Style::Faint, &most));
     }
 
     /// The items of a long list that are not shown.
@@ -265,7 +268,7 @@ impl Page {
     fn value(&mut self, name: &str, style: Style, value: &str) {
         let value = self.fitted(value, WIDTH - NAMES);
         let value = self.painted(style, &value);
-        self.text.push_str(&format!("{name:NAMES$}{value}\n"));
+        let _ = writeln!(self.text, "{name:NAMES$}{value}");
     }
 
     /// A row of a table, with some of its columns to the right.
@@ -277,12 +280,11 @@ impl Page {
             let cell =
                 if index + 1 == cells.len() { self.fitted(cell, room) } else { cell.clone() };
             let width = width.min(room);
-            line.push_str("  ");
-            line.push_str(&if right.contains(&index) {
-                format!("{cell:>width$}")
+            let _ = if right.contains(&index) {
+                write!(line, "  {cell:>width$}")
             } else {
-                format!("{cell:width$}")
-            });
+                write!(line, "  {cell:width$}")
+            };
         }
         self.line(0, style, line.trim_end());
     }
@@ -290,7 +292,7 @@ impl Page {
     fn line(&mut self, indent: usize, style: Style, text: &str) {
         let text = self.fitted(text, WIDTH - indent);
         let text = self.painted(style, &text);
-        self.text.push_str(&format!("{:indent$}{text}\n", ""));
+        let _ = writeln!(self.text, "{:indent$}{text}", "");
     }
 
     fn blank(&mut self) {
@@ -367,7 +369,7 @@ fn counts_in_words(counts: &ConnectionCounts) -> String {
         "nothing was written down".clone_into(&mut words);
     }
     if counts.gaps > 0 {
-        words.push_str(&format!(" of {} altogether", short(counts.gap_seconds)));
+        let _ = write!(words, " of {} altogether", short(counts.gap_seconds));
     }
     words
 }
@@ -431,10 +433,10 @@ fn short(duration: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "m")];
     let seconds = duration.as_secs();
     let Some(index) = UNITS.iter().position(|(unit, _)| seconds >= *unit) else {
-        return match (seconds, duration.subsec_nanos()) {
-            (seconds, 0) => format!("{seconds}s"),
-            (0, nanos) => format!("{:.0}ms", f64::from(nanos) / 1e6),
-            _ => format!("{:.1}s", duration.as_secs_f64()),
+        return match duration.as_secs_f64() {
+            _ if duration.subsec_nanos() == 0 => format!("{seconds}s"),
+            seconds if seconds >= 1.0 => format!("{seconds:.1}s"),
+            seconds => format!("{:.0}ms", seconds * 1000.0),
         };
     };
     let (unit, name) = UNITS[index];
@@ -500,8 +502,11 @@ pub(super) fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
 
 /// A character as JSON's own escape.
 pub(super) fn json_escape(character: char) -> String {
-    let mut units = [0; 2];
-    character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    let mut escape = String::new();
+    for unit in character.encode_utf16(&mut [0; 2]) {
+        let _ = write!(escape, "\\u{unit:04x}");
+    }
+    escape
 }
 
 /// For terminals that show nothing else.

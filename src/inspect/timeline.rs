@@ -80,8 +80,7 @@ impl Timeline {
         for counts in &mut self.rows {
             let mut pairs = vec![0; (counts.len() + odd).div_ceil(2)];
             for (index, count) in counts.iter().enumerate() {
-                let pair = (index + odd) >> 1;
-                pairs[pair] += count;
+                pairs[usize::midpoint(index, odd)] += count;
             }
             *counts = pairs;
         }

@@ -146,8 +146,8 @@ fn client(campus: usize, index: usize, at: usize, dice: &mut Dice) -> Client {
         role: dice.pick::<&str>(&USER_ROLES),
         essid: dice.below(ESSIDS.len() as u64) as usize,
         at,
-        x: dice.below(20_000) as f32 / 100.0,
-        y: dice.below(12_000) as f32 / 100.0,
+        x: dice.unit() as f32 * 200.0,
+        y: dice.unit() as f32 * 120.0,
         traffic: Traffic::default(),
     }
 }

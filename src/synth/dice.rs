@@ -35,6 +35,7 @@ impl Dice {
     }
 
     /// From 0 up to, but not including, 1.
+    #[allow(clippy::cast_precision_loss, reason = "53 bits are what a double has room for")]
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -121,10 +121,10 @@ impl Scene<'_> {
         for name in ["timestamp", "customer_id"] {
             self.set(&mut filled, name);
         }
-        let kind = self.dice.below(3) as usize;
-        filled.set_field_by_name("event", Value::String(EVENTS[kind].to_owned()));
+        let kind = self.dice.below(3);
+        filled.set_field_by_name("event", Value::String(EVENTS[kind as usize].to_owned()));
         filled.set_field_by_name("event_type", Value::EnumNumber(kind as i32));
-        self.set(&mut filled, EVENTS[kind]);
+        self.set(&mut filled, EVENTS[kind as usize]);
         filled
     }
 
@@ -132,10 +132,10 @@ impl Scene<'_> {
     fn audit(&mut self, message: &MessageDescriptor) -> DynamicMessage {
         const INFOS: [&str; 3] = ["config_info", "firmware_info", "dm_info"];
         let mut filled = self.message(message);
-        let service = self.dice.below(3) as usize;
+        let service = self.dice.below(3);
         filled.set_field_by_name("service", Value::EnumNumber(service as i32));
         for (index, name) in INFOS.into_iter().enumerate() {
-            if index == service {
+            if index as u64 == service {
                 self.set(&mut filled, name);
             } else {
                 filled.clear_field_by_name(name);
@@ -273,8 +273,8 @@ impl Scene<'_> {
         // The numbers for the family differ: Linux's in monitoring, 1 and 2 elsewhere.
         let af = match (message.full_name().starts_with("Monitoring."), six) {
             (true, true) => 10,
-            (false, false) => 1,
             (true, false) | (false, true) => 2,
+            (false, false) => 1,
         };
         let mut filled = DynamicMessage::new(message.clone());
         filled.set_field_by_name("af", Value::EnumNumber(af));
@@ -324,7 +324,8 @@ impl Scene<'_> {
             "hashed_sta_eth_mac" => {
                 let seed = client.mac.iter().fold(7, |sum, &byte| sum * 131 + u64::from(byte));
                 let mut digits = Dice::new(seed);
-                (0..4).map(|_| format!("{:016X}", digits.next())).collect()
+                let words = [digits.next(), digits.next(), digits.next(), digits.next()];
+                words.map(|word| format!("{word:016X}")).concat()
             }
             "ssid" => String::from_utf8_lossy(ESSIDS[client.essid]).into_owned(),
             "campus_id_string" => format!("{site}-campus"),
@@ -407,14 +408,14 @@ impl Scene<'_> {
                 client.y = (client.y + self.dice.unit() as f32 * 2.0 - 1.0).clamp(0.0, 120.0);
                 client.y
             }
-            _ => self.dice.below(60_000) as f32 / 1000.0,
+            _ => self.dice.unit() as f32 * 60.0,
         }
     }
 
     /// A campus in the Gulf of Guinea, where the meridian meets the equator and nobody lives.
     fn degrees(&mut self, field: &FieldDescriptor) -> f64 {
         match field.name() {
-            "altitude" => self.dice.below(400) as f64 / 10.0,
+            "altitude" => self.dice.unit() * 40.0,
             _ => self.dice.unit() / 100.0,
         }
     }
