@@ -1,5 +1,7 @@
 //! What `synth` promises about its frames.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
