@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 pub use self::{
-    catalog::{Capture, Entries, Segment},
+    catalog::{Capture, Channel, Entries, Segment},
     hot::HotSegment,
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
     writer::{SealedFile, Writer},
@@ -69,7 +69,9 @@ impl About {
 
 fn sha256(data: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(data).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(data)
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The metadata of a channel: who it belongs to, and what its messages hold.

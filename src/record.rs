@@ -55,6 +55,8 @@ pub struct Options {
     pub stop_after_messages: Option<u64>,
     /// Stop after so much time.
     pub stop_after_duration: Option<Duration>,
+    /// Be content with one connection of each subscription, until the server closes it.
+    pub once: bool,
 }
 
 /// Is told what happens while it happens. It is called from many places at once, and must not block.
@@ -164,8 +166,9 @@ impl Recording {
         Arc::clone(&self.board)
     }
 
-    /// Records until `stop` is ready, a limit is reached, nothing can be written, or all
-    /// subscriptions were refused for good before any was connected.
+    /// Records until `stop` is ready, a limit is reached, nothing can be written, all subscriptions
+    /// have had the one connection that was asked for, or all were refused for good before any was
+    /// connected.
     ///
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
     pub async fn run(
@@ -189,16 +192,15 @@ impl Recording {
         drop(keeper);
 
         let mut wanted = stopped.clone();
+        let mut panicked = false;
         tokio::select! {
             () = stop => {}
             () = after(time_out) => {}
             () = subscriber::asked_to(&mut wanted) => {}
+            () = all_ended(&mut subscribers, &mut panicked) => {}
         }
         stop_sender.send_replace(true);
-        let mut panicked = false;
-        while let Some(ended) = subscribers.join_next().await {
-            panicked |= ended.is_err();
-        }
+        all_ended(&mut subscribers, &mut panicked).await;
         // The last keeper is gone, so the writing ends. Sealing takes its time, off the runtime.
         let finished = tokio::task::spawn_blocking(move || writing.finish()).await;
         let internal = |reason: &str| Error::from(Kind::Internal { reason: reason.to_owned() });
@@ -211,6 +213,12 @@ impl Recording {
             // The first thing that went wrong is the one to tell; the hot segment stays.
             (Err(error), failed) => Err(failed.unwrap_or(error)),
         }
+    }
+}
+
+async fn all_ended(subscribers: &mut JoinSet<()>, panicked: &mut bool) {
+    while let Some(ended) = subscribers.join_next().await {
+        *panicked |= ended.is_err();
     }
 }
 
@@ -228,7 +236,7 @@ fn subscribe(
     hopeless: &Arc<Hopeless>,
     stop: &watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let Options { protocol, endpoint, tls, accounts, keys, message_limit, .. } = options;
+    let Options { protocol, endpoint, tls, accounts, keys, message_limit, once, .. } = options;
     let host = endpoint.authority();
     let connector = Connector::new(endpoint, protocol, tls, message_limit);
     let all_keys = accounts.iter().map(|account| account.key.clone()).collect();
@@ -253,6 +261,7 @@ fn subscribe(
             board: Arc::clone(board),
             notify: Arc::new(move |notice| hopeless.notice(index, notice)),
             stop: stop.clone(),
+            once,
         };
         subscribers.spawn(subscriber.run());
     }

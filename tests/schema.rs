@@ -2,7 +2,6 @@
 //! nothing else.
 
 use std::collections::HashSet;
-use std::path::Path;
 
 use prost_reflect::{DescriptorPool, FileDescriptor};
 
@@ -62,14 +61,7 @@ fn of_the_envelope_only_the_msp_id_has_presence() {
 
 /// The only place that knows where the descriptors come from.
 fn descriptors() -> DescriptorPool {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let mut compiler = protox::Compiler::new([&proto]).unwrap();
-    for folder in ["classic", "centralcap"] {
-        for entry in proto.join(folder).read_dir().unwrap() {
-            compiler.open_file(entry.unwrap().path()).unwrap();
-        }
-    }
-    compiler.descriptor_pool()
+    centralcap::schema::bundled().clone()
 }
 
 /// What the tables call a file; `None` if it is not part of the wire schema.

@@ -30,10 +30,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A living recorder writes it right now.
+    /// A live recorder writes it right now: it is hot, something is in it, and its lock is held.
     pub fn is_being_recorded(&self) -> bool {
-        // An empty one may be between its creation and its owner's lock, which ours must not be in
-        // the way of.
         self.hot
             && self.size > 0
             && fs::File::open(&self.path).is_ok_and(|file| hot::is_owned(&file))
@@ -45,6 +43,9 @@ impl Segment {
 pub struct Capture {
     segments: Vec<Segment>,
 }
+
+/// Whose a channel is, and the type of its frames; None if it holds session events.
+pub type Channel = (Arc<Subscription>, Option<Arc<FrameType>>);
 
 impl Capture {
     /// Finds the segments of files and folders. Opens none of them yet.
@@ -79,8 +80,8 @@ impl Capture {
 
     /// Everybody who has a channel in the capture, and the types of their frames; `None` stands for
     /// session events. Sealed segments answer from their summary, without being read.
-    pub fn channels(&self) -> Result<Vec<(Arc<Subscription>, Option<Arc<FrameType>>)>> {
-        let mut found: Vec<(Arc<Subscription>, Option<Arc<FrameType>>)> = Vec::new();
+    pub fn channels(&self) -> Result<Vec<Channel>> {
+        let mut found: Vec<Channel> = Vec::new();
         for segment in &self.segments {
             for channel in channels_of(segment)? {
                 let channel = (channel.subscription, channel.kind);

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -47,7 +47,7 @@ pub(super) struct Checkpoint {
 }
 
 impl Checkpoint {
-    const SIZE: usize = 20;
+    pub(super) const SIZE: usize = 20;
 
     fn to_bytes(self) -> [u8; Self::SIZE] {
         let mut bytes = [0; Self::SIZE];
@@ -86,7 +86,13 @@ impl HotSegment {
                     _ => Error::io("create", &path)(error),
                 }
             })?;
-        file.try_lock().map_err(|_| Kind::InUse { path: path.clone() })?;
+        match file.try_lock() {
+            // Between the two calls another recorder may have taken it for an empty left-over and
+            // deleted it; what is written to such a file is gone.
+            Ok(()) if path.exists() => {}
+            Ok(()) | Err(TryLockError::WouldBlock) => return Err(Kind::InUse { path }.into()),
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
 
         let progress = Arc::new(Progress::default());
         let tail = Tail {
@@ -153,6 +159,9 @@ impl HotSegment {
             self.checkpoint()?;
         }
         let (path, sealed_path) = (self.path.clone(), self.sealed_path.clone());
+        // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
+        // held for as long as a slow disk syncs one of them.
+        self.file.unlock().map_err(Error::io("unlock", &path))?;
         drop(self);
         seal::seal(&path, &sealed_path)
     }
@@ -166,9 +175,11 @@ impl HotSegment {
     }
 }
 
-/// A living recorder holds the lock of its hot segment, and may be in the middle of a record.
-pub(super) fn is_owned(file: &File) -> bool {
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+impl Drop for HotSegment {
+    fn drop(&mut self) {
+        // The `mcap` writer finishes the file when it is dropped. Nobody asked for that.
+        self.progress.closed.store(true, Ordering::Relaxed);
+    }
 }
 
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.
@@ -181,6 +192,20 @@ pub(super) fn sealed_path(hot: &Path) -> PathBuf {
     renamed(hot, HOT_SUFFIX, SEALED_SUFFIX)
 }
 
+/// Whether a live recorder, or whoever seals what it left, holds the lock of a hot segment. Asking
+/// leaves nothing locked: a reader must not keep the file from being sealed.
+pub(super) fn is_owned(file: &File) -> bool {
+    match file.try_lock_shared() {
+        Ok(()) => {
+            // It fails only where the lock did not work either.
+            file.unlock().ok();
+            false
+        }
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => false,
+    }
+}
+
 fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{}{to}", name.strip_suffix(from).unwrap_or(&name)))
@@ -190,6 +215,8 @@ fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {
 struct Progress {
     offset: AtomicU64,
     crc: AtomicU32,
+    /// Nothing is written any more: the segment was dropped, or a write has failed.
+    closed: AtomicBool,
 }
 
 /// Collects records and writes them to the file when it is flushed, and only then: a writer that is
@@ -211,7 +238,16 @@ impl Write for Tail {
         // A burst of large messages must not keep its memory for ever.
         const KEPT: usize = 1024 * 1024;
 
-        self.file.write_all(&self.pending)?;
+        if self.progress.closed.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the segment is closed"));
+        }
+        if let Err(error) = self.file.write_all(&self.pending) {
+            // Some of it may be there. None of it was promised, so the file ends where it was whole;
+            // where even that fails, readers find a record cut off.
+            self.progress.closed.store(true, Ordering::Relaxed);
+            self.file.set_len(self.progress.offset.load(Ordering::Relaxed)).ok();
+            return Err(error);
+        }
         self.checksum.update(&self.pending);
         self.progress.offset.fetch_add(self.pending.len() as u64, Ordering::Relaxed);
         self.progress.crc.store(self.checksum.clone().finalize(), Ordering::Relaxed);

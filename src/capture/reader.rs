@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -39,8 +39,19 @@ const RECORD_HEADER_SIZE: u64 = 9;
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
 
-/// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them.
-const RESERVED: std::ops::RangeInclusive<u8> = 0x10..=0x7f;
+/// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them, and so
+/// do the zeros that a power cut leaves behind. (MCAP: "0x00 is not a valid opcode".)
+fn is_reserved(opcode: u8) -> bool {
+    matches!(opcode, 0 | 0x10..=0x7f)
+}
+
+/// All that a hot segment is written with.
+fn is_hot(opcode: u8) -> bool {
+    matches!(
+        opcode,
+        op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA | CHECKPOINT
+    )
+}
 
 /// A record that matters to a capture. The others are indexes of what these say.
 pub(super) enum Record {
@@ -62,10 +73,29 @@ pub(super) struct Records {
     offset: u64,
     checksum: crc32fast::Hasher,
     messages: u64,
-    started: bool,
-    ended: bool,
     proven: Option<Checkpoint>,
-    torn: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the header record.
+    Start,
+    Reading,
+    Ended(End),
+}
+
+/// How a segment ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// As it should.
+    Whole,
+    /// All that is wrong is that the last record is cut off.
+    Torn,
+    /// A checkpoint says that something before it is not what was written.
+    Disproved,
+    /// In any other way.
+    Broken,
 }
 
 impl Records {
@@ -89,33 +119,49 @@ impl Records {
             offset: MAGIC_SIZE,
             checksum,
             messages: 0,
-            started: false,
-            ended: false,
             proven: None,
-            torn: false,
+            state: State::Start,
         })
     }
 
-    /// All that was wrong is that the last record is cut off.
-    pub(super) fn only_torn(&self) -> bool {
-        self.torn
+    /// How it ended; None while there may be more.
+    pub(super) fn end(&self) -> Option<End> {
+        match self.state {
+            State::Ended(end) => Some(end),
+            State::Start | State::Reading => None,
+        }
+    }
+
+    /// Everything before this byte is what was written. Hot only.
+    pub(super) fn proven_until(&self) -> u64 {
+        self.proven.map_or(0, |checkpoint| checkpoint.offset)
+    }
+
+    /// Where the next record begins or, in a sealed segment, how far the file was read.
+    pub(super) fn place(&self) -> u64 {
+        if self.hot { self.offset } else { self.fed }
+    }
+
+    /// Says that what was read last makes no sense, which ends it.
+    pub(super) fn damaged(&mut self, reason: String) -> Error {
+        self.state = State::Ended(End::Broken);
+        damaged(&self.path, self.place(), reason)
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Record>> {
-        if self.ended {
+        if self.end().is_some() {
             return None;
         }
-        match self.step() {
-            Ok(Some(record)) => Some(Ok(record)),
-            Ok(None) => {
-                self.ended = true;
-                None
-            }
-            Err(error) => {
-                self.ended = true;
-                Some(Err(error))
+        let next = self.step().transpose();
+        // Whoever knows better how it ended has said so.
+        if self.end().is_none() {
+            match &next {
+                Some(Ok(_)) => {}
+                None => self.state = State::Ended(End::Whole),
+                Some(Err(_)) => self.state = State::Ended(End::Broken),
             }
         }
+        next
     }
 
     fn step(&mut self) -> Result<Option<Record>> {
@@ -130,12 +176,20 @@ impl Records {
                 }
                 Some(Ok(LinearReadEvent::Record { data, opcode })) => {
                     if self.hot {
+                        let again = opcode == op::HEADER && self.state != State::Start;
+                        if again || !is_hot(opcode) {
+                            let reason = format!("opcode {opcode:#04x} is none of a recorder's");
+                            return Err(damaged(&self.path, self.offset, reason));
+                        }
                         if opcode == CHECKPOINT {
-                            let found = self.checksum.clone().finalize();
-                            let place = (self.offset, self.messages, found);
-                            self.proven = check(data, self.proven, place)
-                                .map_err(|reason| damaged(&self.path, self.offset, reason))?
-                                .or(self.proven);
+                            let crc = self.checksum.clone().finalize();
+                            let found =
+                                Checkpoint { offset: self.offset, entries: self.messages, crc };
+                            if let Err(reason) = check(data, self.proven, found) {
+                                self.state = State::Ended(End::Disproved);
+                                return Err(damaged(&self.path, self.offset, reason));
+                            }
+                            self.proven = Some(found);
                         }
                         self.checksum.update(&[opcode]);
                         self.checksum.update(&(data.len() as u64).to_le_bytes());
@@ -145,12 +199,11 @@ impl Records {
                 }
                 Some(Err(error)) => return Err(self.fault(&error)),
             };
-            let offset = if self.hot { self.offset } else { self.fed };
-            let record = parsed.map_err(|reason| damaged(&self.path, offset, reason))?;
+            let record = parsed.map_err(|reason| damaged(&self.path, self.place(), reason))?;
             self.offset += RECORD_HEADER_SIZE + length;
             self.messages += u64::from(opcode == op::MESSAGE);
-            if !self.started {
-                self.started = true;
+            if self.state == State::Start {
+                self.state = State::Reading;
                 self.check_header(opcode, record.as_ref())?;
             }
             match record {
@@ -206,26 +259,47 @@ impl Records {
             self.linear.notify_read(0);
             return match self.linear.next_event() {
                 None => Ok(None),
-                _ if self.started => {
+                _ if self.state != State::Start => {
                     Err(damaged(&self.path, self.fed, "the file ends before its footer".to_owned()))
                 }
                 _ => Err(self.not_a_capture("the beginning of one at most")),
             };
         }
-        let torn = self.fed.saturating_sub(self.offset);
+        let whole = if self.fed < MAGIC_SIZE { 0 } else { self.offset };
+        let torn = self.fed - whole;
+        // A live recorder may be in the middle of a record.
         if torn == 0 || hot::is_owned(&self.file) {
             return Ok(None);
         }
-        self.torn = true;
+        if self.checkpoint_follows()? {
+            let reason = "the length of a record is wrong".to_owned();
+            return Err(damaged(&self.path, whole, reason));
+        }
+        self.state = State::Ended(End::Torn);
         let reason = format!("the last record is incomplete, {torn} bytes of it are there");
-        Err(damaged(&self.path, self.offset, reason))
+        Err(damaged(&self.path, whole, reason))
+    }
+
+    /// A record that reaches beyond the end of the file was cut off, unless a checkpoint stands in
+    /// it: then it is its length that is wrong, and frames stand in it too.
+    fn checkpoint_follows(&mut self) -> Result<bool> {
+        let mut tail = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(self.offset))
+            .and_then(|_| (&self.file).take(RECORD_LIMIT as u64).read_to_end(&mut tail))
+            .map_err(Error::io("read", &self.path))?;
+        let stands_at = |at: usize, record: &[u8]| {
+            record[0] == CHECKPOINT
+                && Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE as usize..])
+                    .is_some_and(|checkpoint| checkpoint.offset == self.offset + at as u64)
+        };
+        let size = RECORD_HEADER_SIZE as usize + Checkpoint::SIZE;
+        Ok(tail.windows(size).enumerate().any(|(at, record)| stands_at(at, record)))
     }
 
     fn fault(&self, error: &McapError) -> Error {
         match error {
-            McapError::BadMagic
-                if self.fed <= MAGIC_SIZE.max(READ_SIZE as u64) && !self.started =>
-            {
+            McapError::BadMagic if self.state == State::Start => {
                 self.not_a_capture("something else")
             }
             McapError::Io(source) => {
@@ -250,7 +324,7 @@ enum Parsed {
 }
 
 fn parse(opcode: u8, data: &[u8]) -> Result<Option<Parsed>, String> {
-    if RESERVED.contains(&opcode) {
+    if is_reserved(opcode) {
         return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
     }
     let record = match opcode {
@@ -276,21 +350,16 @@ fn parse(opcode: u8, data: &[u8]) -> Result<Option<Parsed>, String> {
     }))
 }
 
-/// Holds a checkpoint against what was really read before it: offset, messages and checksum.
-fn check(
-    data: &[u8],
-    last: Option<Checkpoint>,
-    (offset, messages, crc): (u64, u64, u32),
-) -> Result<Option<Checkpoint>, String> {
-    let Some(checkpoint) = Checkpoint::from_bytes(data) else {
+/// Holds a checkpoint against what was really read before it.
+fn check(data: &[u8], last: Option<Checkpoint>, found: Checkpoint) -> Result<(), String> {
+    let Some(expected) = Checkpoint::from_bytes(data) else {
         return Err("a checkpoint is too short".to_owned());
     };
-    let found = Checkpoint { offset, entries: messages, crc };
-    if checkpoint == found {
-        return Ok(Some(checkpoint));
+    if expected == found {
+        return Ok(());
     }
     let since = last.map_or(0, |last| last.offset);
-    Err(format!("the checksum over bytes {since} to {offset} does not hold"))
+    Err(format!("the checksum over bytes {since} to {} does not hold", found.offset))
 }
 
 /// The entries of one segment.
@@ -380,11 +449,12 @@ impl SegmentEntries {
         }
     }
 
-    fn entry(&self, header: &records::MessageHeader, data: Bytes) -> Result<Entry> {
-        let damage = |reason: String| damaged(&self.records.path, self.records.fed, reason);
-        let channel = self.channels.get(&header.channel_id).ok_or_else(|| {
-            damage(format!("a message is on channel {}, which is not declared", header.channel_id))
-        })?;
+    fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Entry> {
+        let Some(channel) = self.channels.get(&header.channel_id) else {
+            let id = header.channel_id;
+            let reason = format!("a message is on channel {id}, which is not declared");
+            return Err(self.records.damaged(reason));
+        };
         let what = match &channel.kind {
             Some(kind) => What::Frame(Frame {
                 sequence: header.sequence,
@@ -393,10 +463,9 @@ impl SegmentEntries {
                 kind: Arc::clone(kind),
                 data,
             }),
-            None => What::Event(
-                schema::session_event(&data)
-                    .map_err(|error| damage(format!("a session event is none: {error}")))?,
-            ),
+            None => What::Event(schema::session_event(&data).map_err(|error| {
+                self.records.damaged(format!("a session event is none: {error}"))
+            })?),
         };
         Ok(Entry {
             subscription: Arc::clone(&channel.subscription),
@@ -408,12 +477,14 @@ impl SegmentEntries {
 
 /// The summary of a sealed segment, without reading the rest; None if it has no whole one.
 pub(super) fn summary(path: &Path) -> Option<mcap::Summary> {
-    use std::io::Seek;
-
     use mcap::sans_io::summary_reader::{SummaryReadEvent, SummaryReader, SummaryReaderOptions};
 
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
+    // The summary reader does not ask for it.
+    if !summary_holds(&mut file, size).ok()? {
+        return None;
+    }
     let options =
         SummaryReaderOptions::default().with_file_size(size).with_record_length_limit(RECORD_LIMIT);
     let mut reader = SummaryReader::new_with_options(options);
@@ -430,4 +501,27 @@ pub(super) fn summary(path: &Path) -> Option<mcap::Summary> {
         }
     }
     reader.finish()
+}
+
+/// Whether the summary is what its checksum says. It covers all from the summary's start up to the
+/// checksum itself, the last field of the footer.
+fn summary_holds(file: &mut File, size: u64) -> io::Result<bool> {
+    const FOOTER: u64 = 8 + 8 + 4;
+
+    let Some(footer) = size.checked_sub(FOOTER + MAGIC_SIZE) else { return Ok(false) };
+    let mut start = [0; 8];
+    file.seek(SeekFrom::Start(footer))?;
+    file.read_exact(&mut start)?;
+    let start = u64::from_le_bytes(start);
+    let end = footer + FOOTER - 4;
+    if start == 0 || start >= end || end - start > RECORD_LIMIT as u64 {
+        return Ok(false);
+    }
+    let mut summary = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    (&*file).take(end - start).read_to_end(&mut summary)?;
+    let mut expected = [0; 4];
+    file.read_exact(&mut expected)?;
+    file.rewind()?;
+    Ok(crc32fast::hash(&summary) == u32::from_le_bytes(expected))
 }

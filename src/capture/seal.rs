@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mcap::McapError;
+
 use super::{
     HOT_SUFFIX, SealedFile, hot,
-    reader::{Record, Records},
+    reader::{End, Record, Records},
     sync_folder_of,
-    writer::record_error,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -78,30 +79,22 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
             fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
         return Ok(sealed);
     }
-    let mut records = Records::open(hot)?;
-    let mut target = SealedFile::bare(sealed_path)?;
-    let mut anything = false;
-    while let Some(record) = records.next() {
-        match record {
-            Ok(record) => {
-                anything = true;
-                sealed.entries += u64::from(matches!(record, Record::Message { .. }));
-                copy(record, &mut target, sealed_path)?;
-            }
-            Err(error) if error.is_damage() || error.is_not_a_capture() => {
-                sealed.damage = Some(error);
-            }
-            Err(error) => return Err(error),
-        }
+    let mut copied = copy(hot, sealed_path, u64::MAX)?;
+    sealed.damage = copied.damage.take();
+    let end = copied.end;
+    if end == Some(End::Disproved) {
+        // One of the entries since the last checkpoint that held is not what was received. In a
+        // sealed segment it would pass for it.
+        copied = copy(hot, sealed_path, copied.proven_until)?;
     }
-    if anything {
-        sealed.sealed_size = target.finish()?;
+    if copied.anything {
+        sealed.entries = copied.entries;
+        sealed.sealed_size = copied.target.finish()?;
         sealed.path = Some(sealed_path.to_owned());
     }
     // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
     // frames behind the damage, so that file stays for salvage.
-    let only_torn = records.only_torn();
-    if sealed.damage.is_some() && !only_torn {
+    if sealed.damage.is_some() && end != Some(End::Torn) {
         let kept = PathBuf::from(format!("{}.damaged", sealed_path.display()));
         fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
         sync_folder_of(hot).map_err(Error::io("write", hot))?;
@@ -111,25 +104,65 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
     Ok(sealed)
 }
 
-fn copy(record: Record, target: &mut SealedFile, path: &Path) -> Result<()> {
+/// What is known of a hot segment when its records were copied.
+struct Copied {
+    target: SealedFile,
+    anything: bool,
+    entries: u64,
+    end: Option<End>,
+    proven_until: u64,
+    damage: Option<Error>,
+}
+
+/// Copies the records before byte `until`, or before the damage.
+fn copy(hot: &Path, sealed_path: &Path, until: u64) -> Result<Copied> {
+    let mut records = Records::open(hot)?;
+    let mut target = SealedFile::bare(sealed_path)?;
+    let (mut anything, mut entries, mut damage) = (false, 0, None);
+    while records.place() < until
+        && let Some(record) = records.next()
+    {
+        let copied = record.and_then(|record| {
+            let is_entry = matches!(record, Record::Message { .. });
+            match copy_record(record, &mut target) {
+                Ok(()) => Ok(is_entry),
+                Err(McapError::Io(source)) => Err(Error::io("write", sealed_path)(source)),
+                // A channel that contradicts an earlier one, or a message of none.
+                Err(error) => Err(records.damaged(error.to_string())),
+            }
+        });
+        match copied {
+            Ok(is_entry) => {
+                anything = true;
+                entries += u64::from(is_entry);
+            }
+            Err(error) if error.is_damage() || error.is_not_a_capture() => damage = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let (end, proven_until) = (records.end(), records.proven_until());
+    Ok(Copied { target, anything, entries, end, proven_until, damage })
+}
+
+fn copy_record(record: Record, target: &mut SealedFile) -> Result<(), McapError> {
     let records = target.writer().records();
     match record {
         Record::Schema { id, name, encoding, data } => {
-            records.add_schema_with_id(id, &name, &encoding, &data).map(|_| ())
+            records.add_schema_with_id(id, &name, &encoding, &data)?;
         }
-        Record::Channel(channel) => records
-            .add_channel_with_id(
+        Record::Channel(channel) => {
+            records.add_channel_with_id(
                 channel.id,
                 channel.schema_id,
                 &channel.topic,
                 &channel.message_encoding,
                 &channel.metadata,
-            )
-            .map(|_| ()),
-        Record::Message { header, data } => records.write_to_known_channel(&header, &data),
-        Record::Metadata(metadata) => records.write_metadata(&metadata),
+            )?;
+        }
+        Record::Message { header, data } => records.write_to_known_channel(&header, &data)?,
+        Record::Metadata(metadata) => records.write_metadata(&metadata)?,
     }
-    .map_err(record_error(path))
+    Ok(())
 }
 
 fn remove(hot: &Path) -> Result<()> {

@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::{About, PROFILE, channel_metadata, sync_folder_of};
 use crate::{
-    entry::{Entry, FrameType, Subscription, What},
+    entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
     schema,
 };
@@ -79,7 +79,7 @@ impl<W: Write> Writer<W> {
         let log_time = entry.received.as_nanos();
         let (sequence, publish_time) = match &entry.what {
             What::Frame(frame) => {
-                (frame.sequence, frame.sent.map_or(log_time, |sent| sent.as_nanos()))
+                (frame.sequence, frame.sent.map_or(log_time, Timestamp::as_nanos))
             }
             What::Event(_) => (0, log_time),
         };
@@ -112,23 +112,20 @@ impl<W: Write> Writer<W> {
         subscription: &Subscription,
         kind: Option<&Arc<FrameType>>,
     ) -> mcap::McapResult<u16> {
-        let (label, schema, payload) = match kind {
-            Some(kind) => {
-                let schema = self.mcap.add_schema(&kind.envelope, "protobuf", &kind.descriptors)?;
-                (kind.label.as_str(), schema, kind.payload.as_deref())
-            }
-            None => {
-                let descriptors = schema::session_event_descriptors();
-                let schema =
-                    self.mcap.add_schema(schema::SESSION_EVENT, "protobuf", &descriptors)?;
-                ("session", schema, Some(schema::SESSION_EVENT))
-            }
+        let (label, schema, payload) = if let Some(kind) = kind {
+            let schema = self.mcap.add_schema(&kind.envelope, "protobuf", &kind.descriptors)?;
+            (kind.label.as_str(), schema, kind.payload.as_deref())
+        } else {
+            let descriptors = schema::session_event_descriptors();
+            let schema = self.mcap.add_schema(schema::SESSION_EVENT, "protobuf", &descriptors)?;
+            ("session", schema, Some(schema::SESSION_EVENT))
         };
         let topic = format!("/{}/{label}", subscription.name);
         self.mcap.add_channel(schema, &topic, "protobuf", &channel_metadata(subscription, payload))
     }
 
     /// Writes a record that other readers skip.
+    #[allow(clippy::default_trait_access, reason = "the crate of the options' type is not ours")]
     pub(super) fn private(&mut self, opcode: u8, data: &[u8]) -> Result<()> {
         self.mcap
             .write_private_record(opcode, data, Default::default())
@@ -156,7 +153,7 @@ fn options() -> WriteOptions {
     WriteOptions::new().profile(PROFILE).library(LIBRARY).disable_seeking(true)
 }
 
-pub(super) fn record_error(path: &Path) -> impl FnOnce(mcap::McapError) -> Error {
+fn record_error(path: &Path) -> impl FnOnce(mcap::McapError) -> Error {
     move |source| match source {
         mcap::McapError::Io(source) => Error::io("write", path)(source),
         source => Kind::Record { path: path.to_owned(), source }.into(),

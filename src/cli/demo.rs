@@ -63,6 +63,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     let (served, report) = runtime.block_on(serve_and_record(&campus, folder, words))?;
 
+    let frames = frames_of(&report);
     let recorded = report.sealed.path.context("nothing was recorded")?;
     let capture = Capture::open(&[&recorded])?;
     words.say("\n3. What is in it: centralcap inspect\n");
@@ -74,7 +75,6 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     show_lines(&capture, &mut stdout)?;
     drop(stdout);
 
-    let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     words.say(format_args!("\n{served} frames served, {frames} frames recorded"));
     match &args.keep {
         Some(folder) => words.say(format_args!(
@@ -120,7 +120,6 @@ async fn serve_and_record(
         .with_context(|| format!("cannot write {}", ca.display()))?;
     words.say(format_args!("1. Serving a synthetic campus at {}", server.url()));
 
-    let total = frames_in(campus)?;
     let recording = Recording::prepare(Options {
         protocol: PROTOCOLS[0],
         endpoint: Endpoint::parse(&server.hostname())?,
@@ -129,8 +128,9 @@ async fn serve_and_record(
         keys: KeySource::Memory,
         output: folder.join("recorded.mcap"),
         message_limit: MESSAGE_LIMIT,
-        stop_after_messages: Some(total),
+        stop_after_messages: None,
         stop_after_duration: Some(AT_MOST),
+        once: true,
     })?;
     words.say(format_args!("2. Recording it live to {}", recording.path().display()));
     let started = Instant::now();
@@ -141,19 +141,15 @@ async fn serve_and_record(
     let report = recorded?;
     words.say(format_args!(
         "   {} frames in {:.1} s, {} on disk",
-        total,
+        frames_of(&report),
         started.elapsed().as_secs_f64(),
         ByteSize::b(report.sealed.sealed_size).display().iec()
     ));
     Ok((served.frames, report))
 }
 
-fn frames_in(path: &Path) -> anyhow::Result<u64> {
-    let mut frames = 0;
-    for entry in Capture::open(&[path])?.entries() {
-        frames += u64::from(entry?.frame().is_some());
-    }
-    Ok(frames)
+fn frames_of(report: &Report) -> u64 {
+    report.subscriptions.iter().map(|status| status.frames).sum()
 }
 
 fn show_lines(capture: &Capture, out: &mut impl Write) -> anyhow::Result<()> {

@@ -21,7 +21,6 @@ use centralcap::{
     net::{
         client::Endpoint,
         trust::{self, Trust},
-        ws::MESSAGE_LIMIT,
     },
     protocol::{Key, PROTOCOLS, Protocol},
     record::{Kept, KeySource, Notice, Notify, Options, Recording, Report},
@@ -77,6 +76,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = select::duration)]
     stop_after_duration: Option<Duration>,
 
+    /// Take one connection of each subscription and stop when the server has closed them all.
+    #[arg(long)]
+    once: bool,
+
     /// The size of the largest message that is taken, at most 64 MiB.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = message_limit)]
     message_limit: usize,
@@ -101,7 +104,6 @@ fn message_limit(text: &str) -> Result<usize, Error> {
     let found = text.parse::<ByteSize>().ok().map(|size| size.as_u64() as usize);
     found.filter(|size| (1..=MESSAGE_LIMIT_MAX).contains(size)).ok_or_else(|| {
         let expected = format!("a size of 1 B to {}", ByteSize::b(MESSAGE_LIMIT_MAX as u64));
-        debug_assert!(MESSAGE_LIMIT <= MESSAGE_LIMIT_MAX);
         Error::usage(expected, format!("{text:?}"), "sizes look like 16MiB or 500kB")
     })
 }
@@ -181,6 +183,7 @@ impl Args {
             message_limit: self.message_limit,
             stop_after_messages: self.stop_after_messages,
             stop_after_duration: self.stop_after_duration,
+            once: self.once,
         })
     }
 
@@ -251,7 +254,7 @@ fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
                 },
                 Event::KeyRenewed(_) => "the key was renewed".to_owned(),
                 Event::TextFrame(text) => {
-                    format!("a text message of {} bytes came, which is no frame", text.data.len())
+                    format!("a text message of {} bytes came: kept, but no frame", text.data.len())
                 }
                 Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
                 Event::Gap(_) => return None,
@@ -291,7 +294,7 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
         if status.connections == 0 {
             line.push_str(", never connected");
         }
-        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "messages not kept")] {
+        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "frames not kept")] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
             }
@@ -334,12 +337,8 @@ impl Lines {
         let left_out = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&left_out);
         let kept: Kept = Box::new(move |entries| {
-            let lost = match sender.try_send(entries) {
-                Ok(()) => return,
-                Err(mpsc::TrySendError::Full(entries)) => entries,
-                // The reader of stdout has gone away.
-                Err(mpsc::TrySendError::Disconnected(_)) => return,
-            };
+            // Where the reader of stdout has gone away, nobody misses a line.
+            let Err(mpsc::TrySendError::Full(lost)) = sender.try_send(entries) else { return };
             let frames = lost.iter().filter(|entry| entry.frame().is_some()).count();
             count.fetch_add(frames as u64, Ordering::Relaxed);
         });

@@ -125,7 +125,7 @@ fn field_to_json(field: &FieldDescriptor, value: &Value, style: Style) -> Json {
             let Kind::Message(entry) = field.kind() else { return Json::Null };
             let values = entry.map_entry_value_field();
             let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            entries.sort_by_key(|(key, _)| *key);
             let object = entries.into_iter().map(|(key, value)| {
                 (map_key(key).into_owned(), value_to_json(&values, &values.kind(), value, style))
             });

@@ -81,7 +81,8 @@ impl Endpoint {
         }
         let port = match authority.port() {
             Some(port) => port.as_str().parse().map_err(|_| wrong())?,
-            None if authority.as_str().ends_with(':') => return Err(wrong()),
+            // Something is behind the host, and it is no port.
+            None if authority.as_str() != authority.host() => return Err(wrong()),
             None if secure => 443,
             None => 80,
         };

@@ -87,6 +87,7 @@ impl Socket {
     }
 
     /// The next whole message among what was received; None if more has to be read for it.
+    #[allow(clippy::should_implement_trait, reason = "it may have more later, and it can fail")]
     pub fn next(&mut self) -> Result<Option<Incoming>, Broken> {
         loop {
             return match self.context.read(&mut self.buffers) {
@@ -244,7 +245,7 @@ mod tests {
         let mut client = Socket::client(&[], MESSAGE_LIMIT);
         server.send_close(1001, "going away");
         let close = Incoming::Close { code: Some(1001), reason: "going away".to_owned() };
-        assert_eq!(carry(&mut server, &mut client, 100), [close.clone()]);
+        assert_eq!(carry(&mut server, &mut client, 100), [close]);
         let answer = carry(&mut client, &mut server, 100);
         assert!(matches!(answer[..], [Incoming::Close { code: Some(1001), .. }]), "{answer:?}");
     }

@@ -37,7 +37,7 @@ pub struct Status {
     pub bytes: u64,
     /// Connections that were made.
     pub connections: u64,
-    /// Messages that were received but not kept as frames: text, or over the limit.
+    /// Frames that were received but could not be kept, such as one over the limit.
     pub dropped: u64,
     /// Times without coverage between two connections, or at the end.
     pub gaps: u64,
@@ -102,9 +102,6 @@ impl Board {
                 What::Event(event) => match &event.event {
                     Some(Event::Connected(_)) => {
                         add(&line.connections, 1);
-                    }
-                    Some(Event::TextFrame(_)) => {
-                        add(&line.dropped, 1);
                     }
                     Some(Event::DroppedFrames(dropped)) => {
                         add(&line.dropped, dropped.count);

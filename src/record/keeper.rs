@@ -32,7 +32,9 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// A batch on its way, and where to say that it is safe.
 struct Batch {
     entries: Vec<Entry>,
-    safe: oneshot::Sender<()>,
+    /// Frames that the limit left out.
+    left_out: u64,
+    safe: oneshot::Sender<u64>,
 }
 
 /// Where subscriptions hand in what they received.
@@ -42,14 +44,16 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Returns when the kernel has the entries. False: they could not be written, and the recording
-    /// is over. Dropping the future does not take the entries back.
-    pub(super) async fn keep(&self, entries: Vec<Entry>) -> bool {
+    /// Returns when the kernel has the entries, with the number of frames at their end that are more
+    /// than the user asked for. None: they could not be written, and the recording is over. Dropping
+    /// the future does not take the entries back.
+    pub(super) async fn keep(&self, entries: Vec<Entry>) -> Option<u64> {
         if entries.is_empty() {
-            return true;
+            return Some(0);
         }
         let (safe, is_safe) = oneshot::channel();
-        self.batches.send(Batch { entries, safe }).await.is_ok() && is_safe.await.is_ok()
+        self.batches.send(Batch { entries, left_out: 0, safe }).await.ok()?;
+        is_safe.await.ok()
     }
 }
 
@@ -108,7 +112,7 @@ fn write(
         for batch in together.drain(..) {
             shared.board.count(&batch.entries);
             // Nobody may wait for it any more; it is safe all the same.
-            let _ = batch.safe.send(());
+            let _ = batch.safe.send(batch.left_out);
             if let Some(kept) = &mut shared.kept {
                 kept(batch.entries);
             }
@@ -137,6 +141,7 @@ fn append(segment: &mut HotSegment, batches: &mut [Batch], left: &mut u64) -> Re
         batch.entries.retain(|entry| {
             let wanted = entry.frame().is_none() || *left > 0;
             *left -= u64::from(entry.frame().is_some() && wanted);
+            batch.left_out += u64::from(!wanted);
             wanted
         });
         for entry in &batch.entries {

@@ -52,6 +52,16 @@ pub(super) struct Subscriber {
     pub board: Arc<Board>,
     pub notify: Notify,
     pub stop: watch::Receiver<bool>,
+    /// Be content with one connection.
+    pub once: bool,
+}
+
+/// The frames of one connection.
+#[derive(Default)]
+struct Frames {
+    received: u64,
+    /// The last ones of them, which were more than the user asked for.
+    left_out: u64,
 }
 
 /// Whether there is a point in going on.
@@ -91,8 +101,15 @@ impl Subscriber {
                     self.board.set(self.index, State::Connected);
                     let Some(connection) = connection.take() else { break };
                     match self.receive(connection).await {
-                        (Go::On, ended) => self.session.ended(Timestamp::now(), ended),
-                        (Go::Stop, ended) => {
+                        (Go::On, ended) if !(self.once && ended.clean) => {
+                            let step = self.session.ended(Timestamp::now(), ended);
+                            if self.once {
+                                self.note(&step.events).await;
+                                break self.abandon().await;
+                            }
+                            step
+                        }
+                        (_, ended) => {
                             let events = self.session.stopped(Timestamp::now(), ended);
                             self.note(&events).await;
                             break;
@@ -162,7 +179,7 @@ impl Subscriber {
         }
         let received = Timestamp::now();
         let entries = events.iter().map(|event| self.entry(received, What::Event(event.clone())));
-        self.keeper.keep(entries.collect()).await
+        self.keeper.keep(entries.collect()).await.is_some()
     }
 
     fn entry(&self, received: Timestamp, what: What) -> Entry {
@@ -171,7 +188,7 @@ impl Subscriber {
 
     /// Receives until the connection ends or is ended.
     async fn receive(&mut self, mut connection: Connection) -> (Go, Ended) {
-        let mut frames = 0;
+        let mut frames = Frames::default();
         let mut heard = Instant::now();
         let mut asked = Instant::now();
         let mut stop = self.stop.clone();
@@ -201,7 +218,7 @@ impl Subscriber {
                 Err((go, ended)) => break (go, ended),
             }
         };
-        ended.frames = frames;
+        ended.frames = frames.received - frames.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
         (go, ended)
@@ -212,14 +229,15 @@ impl Subscriber {
         &mut self,
         connection: &mut Connection,
         read: std::io::Result<bool>,
-        frames: &mut u64,
+        frames: &mut Frames,
     ) -> Result<(), (Go, Ended)> {
         let received = Timestamp::now();
         let (batch, end) = self.batch(connection, received, frames);
-        if !self.keeper.keep(batch).await {
+        let Some(left_out) = self.keeper.keep(batch).await else {
             let reason = "nothing can be written any more".to_owned();
             return Err((Go::Stop, Ended { reason, ..Ended::default() }));
-        }
+        };
+        frames.left_out += left_out;
         let answered = answer(connection).await;
         if let Some(ended) = end {
             return Err((Go::On, ended));
@@ -237,25 +255,25 @@ impl Subscriber {
         &mut self,
         connection: &mut Connection,
         received: Timestamp,
-        frames: &mut u64,
+        frames: &mut Frames,
     ) -> (Vec<Entry>, Option<Ended>) {
         let mut batch = Vec::new();
         loop {
             let what = match connection.socket.next() {
                 Ok(None) => return (batch, None),
                 Ok(Some(Incoming::Binary(data))) => {
-                    *frames += 1;
-                    let sequence = u32::try_from(*frames).unwrap_or(u32::MAX);
+                    frames.received += 1;
+                    let sequence = u32::try_from(frames.received).unwrap_or(u32::MAX);
                     What::Frame(self.types.frame(&self.subscription.topic, sequence, data))
                 }
                 Ok(Some(Incoming::Text(data))) => {
                     What::Event(self.session.event(Event::TextFrame(TextFrame { data })))
                 }
                 Ok(Some(Incoming::Close { code, reason })) => {
-                    return (batch, Some(Ended { code, reason, clean: true, frames: *frames }));
+                    return (batch, Some(Ended { code, reason, clean: true, frames: 0 }));
                 }
                 Err(Broken::TooLarge { size, limit }) => {
-                    *frames += 1;
+                    frames.received += 1;
                     let reason = format!("a message of {size} bytes is over the limit of {limit}");
                     let bytes = size as u64;
                     let dropped = DroppedFrames { count: 1, bytes, reason: reason.clone() };
@@ -281,7 +299,7 @@ impl Subscriber {
     }
 
     /// Says goodbye and keeps what still comes until the server has said it too.
-    async fn goodbye(&mut self, connection: &mut Connection, frames: &mut u64) -> Ended {
+    async fn goodbye(&mut self, connection: &mut Connection, frames: &mut Frames) -> Ended {
         connection.socket.send_close(NORMAL, "");
         let farewell = async {
             if let Err(ended) = answer(connection).await {

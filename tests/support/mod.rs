@@ -6,3 +6,4 @@
 pub mod capture;
 pub mod client;
 pub mod command;
+pub mod feed;

@@ -1,0 +1,142 @@
+//! The process boundary: exit codes, streams, and the README's commands.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+use std::{
+    fs,
+    process::{Command, Output, Stdio},
+};
+
+fn centralcap(args: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
+    command.args(args).stdin(Stdio::null()).env_remove("NO_COLOR");
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = centralcap(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for command in ["record", "decode", "replay", "inspect", "synth", "demo"] {
+        let (code, stdout, stderr) = run(&[command, "--help"]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command}");
+        assert!(stdout.contains("Usage: centralcap"), "{command}: {stdout}");
+    }
+    let (code, stdout, _) = run(&["--version"]);
+    assert_eq!((code, stdout), (Some(0), format!("centralcap {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn wrong_usage_is_2_and_says_so_on_stderr() {
+    for args in [
+        &["decode"][..],
+        &["encore"],
+        &["decode", "--from", "yesterday", "fixtures/small.mcap"],
+        &["replay", "--speed", "fast", "fixtures/small.mcap"],
+    ] {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}");
+        assert!(!stderr.is_empty());
+    }
+    let (_, _, stderr) = run(&["decode", "--from", "yesterday", "fixtures/small.mcap"]);
+    assert!(stderr.contains("expected a moment") && stderr.contains("hint:"), "{stderr}");
+}
+
+#[test]
+fn what_cannot_be_read_is_1_and_named_once() {
+    let (code, _, stderr) = run(&["decode", "/nonexistent/capture.mcap"]);
+    assert_eq!(code, Some(1));
+    assert_eq!(stderr.matches("No such file").count(), 1, "{stderr}");
+    let (code, _, stderr) = run(&["inspect", "README.md"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("expected an MCAP file") && stderr.contains("hint:"), "{stderr}");
+}
+
+#[test]
+fn colour_is_for_those_who_ask() {
+    let (_, _, plain) = run(&["decode", "/nonexistent"]);
+    assert!(!plain.contains('\x1b'));
+    let (_, _, coloured) = run(&["--color", "always", "decode", "/nonexistent"]);
+    assert!(coloured.contains('\x1b'));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_closed_pipe_is_no_error() {
+    // The reader takes one line and leaves; what is left does not fit in the pipe.
+    let mut child = centralcap(&["decode", "fixtures/campus.mcap"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::with_capacity(64, child.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &output.stderr[..]), (Some(0), &b""[..]));
+    assert!(line.starts_with("{\"received\":"));
+}
+
+#[test]
+fn the_demo_serves_records_inspects_and_decodes() {
+    let folder = tempfile::tempdir().unwrap();
+    let keep = folder.path().join("kept");
+    let (code, stdout, stderr) = run(&["demo", "--keep", keep.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("600 frames served, 600 frames recorded"), "{stderr}");
+    assert!(stdout.contains("frames over time"), "{stdout}");
+    assert!(stdout.lines().filter(|line| line.starts_with("{\"received\":")).count() == 4);
+    for name in ["campus.mcap", "recorded.mcap", "ca.pem"] {
+        assert!(keep.join(name).is_file(), "{name}");
+    }
+    let (code, _, stderr) = run(&["demo", "--keep", keep.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "a second demo must not overwrite the first");
+    assert!(stderr.contains("already there"), "{stderr}");
+}
+
+/// Runs every `$ centralcap ...` line of the README as it stands there, in a folder with the
+/// fixtures. Lines with a made-up host are for those who have an account, and `replay` waits for a
+/// client, which the tests of replay have.
+#[cfg(unix)]
+#[test]
+fn the_commands_in_the_readme_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = folder.path().join("fixtures");
+    fs::create_dir(&fixtures).unwrap();
+    for item in fs::read_dir("fixtures").unwrap() {
+        let item = item.unwrap();
+        fs::copy(item.path(), fixtures.join(item.file_name())).unwrap();
+    }
+    let command = assert_cmd::cargo::cargo_bin!("centralcap");
+    let path =
+        format!("{}:{}", command.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let readme = fs::read_to_string("README.md").unwrap();
+    let lines: Vec<_> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .filter(|line| {
+            line.starts_with("centralcap")
+                && !line.contains("example.com")
+                && !line.contains(" replay ")
+        })
+        .collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        let output = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(folder.path())
+            .env("PATH", &path)
+            .env("CENTRALCAP_KEY", "synthetic-key")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{line}: {stderr}");
+    }
+}

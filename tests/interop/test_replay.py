@@ -1,0 +1,138 @@
+"""Clients that nobody here wrote, connected to `replay` with no more than the feed's own headers."""
+
+import shutil
+import ssl
+import subprocess
+
+import pytest
+import requests
+import websocket
+import websockets.exceptions
+import websockets.sync.client
+from harness import CUSTOMERS, DEADLINE, TOPICS, by_subscription, key_of
+
+SUBSCRIPTIONS = [(customer, topic) for customer in CUSTOMERS for topic in TOPICS]
+
+subscriptions = pytest.mark.parametrize(
+    ("customer", "topic"), SUBSCRIPTIONS, ids=["-".join(pair) for pair in SUBSCRIPTIONS]
+)
+
+# The key, the topic, the status and, where it is known, the exact body.
+REFUSALS = [
+    pytest.param("synthetic-key-of-nobody", "audit", 401, None, id="wrong-key"),
+    pytest.param(key_of("north"), "weather", 400, b"Unsubscribed Topic\n", id="no-such-topic"),
+]
+
+refusals = pytest.mark.parametrize(("key", "topic", "status", "body"), REFUSALS)
+
+
+def headers(key, topic):
+    return {"Authorization": key, "Topic": topic}
+
+
+def connect(feed, key, topic):
+    """PyPI's websocket-client, which the vendor's sample uses."""
+    return websocket.create_connection(
+        feed.url, header=headers(key, topic), sslopt={"ca_certs": feed.ca}, timeout=DEADLINE
+    )
+
+
+@subscriptions
+def test_websocket_client_gets_the_exact_bytes(source, feed, customer, topic):
+    expected = by_subscription(source.frames)[f"{customer}-{topic}"]
+    client = connect(feed, key_of(customer), topic)
+    try:
+        found = [client.recv_data() for _ in expected]
+        assert found == [(websocket.ABNF.OPCODE_BINARY, data) for data in expected]
+        # Messages keep their order, so nothing else was on its way if the next one is the pong.
+        client.ping(b"and nothing else")
+        opcode, frame = client.recv_data_frame(control_frame=True)
+        assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"and nothing else")
+    finally:
+        client.close()
+
+
+@refusals
+def test_websocket_client_is_refused(feed, key, topic, status, body):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        connect(feed, key, topic)
+    assert refused.value.status_code == status
+    assert body is None or refused.value.resp_body == body
+
+
+def test_whoever_does_not_know_the_authority_does_not_connect(feed):
+    with pytest.raises(ssl.SSLCertVerificationError):
+        websocket.create_connection(feed.url, header=headers(key_of("north"), "audit"))
+    with pytest.raises(requests.exceptions.SSLError):
+        requests.get(f"https://{feed.hostname}/streaming/token/validate", timeout=DEADLINE)
+
+
+def test_the_key_is_validated_as_by_the_vendors_client(feed):
+    answer = requests.get(
+        f"https://{feed.hostname}/streaming/token/validate",
+        headers={"Authorization": key_of("south")},
+        verify=feed.ca,
+        timeout=DEADLINE,
+    )
+    assert (answer.status_code, answer.json()) == (200, {"token": key_of("south")})
+
+
+def open_websocket(feed, key, topic):
+    """PyPI's websockets."""
+    trust = ssl.create_default_context(cafile=feed.ca)
+    return websockets.sync.client.connect(
+        feed.url, additional_headers=headers(key, topic), ssl=trust, open_timeout=DEADLINE
+    )
+
+
+@subscriptions
+def test_websockets_gets_the_exact_bytes(source, feed, customer, topic):
+    expected = by_subscription(source.frames)[f"{customer}-{topic}"]
+    with open_websocket(feed, key_of(customer), topic) as client:
+        assert [client.recv(timeout=DEADLINE) for _ in expected] == expected
+        assert client.ping().wait(DEADLINE)
+        with pytest.raises(TimeoutError):
+            client.recv(timeout=0)
+
+
+@refusals
+def test_websockets_is_refused(feed, key, topic, status, body):
+    with pytest.raises(websockets.exceptions.InvalidStatus) as refused:
+        open_websocket(feed, key, topic)
+    answer = refused.value.response
+    assert answer.status_code == status
+    assert body is None or answer.body == body
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+class TestCurl:
+    """As somebody would try it by hand."""
+
+    def curl(self, feed, path, *options):
+        """The body and the status."""
+        url = f"https://{feed.hostname}{path}"
+        command = ["curl", "--silent", "--show-error", "--http1.1", "--cacert", feed.ca]
+        command += ["--max-time", str(DEADLINE), "--write-out", "%{http_code}", *options, url]
+        out = subprocess.run(command, capture_output=True, check=True).stdout
+        return out[:-3], int(out[-3:])
+
+    @refusals
+    def test_is_refused(self, feed, key, topic, status, body):
+        upgrade = {
+            **headers(key, topic),
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "c3ludGhldGljLW5vbmNlLg==",
+        }
+        options = [part for pair in upgrade.items() for part in ("-H", ": ".join(pair))]
+        found, found_status = self.curl(feed, "/streaming/api", *options)
+        assert found_status == status
+        assert body is None or found == body
+
+    def test_validates_a_key(self, feed):
+        key = key_of("north")
+        found, status = self.curl(
+            feed, "/streaming/token/validate", "-H", f"Authorization: {key}"
+        )
+        assert (found.strip(), status) == (b'{"token":"%s"}' % key.encode(), 200)
