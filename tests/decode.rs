@@ -420,7 +420,7 @@ fn what_a_killed_recorder_left_behind_is_decoded() {
     let hot = segment.path().to_owned();
     drop(segment);
     let ran = decoded(folder.path(), &[]);
-    assert_eq!((ran.code, ran.json_lines().len()), (0, 3), "{ran:?}");
+    assert_eq!((ran.code, ran.json_lines().len(), ran.stderr.as_str()), (0, 3, ""), "{ran:?}");
 
     // Killed in the middle of a record.
     let whole = fs::read(&hot).unwrap();
