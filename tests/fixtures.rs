@@ -14,7 +14,7 @@ use centralcap::{
 };
 
 #[track_caller]
-fn assert_remade(name: &str, options: Options) {
+fn assert_remade(name: &str, options: &Options) {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join(name);
     synth::write(options, &made).unwrap();
@@ -24,7 +24,7 @@ fn assert_remade(name: &str, options: Options) {
 
 #[test]
 fn the_campus_is_what_its_seed_makes() {
-    assert_remade("campus.mcap", Options { seed: 7, messages: 600, ..Options::default() });
+    assert_remade("campus.mcap", &Options { seed: 7, messages: 600, ..Options::default() });
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn the_small_capture_is_what_its_seed_makes() {
     let topics = ["audit", "location", "monitoring", "presence", "security"];
     let topics = topics.map(str::to_owned).to_vec();
     let options = Options { seed: 11, messages: 40, devices: 6, topics, ..Options::default() };
-    assert_remade("small.mcap", options);
+    assert_remade("small.mcap", &options);
 }
 
 #[test]

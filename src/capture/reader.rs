@@ -67,6 +67,8 @@ pub(super) struct Records {
     file: File,
     path: PathBuf,
     hot: bool,
+    /// The lock is ours: it says nothing about a live recorder.
+    left_over: bool,
     /// Bytes handed to the linear reader.
     fed: u64,
     /// Hot only: where the next record begins, the checksum of all before, the messages so far.
@@ -92,13 +94,16 @@ pub(super) enum End {
     Whole,
     /// All that is wrong is that the last record is cut off.
     Torn,
-    /// A checkpoint says that something before it is not what was written.
-    Disproved,
-    /// In any other way.
+    /// In any other way: something in it is not what was written.
     Broken,
 }
 
 impl Records {
+    /// Whoever has the lock of a hot segment and reads it knows that nobody writes it any more.
+    pub(super) fn of_left_over(path: &Path) -> Result<Self> {
+        Ok(Self { left_over: true, ..Self::open(path)? })
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
@@ -115,6 +120,7 @@ impl Records {
             file,
             path: path.to_owned(),
             hot,
+            left_over: false,
             fed: 0,
             offset: MAGIC_SIZE,
             checksum,
@@ -185,10 +191,8 @@ impl Records {
                             let crc = self.checksum.clone().finalize();
                             let found =
                                 Checkpoint { offset: self.offset, entries: self.messages, crc };
-                            if let Err(reason) = check(data, self.proven, found) {
-                                self.state = State::Ended(End::Disproved);
-                                return Err(damaged(&self.path, self.offset, reason));
-                            }
+                            check(data, self.proven, found)
+                                .map_err(|reason| damaged(&self.path, self.offset, reason))?;
                             self.proven = Some(found);
                         }
                         self.checksum.update(&[opcode]);
@@ -228,9 +232,12 @@ impl Records {
         }
     }
 
-    /// Reads what the linear reader asks for and, in the hope of more records, a bit more.
+    /// Reads what the linear reader asks for and, in the hope of more records, a bit more. What a
+    /// record says about its length makes no buffer larger than the file is.
     fn feed(&mut self, wanted: usize) -> Result<bool> {
-        let buffer = self.linear.insert(wanted.max(READ_SIZE));
+        let size = self.file.metadata().map_err(Error::io("look at", &self.path))?.len();
+        let left = usize::try_from(size.saturating_sub(self.fed)).unwrap_or(usize::MAX);
+        let buffer = self.linear.insert(wanted.min(left).max(READ_SIZE));
         let read = loop {
             match self.file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -268,7 +275,7 @@ impl Records {
         let whole = if self.fed < MAGIC_SIZE { 0 } else { self.offset };
         let torn = self.fed - whole;
         // A live recorder may be in the middle of a record.
-        if torn == 0 || hot::is_owned(&self.file) {
+        if torn == 0 || (!self.left_over && hot::is_owned(&self.file)) {
             return Ok(None);
         }
         if self.checkpoint_follows()? {

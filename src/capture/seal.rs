@@ -28,8 +28,9 @@ pub struct Sealed {
     pub hot_size: u64,
     /// The sealed segment's size in bytes.
     pub sealed_size: u64,
-    /// What was wrong with the hot segment. Everything before the damage was sealed. Unless it was
-    /// only a record cut off at the end, the hot file is kept, as `NAME.damaged`.
+    /// What was wrong with the hot segment. If it was only a record cut off at the end, everything
+    /// before that was sealed. Otherwise what checkpoints prove to be whole was sealed, and the hot
+    /// file is kept, as `NAME.mcap.damaged`.
     pub damage: Option<Error>,
 }
 
@@ -81,10 +82,12 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
     }
     let mut copied = copy(hot, sealed_path, u64::MAX)?;
     sealed.damage = copied.damage.take();
-    let end = copied.end;
-    if end == Some(End::Disproved) {
-        // One of the entries since the last checkpoint that held is not what was received. In a
-        // sealed segment it would pass for it.
+    // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
+    // frames behind the damage, so that file stays for salvage.
+    let broken = sealed.damage.is_some() && copied.end != Some(End::Torn);
+    if broken {
+        // Where it shows need not be where it is: an entry since the last checkpoint may be another
+        // than was received, and in a sealed segment it would pass for it.
         copied = copy(hot, sealed_path, copied.proven_until)?;
     }
     if copied.anything {
@@ -92,9 +95,7 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
         sealed.sealed_size = copied.target.finish()?;
         sealed.path = Some(sealed_path.to_owned());
     }
-    // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
-    // frames behind the damage, so that file stays for salvage.
-    if sealed.damage.is_some() && end != Some(End::Torn) {
+    if broken {
         let kept = PathBuf::from(format!("{}.damaged", sealed_path.display()));
         fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
         sync_folder_of(hot).map_err(Error::io("write", hot))?;
@@ -116,7 +117,7 @@ struct Copied {
 
 /// Copies the records before byte `until`, or before the damage.
 fn copy(hot: &Path, sealed_path: &Path, until: u64) -> Result<Copied> {
-    let mut records = Records::open(hot)?;
+    let mut records = Records::of_left_over(hot)?;
     let mut target = SealedFile::bare(sealed_path)?;
     let (mut anything, mut entries, mut damage) = (false, 0, None);
     while records.place() < until
