@@ -76,6 +76,11 @@ impl Error {
         matches!(*self.0, Kind::NotACapture { .. })
     }
 
+    /// The system refused to read, write or find a file.
+    pub fn is_io(&self) -> bool {
+        matches!(*self.0, Kind::Io { .. })
+    }
+
     /// A running recorder has it.
     pub fn is_in_use(&self) -> bool {
         matches!(*self.0, Kind::InUse { .. })

@@ -158,12 +158,12 @@ impl HotSegment {
         if !self.broken {
             self.checkpoint()?;
         }
-        let (path, sealed_path) = (self.path.clone(), self.sealed_path.clone());
+        // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
+        let sealed = seal::seal_locked(&self.path, &self.sealed_path, &self.file);
         // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
         // held for as long as a slow disk syncs one of them.
-        self.file.unlock().map_err(Error::io("unlock", &path))?;
-        drop(self);
-        seal::seal(&path, &sealed_path)
+        self.file.unlock().map_err(Error::io("unlock", &self.path))?;
+        sealed
     }
 
     fn refuse_if_broken(&self) -> Result<()> {
