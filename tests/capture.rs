@@ -540,6 +540,18 @@ fn nothing_is_written_over() {
 }
 
 #[test]
+fn a_sealed_capture_never_has_the_name_of_a_hot_one() {
+    let (folder, _, hot) = place();
+    for error in [
+        HotSegment::create(&hot, &about(), &[]).err().unwrap(),
+        SealedFile::create(&hot, &about(), &[]).err().unwrap(),
+    ] {
+        assert!(error.is_usage() && error.hint().is_some(), "{error}");
+    }
+    assert_eq!(names_in(folder.path()), set_of([]));
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_to_is_named() {
     let (folder, _, _) = place();
     let file = folder.path().join("a-file");
@@ -609,4 +621,50 @@ fn a_full_disk_is_reported_and_no_half_file_is_left() {
     assert!(said.contains("error: cannot write") && said.contains("a.mcap"), "{said}");
     assert!(said.contains("hint: raise the limit"), "{said}");
     assert_eq!(names_in(folder.path()), set_of([]));
+}
+
+/// The same while recording. The limit is for a process, so the test calls itself in another one.
+#[cfg(unix)]
+#[test]
+fn after_a_failed_write_the_segment_is_whole_and_takes_no_more() {
+    const PLACE: &str = "CENTRALCAP_TEST_PLACE";
+    const NAME: &str = "after_a_failed_write_the_segment_is_whole_and_takes_no_more";
+
+    let Some(place_given) = std::env::var_os(PLACE) else {
+        let (folder, _, _) = place();
+        let test = std::env::current_exe().unwrap();
+        let limited = format!("trap '' XFSZ; ulimit -f 8; exec {} --exact {NAME}", test.display());
+        assert_cmd::Command::new("sh")
+            .args(["-c", &limited])
+            .env(PLACE, folder.path())
+            .assert()
+            .success();
+        assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+        return;
+    };
+    let folder = Path::new(&place_given);
+    let (path, hot) = (folder.join("a.mcap"), folder.join("a.open.mcap"));
+    let mut made = Entries::new();
+    let unknown = subscription("a", "new");
+    for number in 0..100 {
+        made.frame(Duration::ZERO, &unknown, message("new", number, 500));
+    }
+    let mut segment = recording(&path, &[]);
+    let mut kept = 0;
+    let error = loop {
+        segment.append(&made.made[kept]).unwrap();
+        match segment.commit() {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("a.open.mcap"), "{error}");
+    assert!(error.hint().is_some());
+    assert!(kept > 4);
+    assert!(segment.append(&made.made[0]).is_err() && segment.commit().is_err());
+    assert!(segment.checkpoint().is_err());
+    assert_eq!(whole(&hot), made.made[..kept]);
+    let sealed = segment.seal().unwrap();
+    assert!(sealed.damage.is_none());
+    assert_eq!(whole(&path), made.made[..kept]);
 }

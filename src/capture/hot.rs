@@ -73,6 +73,7 @@ impl Checkpoint {
 impl HotSegment {
     /// Starts the segment that will be named `sealed_path` when it is sealed.
     pub fn create(sealed_path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
+        refuse_hot_name(sealed_path)?;
         if sealed_path.exists() {
             return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into());
         }
@@ -185,6 +186,18 @@ impl Drop for HotSegment {
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.
 pub(super) fn hot_path(sealed: &Path) -> PathBuf {
     renamed(sealed, SEALED_SUFFIX, HOT_SUFFIX)
+}
+
+/// A sealed segment of such a name would be read as a hot one, and sealed again.
+pub(super) fn refuse_hot_name(sealed: &Path) -> Result<()> {
+    if sealed.to_string_lossy().ends_with(HOT_SUFFIX) {
+        return Err(Error::usage(
+            format!("an output that does not end in {HOT_SUFFIX}"),
+            sealed.display().to_string(),
+            "NAME.open.mcap is what NAME.mcap is called while it is recorded",
+        ));
+    }
+    Ok(())
 }
 
 /// And back.
