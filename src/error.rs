@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     InputFile { path: PathBuf, expected: String, found: String },
     NoKey { subscription: String },
     OutputExists { path: PathBuf },
+    SealedInstead { path: PathBuf, entries: u64 },
     InUse { path: PathBuf },
     NoCapture { path: PathBuf },
     NotACapture { path: PathBuf, found: String },
@@ -106,6 +107,9 @@ impl Error {
             Kind::NoKey { .. } => "set CENTRALCAP_KEY, or name a file with --key-file",
             Kind::OutputExists { .. } => {
                 "choose another name, or move the file away; nothing was overwritten"
+            }
+            Kind::SealedInstead { .. } => {
+                "choose another name, or a folder, which gets a new file for each run"
             }
             Kind::InUse { .. } => "choose another output, or stop the recording that writes it",
             Kind::NoCapture { .. } => "a capture is a .mcap file, or a folder that holds some",
@@ -191,6 +195,13 @@ impl fmt::Display for Error {
             }
             Kind::OutputExists { path } => {
                 write!(f, "expected a new file, found {} already there", path.display())
+            }
+            Kind::SealedInstead { path, entries } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "expected a new file, found {entries} entries of an earlier run, now sealed as {path}"
+                )
             }
             Kind::InUse { path } => {
                 write!(

@@ -259,6 +259,8 @@ pub struct Losses {
     pub dropped_frames: u64,
     /// Stretches of time without coverage.
     pub gaps: u64,
+    /// Subscriptions that tried to connect and never were.
+    pub never_connected: u64,
 }
 
 impl Profile {
@@ -272,6 +274,7 @@ impl Profile {
             losses.dropped_frames =
                 losses.dropped_frames.saturating_add(subscription.connections.dropped_frames);
             losses.gaps += subscription.connections.gaps;
+            losses.never_connected += u64::from(subscription.connections.only_tried());
         }
         (losses != Losses::default()).then_some(losses)
     }

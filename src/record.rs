@@ -299,8 +299,12 @@ fn place(output: &Path) -> Result<(PathBuf, Vec<Sealed>)> {
     let is_file = output.to_string_lossy().ends_with(SEALED_SUFFIX) && !output.is_dir();
     if is_file {
         // What a killed run left under this very name is sealed, which takes the name.
-        let left_overs = sealed_left_over(output)?.into_iter().collect();
-        return Ok((output.to_owned(), left_overs));
+        return match sealed_left_over(output)? {
+            Some(Sealed { path: Some(path), entries, .. }) => {
+                Err(Kind::SealedInstead { path, entries }.into())
+            }
+            left_over => Ok((output.to_owned(), left_over.into_iter().collect())),
+        };
     }
     fs::create_dir_all(output).map_err(Error::io("create", output))?;
     let left_overs = seal_left_overs(output)?;

@@ -266,6 +266,10 @@ fn a_recording_that_can_come_to_nothing_ends_and_says_why() {
         let output = place.record(&feed.url(), &[]).output().unwrap();
         assert_ends(&output, 1, words);
         assert_eq!(frames(&place.entries()).len(), 0);
+        let mut inspect = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
+        let output = inspect.arg("inspect").arg(place.path("capture.mcap")).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "a capture of refusals is not all there");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 unconnected subscription"));
     }
 }
 
@@ -403,6 +407,21 @@ fn what_a_killed_recorder_had_is_sealed_by_the_next_one() {
     assert!(!hot.exists());
     let expected = [b"\x12\x05first", FRAME, b"\x12\x06second", FRAME];
     assert_eq!(frames(&read(&folder)), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_killed_under_the_same_name_is_sealed_and_not_overwritten() {
+    let feed = Feed::start(vec![Reply::Feed(vec![binary(FRAME), binary(FRAME), Say::Stay])]);
+    let place = Place::new();
+    let mut child = place.record(&feed.url(), &[]).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(&place.path("capture.open.mcap"), 2);
+    signal(&child, "-KILL");
+    child.wait().unwrap();
+
+    let output = place.record(&feed.url(), &[]).output().unwrap();
+    assert_ends(&output, 1, &["of an earlier run, now sealed as", "hint: choose another name"]);
+    assert_eq!(frames(&place.entries()).len(), 2);
 }
 
 #[test]

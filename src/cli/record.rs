@@ -271,6 +271,11 @@ fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
             "{}: the renewed key is in use but not written back: {error}",
             subscription.name
         )),
+        Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
+            "{}: nothing to hope for unless something is changed; the next try would be in {:.0} s",
+            subscription.name,
+            time.as_secs_f64()
+        )),
         _ => None,
     }
 }

@@ -47,6 +47,11 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
+    /// It was refused or failed, and never connected: what it asked for is not here.
+    pub(super) const fn only_tried(&self) -> bool {
+        self.connected == 0 && self.rejected + self.failed > 0
+    }
+
     fn count(&mut self, event: &SessionEvent) {
         let counter = match &event.event {
             Some(Said::Connected(_)) => &mut self.connected,

@@ -62,6 +62,7 @@ impl fmt::Display for Losses {
             (self.missing_frames, "missing frame"),
             (self.dropped_frames, "dropped frame"),
             (self.gaps, "gap"),
+            (self.never_connected, "unconnected subscription"),
         ];
         f.write_str(&listed(&parts))
     }
