@@ -136,6 +136,8 @@ pub(crate) fn run() -> ExitCode {
         When::Never => false,
     };
     let words = Words { quiet: cli.quiet, verbose: cli.verbose, color, live };
+    // Where it fails, a limit still ends us, as it ends most programs.
+    signal::survive_file_size_limit().ok();
     let outcome = match cli.command {
         Command::Record(args) => record::run(args, words),
         Command::Decode(args) => decode::run(args, words),

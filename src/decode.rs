@@ -3,11 +3,15 @@
 //! A frame that does not decode and a segment that is damaged are told to the caller and counted;
 //! the rest goes on. Output is handed on in large pieces, and at once when it is one line in a while.
 
-use std::io::Write;
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::Path,
+};
 
 use crate::{
     entry::Entry,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     sink::ndjson::Ndjson,
 };
 
@@ -21,11 +25,21 @@ pub struct Summary {
     pub decoded: u64,
     /// Frames that could not be decoded.
     pub undecodable: u64,
-    /// Places at which the capture is damaged.
+    /// Places at which the capture is damaged, and files among others that are no capture.
     pub damaged: u64,
 }
 
-/// Writes a line for each frame among `entries`. `lost` hears of everything that was left out.
+/// Makes the file that output goes to. One that is there already is never written over.
+pub fn create(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    file.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.to_owned() }.into(),
+        _ => Error::io("create", path)(error),
+    })
+}
+
+/// Writes a line for each frame among `entries`. `lost` hears of everything that was left out. A
+/// file that is no capture at all is an error, unless there are others that are.
 pub fn decode(
     entries: impl Iterator<Item = Result<Entry>>,
     sink: &mut Ndjson,
@@ -34,10 +48,24 @@ pub fn decode(
 ) -> Result<Summary> {
     let mut summary = Summary::default();
     let mut piece = Vec::with_capacity(PIECE);
+    let mut is_capture = false;
+    // Kept back until something else is seen to be a capture.
+    let mut strangers = Vec::new();
     for entry in entries {
+        if !matches!(&entry, Err(error) if !error.is_damage()) {
+            for stranger in strangers.drain(..) {
+                summary.damaged += 1;
+                lost(&stranger);
+            }
+            is_capture = true;
+        }
         let entry = match entry {
             Ok(entry) => entry,
-            Err(error) if error.is_damage() => {
+            Err(error) if error.is_not_a_capture() && !is_capture => {
+                strangers.push(error);
+                continue;
+            }
+            Err(error) if error.is_damage() || error.is_not_a_capture() => {
                 summary.damaged += 1;
                 lost(&error);
                 continue;
@@ -61,5 +89,8 @@ pub fn decode(
         }
     }
     out.write_all(&piece).and_then(|()| out.flush()).map_err(Error::output)?;
-    Ok(summary)
+    match strangers.into_iter().next() {
+        Some(stranger) => Err(stranger),
+        None => Ok(summary),
+    }
 }

@@ -76,6 +76,11 @@ impl Error {
         matches!(*self.0, Kind::NotACapture { .. })
     }
 
+    /// The system refused to read, write or find a file.
+    pub fn is_io(&self) -> bool {
+        matches!(*self.0, Kind::Io { .. })
+    }
+
     /// A running recorder has it.
     pub fn is_in_use(&self) -> bool {
         matches!(*self.0, Kind::InUse { .. })
@@ -119,7 +124,14 @@ impl Error {
                 "--cert takes a PEM chain, the server's own certificate first, and --key its private key"
             }
             Kind::Io { source, .. } | Kind::Output(source) => match source.kind() {
-                io::ErrorKind::StorageFull => "the disk is full; what was written before is kept",
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "make room on that disk, or choose a place on another one"
+                }
+                io::ErrorKind::FileTooLarge => "raise the limit on the size of files: ulimit -f",
+                io::ErrorKind::ReadOnlyFilesystem => "choose a place that can be written to",
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+                    "check the path; each folder on the way has to exist"
+                }
                 io::ErrorKind::PermissionDenied => "check who owns it and which permissions it has",
                 _ => return None,
             },

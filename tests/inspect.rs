@@ -313,8 +313,8 @@ fn one_damaged_segment_of_several_is_named_and_the_others_are_read() {
     let ran = inspected(folder.path(), &["--json"]);
     assert_eq!(ran.code, 3, "{ran:?}");
     let document = json(&ran);
-    let damages: Vec<_> = (0..3).map(|index| &document["segments"][index]["damage"]).collect();
-    assert!(damages[0].is_null() && damages[1].is_string() && damages[2].is_null());
+    let found: Vec<_> = (0..3).map(|index| &document["segments"][index]["damage"]).collect();
+    assert!(found[0].is_null() && found[1].is_string() && found[2].is_null());
     assert_eq!(document["totals"]["frames"], 2);
     let ran = inspected(folder.path(), &[]);
     assert_eq!(ran.code, 3);

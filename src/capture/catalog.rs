@@ -4,7 +4,7 @@
 //! each other as they were given. Damage in one segment ends that segment, not the capture.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -104,12 +104,24 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
     for item in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let item = item.map_err(Error::io("read", folder))?;
         let path = item.path();
-        let metadata = fs::metadata(&path).map_err(Error::io("look at", &path))?;
-        if metadata.is_file() && path.to_string_lossy().ends_with(SEALED_SUFFIX) {
-            found.push(segment(path, metadata.len()));
+        if !path.to_string_lossy().ends_with(SEALED_SUFFIX) {
+            continue;
+        }
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => found.push(segment(path, metadata.len())),
+            Ok(_) => {}
+            // Sealed since it was listed; the new name may not be in the list.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let sealed = hot::sealed_path(&path);
+                if let Ok(metadata) = fs::metadata(&sealed) {
+                    found.push(segment(sealed, metadata.len()));
+                }
+            }
+            Err(error) => return Err(Error::io("look at", &path)(error)),
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.dedup_by(|a, b| a.path == b.path);
     // Killed between the rename and the deletion of the hot one, a segment is there twice.
     let sealed: Vec<_> = found.iter().filter(|s| !s.hot).map(|s| s.path.clone()).collect();
     found.retain(|s| !s.hot || !sealed.contains(&hot::sealed_path(&s.path)));
@@ -119,6 +131,17 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
 fn segment(path: PathBuf, size: u64) -> Segment {
     let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
     Segment { path, size, hot }
+}
+
+/// A hot segment may be sealed, and thereby get its other name, after it was found.
+fn open(segment: &Segment) -> Result<SegmentEntries> {
+    let sealed = segment.hot.then(|| hot::sealed_path(&segment.path));
+    match (SegmentEntries::open(&segment.path), sealed) {
+        (Err(_), Some(sealed)) if !segment.path.exists() && sealed.exists() => {
+            SegmentEntries::open(&sealed)
+        }
+        (entries, _) => entries,
+    }
 }
 
 fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
@@ -136,7 +159,7 @@ fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
             })
             .collect());
     }
-    let mut entries = SegmentEntries::open(&segment.path)?;
+    let mut entries = open(segment)?;
     while let Some(entry) = entries.next() {
         match entry {
             Err(error) if !error.is_damage() => return Err(error),
@@ -177,7 +200,7 @@ impl Iterator for Entries {
             }
             let segment = self.waiting.next()?;
             self.position += 1;
-            match SegmentEntries::open(&segment.path) {
+            match open(&segment) {
                 Ok(entries) => self.current = Some(entries),
                 Err(error) => {
                     self.current = None;

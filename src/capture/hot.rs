@@ -73,6 +73,7 @@ impl Checkpoint {
 impl HotSegment {
     /// Starts the segment that will be named `sealed_path` when it is sealed.
     pub fn create(sealed_path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
+        refuse_hot_name(sealed_path)?;
         if sealed_path.exists() {
             return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into());
         }
@@ -158,12 +159,12 @@ impl HotSegment {
         if !self.broken {
             self.checkpoint()?;
         }
-        let (path, sealed_path) = (self.path.clone(), self.sealed_path.clone());
+        // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
+        let sealed = seal::seal_locked(&self.path, &self.sealed_path, &self.file);
         // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
         // held for as long as a slow disk syncs one of them.
-        self.file.unlock().map_err(Error::io("unlock", &path))?;
-        drop(self);
-        seal::seal(&path, &sealed_path)
+        self.file.unlock().map_err(Error::io("unlock", &self.path))?;
+        sealed
     }
 
     fn refuse_if_broken(&self) -> Result<()> {
@@ -185,6 +186,18 @@ impl Drop for HotSegment {
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.
 pub(super) fn hot_path(sealed: &Path) -> PathBuf {
     renamed(sealed, SEALED_SUFFIX, HOT_SUFFIX)
+}
+
+/// A sealed segment of such a name would be read as a hot one, and sealed again.
+pub(super) fn refuse_hot_name(sealed: &Path) -> Result<()> {
+    if sealed.to_string_lossy().ends_with(HOT_SUFFIX) {
+        return Err(Error::usage(
+            format!("an output that does not end in {HOT_SUFFIX}"),
+            sealed.display().to_string(),
+            "NAME.open.mcap is what NAME.mcap is called while it is recorded",
+        ));
+    }
+    Ok(())
 }
 
 /// And back.

@@ -39,6 +39,9 @@ const RECORD_HEADER_SIZE: u64 = 9;
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
 
+/// How much is tried where the file seems to be at its end: it may grow.
+const LEAST_READ: usize = 4 * 1024;
+
 /// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them, and so
 /// do the zeros that a power cut leaves behind. (MCAP: "0x00 is not a valid opcode".)
 fn is_reserved(opcode: u8) -> bool {
@@ -237,7 +240,7 @@ impl Records {
     fn feed(&mut self, wanted: usize) -> Result<bool> {
         let size = self.file.metadata().map_err(Error::io("look at", &self.path))?.len();
         let left = usize::try_from(size.saturating_sub(self.fed)).unwrap_or(usize::MAX);
-        let buffer = self.linear.insert(wanted.min(left).max(READ_SIZE));
+        let buffer = self.linear.insert(wanted.max(READ_SIZE).min(left.max(LEAST_READ)));
         let read = loop {
             match self.file.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -275,33 +278,49 @@ impl Records {
         let whole = if self.fed < MAGIC_SIZE { 0 } else { self.offset };
         let torn = self.fed - whole;
         // A live recorder may be in the middle of a record.
-        if torn == 0 || (!self.left_over && hot::is_owned(&self.file)) {
+        if !self.left_over && hot::is_owned(&self.file) {
             return Ok(None);
         }
-        if self.checkpoint_follows()? {
-            let reason = "the length of a record is wrong".to_owned();
-            return Err(damaged(&self.path, whole, reason));
+        if let Some(missed) = self.missed_checkpoint()? {
+            let reason = format!("the length of a record before byte {missed} is wrong");
+            return Err(damaged(&self.path, self.proven_until(), reason));
+        }
+        if torn == 0 {
+            return Ok(None);
         }
         self.state = State::Ended(End::Torn);
         let reason = format!("the last record is incomplete, {torn} bytes of it are there");
         Err(damaged(&self.path, whole, reason))
     }
 
-    /// A record that reaches beyond the end of the file was cut off, unless a checkpoint stands in
-    /// it: then it is its length that is wrong, and frames stand in it too.
-    fn checkpoint_follows(&mut self) -> Result<bool> {
-        let mut tail = Vec::new();
-        self.file
-            .seek(SeekFrom::Start(self.offset))
-            .and_then(|_| (&self.file).take(RECORD_LIMIT as u64).read_to_end(&mut tail))
-            .map_err(Error::io("read", &self.path))?;
-        let stands_at = |at: usize, record: &[u8]| {
-            record[0] == CHECKPOINT
-                && Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE as usize..])
-                    .is_some_and(|checkpoint| checkpoint.offset == self.offset + at as u64)
-        };
-        let size = RECORD_HEADER_SIZE as usize + Checkpoint::SIZE;
-        Ok(tail.windows(size).enumerate().any(|(at, record)| stands_at(at, record)))
+    /// A checkpoint behind the last one that came by as a record. A wrong length has swallowed it,
+    /// and frames with it: the end of such a file may look as if a kill had cut it off.
+    fn missed_checkpoint(&mut self) -> Result<Option<u64>> {
+        const SIZE: usize = RECORD_HEADER_SIZE as usize + Checkpoint::SIZE;
+
+        let mut start = self.proven.map_or(0, |checkpoint| checkpoint.offset + SIZE as u64);
+        let mut block = Vec::with_capacity(READ_SIZE);
+        self.file.seek(SeekFrom::Start(start)).map_err(Error::io("read", &self.path))?;
+        loop {
+            let room = (READ_SIZE - block.len()) as u64;
+            let read = (&self.file).take(room).read_to_end(&mut block);
+            if read.map_err(Error::io("read", &self.path))? == 0 {
+                return Ok(None);
+            }
+            // It says itself where it stands, so hardly anything else can be taken for it.
+            let missed = block.windows(SIZE).enumerate().find_map(|(at, record)| {
+                let place = start + at as u64;
+                let (header, data) = record.split_at(RECORD_HEADER_SIZE as usize);
+                let is_it = || Checkpoint::from_bytes(data).is_some_and(|it| it.offset == place);
+                (header[0] == CHECKPOINT && is_it()).then_some(place)
+            });
+            if missed.is_some() {
+                return Ok(missed);
+            }
+            let searched = block.len().saturating_sub(SIZE - 1);
+            block.drain(..searched);
+            start += searched as u64;
+        }
     }
 
     fn fault(&self, error: &McapError) -> Error {

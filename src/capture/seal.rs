@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcap::McapError;
+use bytes::Bytes;
+use mcap::{McapError, records::MessageHeader};
 
 use super::{
     HOT_SUFFIX, SealedFile, hot,
@@ -30,8 +31,11 @@ pub struct Sealed {
     pub sealed_size: u64,
     /// What was wrong with the hot segment. If it was only a record cut off at the end, everything
     /// before that was sealed. Otherwise what checkpoints prove to be whole was sealed, and the hot
-    /// file is kept, as `NAME.mcap.damaged`.
+    /// file is kept, as `NAME.mcap.damaged`. It may also be that the sealed segment was there already
+    /// and is itself damaged: then the hot one stays as it is.
     pub damage: Option<Error>,
+    /// The hot file, where it was not deleted.
+    pub kept: Option<PathBuf>,
 }
 
 /// Seals every hot segment in `folder` that no living recorder owns, oldest name first.
@@ -63,21 +67,37 @@ pub fn sealed_left_over(sealed_path: &Path) -> Result<Option<Sealed>> {
 
 /// Seals one hot segment that nobody writes any more.
 pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
-    let lock = File::open(hot).map_err(Error::io("open", hot))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(Kind::InUse { path: hot.to_owned() }.into()),
-        Err(TryLockError::Error(error)) => return Err(Error::io("lock", hot)(error)),
+    let locked = File::open(hot).map_err(Error::io("open", hot))?;
+    match locked.try_lock() {
+        Ok(()) => seal_locked(hot, sealed_path, &locked),
+        Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: hot.to_owned() }.into()),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", hot)(error)),
     }
-    let hot_size = lock.metadata().map_err(Error::io("look at", hot))?.len();
-    let mut sealed = Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None };
+}
+
+/// The same for whoever has the hot segment's lock already, and keeps it.
+pub(super) fn seal_locked(hot: &Path, sealed_path: &Path, locked: &File) -> Result<Sealed> {
+    let hot_size = locked.metadata().map_err(Error::io("look at", hot))?.len();
+    let mut sealed =
+        Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None, kept: None };
 
     if sealed_path.exists() {
-        // An earlier run was killed between the rename and the deletion.
-        remove(hot)?;
-        sealed.path = Some(sealed_path.to_owned());
-        sealed.sealed_size =
-            fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
+        // An earlier run was killed between the rename and the deletion, or somebody gave another
+        // file the name that was ours.
+        match same_entries(hot, sealed_path) {
+            Ok(entries) => {
+                remove(hot)?;
+                sealed.entries = entries;
+                sealed.path = Some(sealed_path.to_owned());
+                sealed.sealed_size =
+                    fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
+            }
+            Err(error) if error.is_io() => return Err(error),
+            Err(error) => {
+                sealed.damage = Some(error);
+                sealed.kept = Some(hot.to_owned());
+            }
+        }
         return Ok(sealed);
     }
     let mut copied = copy(hot, sealed_path, u64::MAX)?;
@@ -96,13 +116,49 @@ pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
         sealed.path = Some(sealed_path.to_owned());
     }
     if broken {
-        let kept = PathBuf::from(format!("{}.damaged", sealed_path.display()));
+        let kept = free_name(sealed_path);
         fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
+        sealed.kept = Some(kept);
         sync_folder_of(hot).map_err(Error::io("write", hot))?;
     } else {
         remove(hot)?;
     }
     Ok(sealed)
+}
+
+/// Proves that a sealed segment is whole and holds what the hot one holds, and says how many messages
+/// that is. The hot one is deleted for it, so nothing is taken on trust.
+fn same_entries(hot: &Path, sealed_path: &Path) -> Result<u64> {
+    let mut sealed = Records::open(sealed_path)?;
+    let mut hot = Records::of_left_over(hot)?;
+    let mut same = 0;
+    loop {
+        match (next_message(&mut hot), next_message(&mut sealed)) {
+            (Some(Ok(hot)), Some(Ok(sealed))) if hot == sealed => same += 1,
+            // What is torn in the hot one was never sealed.
+            (None | Some(Err(_)), None) => return Ok(same),
+            (_, Some(Err(error))) => return Err(error),
+            _ => return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into()),
+        }
+    }
+}
+
+fn next_message(records: &mut Records) -> Option<Result<(MessageHeader, Bytes)>> {
+    loop {
+        match records.next()? {
+            Ok(Record::Message { header, data }) => return Some(Ok((header, data))),
+            Ok(_) => {}
+            Err(error) => return Some(Err(error)),
+        }
+    }
+}
+
+/// `NAME.mcap.damaged`, or with a number behind it where that is taken: each may be the only copy.
+fn free_name(sealed_path: &Path) -> PathBuf {
+    let name = format!("{}.damaged", sealed_path.display());
+    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
+    names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// What is known of a hot segment when its records were copied.

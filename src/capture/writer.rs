@@ -13,7 +13,7 @@ use std::{
 use mcap::{WriteOptions, records::MessageHeader, write::NoSeek};
 use prost::Message;
 
-use super::{About, PROFILE, channel_metadata, sync_folder_of};
+use super::{About, PROFILE, channel_metadata, hot, sync_folder_of};
 use crate::{
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
@@ -178,6 +178,7 @@ impl SealedFile {
 
     /// The same without anything in it yet.
     pub(super) fn bare(path: &Path) -> Result<Self> {
+        hot::refuse_hot_name(path)?;
         if path.exists() {
             return Err(Kind::OutputExists { path: path.to_owned() }.into());
         }

@@ -2,12 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use centralcap::{
     capture::Capture,
     codec::reflect::{BytesStyle, EnumStyle, Int64Style, Style},
@@ -115,16 +113,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         path if path == Path::new("-") => {
             decode::decode(entries, &mut sink, &mut io::stdout().lock(), &mut lost)?
         }
-        path => {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(path)
-                .with_context(|| format!("cannot create {}", path.display()))?;
-            let summary = decode::decode(entries, &mut sink, &mut file, &mut lost)?;
-            file.flush()?;
-            summary
-        }
+        path => decode::decode(entries, &mut sink, &mut decode::create(path)?, &mut lost)?,
     };
     if summary.undecodable + summary.damaged == 0 {
         return Ok(Outcome::Done);

@@ -312,6 +312,9 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
     if let Some(damage) = &report.sealed.damage {
         words.warn(damage);
     }
+    if let Some(kept) = &report.sealed.kept {
+        words.warn(format_args!("all that was written stays in {}", kept.display()));
+    }
     if let Some(error) = report.failed {
         return Err(error.into());
     }

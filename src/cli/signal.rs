@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped.
+//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped. SIGXFSZ: not the end at all.
 
 use std::io;
 
@@ -24,4 +24,25 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         interrupt.recv().await;
     })
+}
+
+/// At the limit on a file's size (`ulimit -f`) the system kills a process that does not catch SIGXFSZ.
+/// Once it is caught the write fails, is reported, and half-written files are cleaned up.
+#[cfg(unix)]
+pub(super) fn survive_file_size_limit() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    // On Linux (but for MIPS), macOS and the BSDs. The standard library has no name for it.
+    const SIGXFSZ: i32 = 25;
+
+    // Tokio never gives a signal back that it has caught, so nobody has to listen.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    signal(SignalKind::from_raw(SIGXFSZ)).map(drop)
+}
+
+/// Only Unix has such a limit.
+#[cfg(not(unix))]
+pub(super) fn survive_file_size_limit() -> io::Result<()> {
+    Ok(())
 }

@@ -1,0 +1,670 @@
+//! Captures: what is written comes back, and what does not check out is never taken for whole.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use centralcap::{
+    capture::{About, Capture, HotSegment, SealedFile, seal, seal_left_overs},
+    entry::{Entry, envelope::MsgProto},
+    error::Error,
+    protocol,
+    schema::FrameTypes,
+};
+use prost::Message;
+use support::capture::{Entries, START, message, subscription};
+use tempfile::TempDir;
+
+/// One of everything: three subscriptions, both location payloads, session events, a topic that
+/// nobody knows, a frame without a byte, one that is no protobuf.
+fn everything() -> Vec<Entry> {
+    let mut entries = Entries::new();
+    let monitoring = subscription("acme/monitoring", "monitoring");
+    let location = subscription("acme/location", "location");
+    let unknown = subscription("other/brand-new", "brand-new");
+    let ms = Duration::from_millis;
+    let at_position = Bytes::from_static(b"\x12\x08location\x1a\x05\x0d\0\0\x80\x3f");
+    let out_of_zone = Bytes::from_static(b"\x12\x08location\x1a\x02\x08\x01");
+    let timed = MsgProto {
+        subject: "monitoring".to_owned(),
+        timestamp: i64::try_from(START.as_nanos() / 1000).unwrap(),
+        ..MsgProto::default()
+    };
+
+    entries.event(&monitoring);
+    entries.event(&location);
+    entries.frame(ms(1), &monitoring, message("monitoring", 1, 100));
+    entries.frame(ms(2), &location, at_position);
+    entries.frame(ms(3), &location, out_of_zone);
+    entries.frame(ms(3), &unknown, message("brand-new", 2, 5000));
+    entries.frame(ms(4), &monitoring, timed.encode_to_vec().into());
+    entries.frame(ms(5), &unknown, Bytes::new());
+    entries.frame(ms(2), &monitoring, Bytes::from_static(b"\xff\xff no protobuf"));
+    entries.event(&unknown);
+    entries.made
+}
+
+/// Small on disk: plain envelopes only, which embed a short schema.
+fn few() -> Vec<Entry> {
+    let mut entries = Entries::new();
+    let unknown = subscription("a", "new");
+    for number in 0..8 {
+        entries.frame(Duration::from_millis(number), &unknown, message("new", number as u32, 40));
+    }
+    entries.made
+}
+
+fn about() -> About {
+    let options = BTreeMap::from([("seed".to_owned(), "7".to_owned())]);
+    About { started: START, host: "recorder".to_owned(), options }
+}
+
+/// A segment with these entries that is still open.
+fn recording(sealed_path: &Path, entries: &[Entry]) -> HotSegment {
+    let mut segment = HotSegment::create(sealed_path, &about(), &[]).unwrap();
+    for entry in entries {
+        segment.append(entry).unwrap();
+        segment.commit().unwrap();
+    }
+    segment
+}
+
+/// A sealed capture with these entries.
+fn sealed(path: &Path, entries: &[Entry]) {
+    let mut file = SealedFile::create(path, &about(), &[]).unwrap();
+    for entry in entries {
+        file.append(entry).unwrap();
+    }
+    file.finish().unwrap();
+}
+
+/// All that a capture gives, and what it says at the end.
+fn read(path: &Path) -> (Vec<Entry>, Option<Error>) {
+    let mut found = Vec::new();
+    let mut entries = Capture::open(&[path]).unwrap().entries();
+    while let Some(entry) = entries.next() {
+        match entry {
+            Ok(entry) => found.push(entry),
+            Err(error) => {
+                assert!(entries.next().is_none(), "something after {error}");
+                return (found, Some(error));
+            }
+        }
+    }
+    (found, None)
+}
+
+/// The same of a capture that is whole.
+fn whole(path: &Path) -> Vec<Entry> {
+    let (entries, error) = read(path);
+    assert!(error.is_none(), "{}", error.unwrap());
+    entries
+}
+
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let items = fs::read_dir(folder).unwrap();
+    items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn set_of<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// A new folder, and `a.mcap` and `a.open.mcap` in it. In memory where there is such a place: these
+/// tests sync thousands of files.
+fn place() -> (TempDir, PathBuf, PathBuf) {
+    let memory = Path::new("/dev/shm");
+    let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
+    let (sealed, hot) = (folder.path().join("a.mcap"), folder.path().join("a.open.mcap"));
+    (folder, sealed, hot)
+}
+
+#[test]
+fn what_is_recorded_is_read_back_in_order_before_and_after_sealing() {
+    let (folder, path, hot) = place();
+    let entries = everything();
+    let segment = recording(&path, &entries);
+    assert_eq!(segment.path(), hot);
+    assert_eq!(whole(&hot), entries);
+
+    let sealed = segment.seal().unwrap();
+
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+    assert_eq!(sealed.path.as_deref(), Some(&*path));
+    assert_eq!(sealed.entries, entries.len() as u64);
+    assert_eq!(sealed.sealed_size, fs::metadata(&path).unwrap().len());
+    assert!(sealed.damage.is_none());
+    assert_eq!(whole(&path), entries);
+}
+
+#[test]
+fn channels_are_the_same_from_the_records_and_from_the_summary() {
+    let (_folder, path, hot) = place();
+    let segment = recording(&path, &everything());
+    let from_records = Capture::open(&[&hot]).unwrap().channels().unwrap();
+    segment.seal().unwrap();
+    let from_summary = Capture::open(&[&path]).unwrap().channels().unwrap();
+
+    assert_eq!(from_records, from_summary);
+    let labels: Vec<_> = from_summary
+        .iter()
+        .map(|(who, kind)| (&*who.name, kind.as_ref().map_or("session", |kind| &kind.label)))
+        .collect();
+    assert_eq!(
+        labels,
+        [
+            ("acme/location", "session"),
+            ("acme/location", "location"),
+            ("acme/location", "location.geofence"),
+            ("acme/monitoring", "session"),
+            ("acme/monitoring", "monitoring"),
+            ("other/brand-new", "session"),
+            ("other/brand-new", "brand-new"),
+        ]
+    );
+}
+
+/// The contract with every other reader of MCAP.
+#[test]
+fn a_sealed_capture_is_mcap_as_documented() {
+    let (_folder, path, _) = place();
+    let entries = everything();
+    let types = FrameTypes::of(protocol::by_name("classic"));
+    let monitoring = types.all().find(|kind| kind.label == "monitoring").unwrap();
+    let mut segment = HotSegment::create(&path, &about(), &[monitoring]).unwrap();
+    for entry in &entries {
+        segment.append(entry).unwrap();
+    }
+    segment.seal().unwrap();
+    let bytes = fs::read(&path).unwrap();
+
+    let mut topics = BTreeSet::new();
+    for (found, entry) in mcap::MessageStream::new(&bytes).unwrap().zip(&entries) {
+        let found = found.unwrap();
+        let (channel, schema) = (&found.channel, found.channel.schema.as_ref().unwrap());
+        topics.insert(channel.topic.clone());
+        assert_eq!(channel.message_encoding, "protobuf");
+        assert_eq!(schema.encoding, "protobuf");
+        assert_eq!(found.log_time, entry.received.as_nanos());
+        let who = &entry.subscription;
+        for (name, value) in [
+            ("protocol", &who.protocol),
+            ("subscription", &who.name),
+            ("topic", &who.topic),
+            ("host", &who.host),
+        ] {
+            assert_eq!(channel.metadata.get(name), Some(value), "{name}");
+        }
+        let payload = channel.metadata.get("payload").map(String::as_str);
+        if let Some(frame) = entry.frame() {
+            assert_eq!(channel.topic, format!("/{}/{}", who.name, frame.kind.label));
+            assert_eq!(found.data, &frame.data[..]);
+            assert_eq!(found.sequence, frame.sequence);
+            assert_eq!(found.publish_time, frame.sent.unwrap_or(entry.received).as_nanos());
+            assert_eq!(schema.name, "StreamMessage.MsgProto");
+            assert_eq!(schema.data, &frame.kind.descriptors[..]);
+            assert_eq!(payload, frame.kind.payload.as_deref());
+        } else {
+            assert_eq!(channel.topic, format!("/{}/session", who.name));
+            assert_eq!((found.sequence, found.publish_time), (0, found.log_time));
+            assert_eq!(schema.name, "centralcap.SessionEvent");
+            assert_eq!(payload, Some("centralcap.SessionEvent"));
+        }
+    }
+    assert!(topics.contains("/acme/location/location.geofence"), "{topics:?}");
+    assert!(entries.iter().filter_map(Entry::frame).any(|frame| frame.sent.is_some()));
+
+    let summary = mcap::Summary::read(&bytes).unwrap().unwrap();
+    let statistics = summary.stats.unwrap();
+    assert_eq!(statistics.message_count, entries.len() as u64);
+    assert!(summary.chunk_indexes.iter().all(|chunk| chunk.compression == "zstd"));
+    assert!(summary.chunk_indexes.iter().all(|chunk| chunk.message_index_length > 0));
+    let [index] = &summary.metadata_indexes[..] else { panic!("one metadata record") };
+    let said = mcap::read::metadata(&bytes, index).unwrap();
+    assert_eq!(said.name, "centralcap");
+    let said: Vec<_> = said.metadata.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let digest = said[2].1;
+    assert_eq!(
+        said,
+        [
+            ("host", "recorder"),
+            ("option.seed", "7"),
+            ("sha256.Monitoring.MonitoringInformation", digest),
+            ("started", &START.to_string()),
+            ("version", env!("CARGO_PKG_VERSION")),
+        ]
+    );
+    assert_eq!(digest.len(), 64);
+}
+
+/// Where the records of an unchunked file end, and which of them are messages.
+fn records(bytes: &[u8]) -> Vec<(usize, bool)> {
+    const MESSAGE: u8 = 5;
+    let mut at = mcap::MAGIC.len();
+    let mut found = Vec::new();
+    while at < bytes.len() {
+        let length = u64::from_le_bytes(bytes[at + 1..at + 9].try_into().unwrap());
+        let is_message = bytes[at] == MESSAGE;
+        at += 9 + usize::try_from(length).unwrap();
+        found.push((at, is_message));
+    }
+    found
+}
+
+/// A hot segment as a kill leaves it, with a checkpoint in the middle and one at the end.
+fn left_over(entries: &[Entry]) -> Vec<u8> {
+    let (_folder, path, hot) = place();
+    let (first, second) = entries.split_at(entries.len() / 2);
+    let mut segment = recording(&path, first);
+    segment.checkpoint().unwrap();
+    for entry in second {
+        segment.append(entry).unwrap();
+    }
+    segment.checkpoint().unwrap();
+    drop(segment);
+    fs::read(hot).unwrap()
+}
+
+/// Killed at any moment: every frame that is whole is there, and nothing else.
+#[test]
+fn a_hot_segment_cut_anywhere_gives_its_whole_entries() {
+    let entries = few();
+    let bytes = left_over(&entries);
+    let ends = records(&bytes);
+    assert!(bytes.len() < 4000, "{} bytes", bytes.len());
+    for cut in 0..=bytes.len() {
+        let (folder, path, hot) = place();
+        fs::write(&hot, &bytes[..cut]).unwrap();
+        let whole_entries = ends.iter().filter(|(end, message)| *message && *end <= cut).count();
+        let at_boundary = cut == 0 || cut == 8 || ends.iter().any(|(end, _)| *end == cut);
+
+        let (found, error) = read(&hot);
+        assert_eq!(found, entries[..whole_entries], "cut at {cut}");
+        assert_eq!(error.is_none(), at_boundary, "cut at {cut}: {error:?}");
+        if let Some(error) = error {
+            assert!(error.is_damage(), "cut at {cut}: {error}");
+            assert!(error.to_string().contains("a.open.mcap"), "{error}");
+        }
+
+        // With its header it is worth a capture, even one without entries. With less it goes: it
+        // must not stand in the way of the next recording.
+        let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+        assert_eq!(sealed.entries, whole_entries as u64, "cut at {cut}");
+        assert_eq!(sealed.damage.is_none(), at_boundary, "cut at {cut}");
+        if sealed.path.is_some() {
+            assert_eq!(names_in(folder.path()), set_of(["a.mcap"]), "cut at {cut}");
+            assert_eq!(whole(&path), entries[..whole_entries], "cut at {cut}");
+        } else {
+            assert_eq!(whole_entries, 0, "cut at {cut}");
+            assert_eq!(names_in(folder.path()), set_of([]), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn a_sealed_capture_cut_anywhere_is_never_taken_for_whole() {
+    let (_folder, path, _) = place();
+    let entries = few();
+    sealed(&path, &entries);
+    let bytes = fs::read(&path).unwrap();
+    for cut in 0..bytes.len() {
+        fs::write(&path, &bytes[..cut]).unwrap();
+        let (found, error) = read(&path);
+        let error = error.unwrap_or_else(|| panic!("cut at {cut} and no error"));
+        assert!(error.is_damage() || error.is_not_a_capture(), "cut at {cut}: {error}");
+        assert!(error.to_string().contains("a.mcap"), "{error}");
+        assert!(entries.starts_with(&found), "cut at {cut}");
+        // Only the summary and what points at it may be missing for the list of channels.
+        assert_channels(&path, &entries, &format!("cut at {cut}"));
+    }
+}
+
+/// The list of channels is right, shorter, or an error.
+fn assert_channels(path: &Path, entries: &[Entry], case: &str) {
+    let Ok(channels) = Capture::open(&[path]).unwrap().channels() else { return };
+    for (subscription, kind) in channels {
+        let has = |entry: &Entry| {
+            entry.subscription == subscription
+                && entry.frame().map(|frame| &frame.kind) == kind.as_ref()
+        };
+        assert!(entries.iter().any(has), "{case}: {subscription:?} {kind:?}");
+    }
+}
+
+/// Calls `check` with a file in which one bit is another, for each of its bits.
+fn with_each_bit_flipped(path: &Path, bytes: &[u8], mut check: impl FnMut(&str)) {
+    let mut flipped = bytes.to_vec();
+    for bit in 0..bytes.len() * 8 {
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path, &flipped).unwrap();
+        check(&format!("bit {} of byte {} ({:#04x})", bit % 8, bit / 8, bytes[bit / 8]));
+        flipped[bit / 8] = bytes[bit / 8];
+    }
+}
+
+#[test]
+fn no_flipped_bit_in_a_sealed_capture_goes_unnoticed() {
+    let (_folder, path, _) = place();
+    let entries = few();
+    sealed(&path, &entries);
+    let bytes = fs::read(&path).unwrap();
+    let mut silent = Vec::new();
+    with_each_bit_flipped(&path, &bytes, |case| {
+        let (found, error) = read(&path);
+        match error {
+            None => {
+                assert_eq!(found, entries, "{case}");
+                silent.push(case.to_owned());
+            }
+            Some(error) => {
+                assert!(error.is_damage() || error.is_not_a_capture(), "{case}: {error}");
+            }
+        }
+        assert_channels(&path, &entries, case);
+    });
+    assert!(silent.is_empty(), "{} of {}: {silent:#?}", silent.len(), bytes.len() * 8);
+}
+
+#[test]
+fn no_flipped_bit_in_a_hot_segment_goes_unnoticed_up_to_its_last_checkpoint() {
+    let (_folder, _path, hot) = place();
+    let entries = few();
+    let bytes = left_over(&entries);
+    let mut silent = Vec::new();
+    with_each_bit_flipped(&hot, &bytes, |case| {
+        let (found, error) = read(&hot);
+        match error {
+            None => {
+                assert_eq!(found, entries, "{case}");
+                silent.push(case.to_owned());
+            }
+            Some(error) => {
+                assert!(error.is_damage() || error.is_not_a_capture(), "{case}: {error}");
+            }
+        }
+    });
+    assert!(silent.is_empty(), "{} of {}: {silent:#?}", silent.len(), bytes.len() * 8);
+}
+
+/// What is sealed passes for whole from then on, so nothing may get in that is not proven wrong.
+#[test]
+fn a_damaged_hot_segment_is_sealed_up_to_the_damage_and_kept() {
+    let (folder, path, hot) = place();
+    let entries = few();
+    let bytes = left_over(&entries);
+    with_each_bit_flipped(&hot, &bytes, |case| {
+        let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("{case}") };
+        assert!(sealed.damage.is_some(), "{case}");
+        let kept = folder.path().join("a.mcap.damaged");
+        fs::remove_file(&kept)
+            .unwrap_or_else(|_| panic!("{case}: the hot segment is gone: {sealed:?}"));
+        if let Some(path) = &sealed.path {
+            let found = whole(path);
+            assert_eq!(found.len() as u64, sealed.entries, "{case}");
+            assert!(entries.starts_with(&found), "{case}: {found:#?}");
+            fs::remove_file(path).unwrap();
+        }
+        assert_eq!(names_in(folder.path()), set_of([]), "{case}");
+    });
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_segment_that_is_there_in_both_states_is_read_once() {
+    let (folder, path, hot) = place();
+    let entries = everything();
+    drop(recording(&path, &entries));
+    let kept = fs::read(&hot).unwrap();
+    seal_left_overs(folder.path()).unwrap();
+    fs::write(&hot, kept).unwrap();
+
+    assert_eq!(whole(folder.path()), entries);
+    assert_eq!(Capture::open(&[folder.path()]).unwrap().segments().len(), 1);
+
+    // Sealing ends what the kill interrupted.
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    assert_eq!(sealed.path.as_deref(), Some(&*path));
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+    assert_eq!(whole(folder.path()), entries);
+}
+
+#[test]
+fn a_hot_segment_stays_as_long_as_the_sealed_one_beside_it_is_damaged() {
+    let (folder, path, hot) = place();
+    let entries = few();
+    fs::write(&hot, left_over(&entries)).unwrap();
+    sealed(&path, &entries);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+
+    assert!(sealed.damage.as_ref().unwrap().to_string().contains("a.mcap"), "{sealed:?}");
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap", "a.open.mcap"]));
+    assert_eq!(whole(&hot), entries);
+}
+
+#[test]
+fn a_segment_with_a_live_owner_is_read_and_left_alone() {
+    let (folder, path, hot) = place();
+    let entries = everything();
+    let mut segment = recording(&path, &entries[..4]);
+    let is_being_recorded =
+        || Capture::open(&[folder.path()]).unwrap().segments()[0].is_being_recorded();
+
+    assert!(is_being_recorded());
+    assert!(seal_left_overs(folder.path()).unwrap().is_empty());
+    assert!(seal(&hot, &path).unwrap_err().is_in_use());
+    assert_eq!(whole(folder.path()), entries[..4]);
+
+    // Readers hold up nobody, and see what comes in the meantime.
+    for entry in &entries[4..] {
+        segment.append(entry).unwrap();
+    }
+    assert_eq!(whole(folder.path()), entries[..4], "not committed yet");
+    segment.commit().unwrap();
+    assert_eq!(whole(folder.path()), entries);
+    drop(segment);
+    assert!(!is_being_recorded());
+    assert_eq!(seal_left_overs(folder.path()).unwrap().len(), 1);
+    assert_eq!(whole(folder.path()), entries);
+}
+
+/// A live recorder's last write may be on its way while the file is read.
+#[test]
+fn a_record_half_written_by_a_live_owner_is_no_damage() {
+    let (_folder, path, hot) = place();
+    let entries = few();
+    let segment = recording(&path, &entries);
+    let bytes = fs::read(&hot).unwrap();
+    fs::OpenOptions::new().write(true).open(&hot).unwrap().set_len(bytes.len() as u64 - 1).unwrap();
+    assert_eq!(whole(&hot), entries[..entries.len() - 1]);
+    drop(segment);
+    let (found, error) = read(&hot);
+    assert_eq!(found, entries[..entries.len() - 1]);
+    assert!(error.unwrap().is_damage());
+}
+
+#[test]
+fn a_segment_is_sealed_while_a_slow_disk_still_syncs_it() {
+    let (_folder, path, _) = place();
+    let entries = few();
+    let mut segment = recording(&path, &entries);
+    let being_synced = segment.checkpoint().unwrap();
+    segment.seal().unwrap();
+    drop(being_synced);
+    assert_eq!(whole(&path), entries);
+}
+
+#[test]
+fn a_segment_dropped_without_sealing_holds_what_was_committed() {
+    let (_folder, path, hot) = place();
+    let entries = everything();
+    let mut segment = recording(&path, &entries[..3]);
+    let size = segment.size();
+    segment.append(&entries[3]).unwrap();
+    drop(segment);
+    assert_eq!(fs::metadata(&hot).unwrap().len(), size);
+    assert_eq!(whole(&hot), entries[..3]);
+}
+
+#[test]
+fn nothing_is_written_over() {
+    for name in ["a.mcap", "a.open.mcap"] {
+        let (folder, path, _) = place();
+        fs::write(folder.path().join(name), "something dear").unwrap();
+        let error = HotSegment::create(&path, &about(), &[]).err().unwrap();
+        assert!(error.to_string().contains(name), "{error}");
+        assert!(error.hint().unwrap().contains("nothing was overwritten"));
+        assert_eq!(fs::read(folder.path().join(name)).unwrap(), b"something dear");
+        assert_eq!(names_in(folder.path()).len(), 1);
+    }
+    let (folder, path, _) = place();
+    let mut file = SealedFile::create(&path, &about(), &[]).unwrap();
+    file.append(&few()[0]).unwrap();
+    // Even if it appears at the last moment.
+    fs::write(&path, "something dear").unwrap();
+    let error = file.finish().unwrap_err();
+    assert!(error.to_string().contains("a.mcap"), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"something dear");
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+    assert!(SealedFile::create(&path, &about(), &[]).is_err());
+}
+
+#[test]
+fn a_sealed_capture_never_has_the_name_of_a_hot_one() {
+    let (folder, _, hot) = place();
+    for error in [
+        HotSegment::create(&hot, &about(), &[]).err().unwrap(),
+        SealedFile::create(&hot, &about(), &[]).err().unwrap(),
+    ] {
+        assert!(error.is_usage() && error.hint().is_some(), "{error}");
+    }
+    assert_eq!(names_in(folder.path()), set_of([]));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_named() {
+    let (folder, _, _) = place();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let below = file.join("a.mcap");
+    for error in [
+        HotSegment::create(&below, &about(), &[]).err().unwrap(),
+        SealedFile::create(&below, &about(), &[]).err().unwrap(),
+    ] {
+        assert!(error.to_string().contains("a-file"), "{error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn what_is_no_capture_is_refused() {
+    let (folder, path, hot) = place();
+    let mut foreign =
+        mcap::WriteOptions::new().profile("ros2").create(fs::File::create(&path).unwrap()).unwrap();
+    foreign.finish().unwrap();
+    let foreign = fs::read(&path).unwrap();
+    let text = b"key,value\nthis is some other,file\n";
+    for content in [&foreign[..], text, b"tiny", b""] {
+        fs::write(&path, content).unwrap();
+        let (found, error) = read(&path);
+        let error = error.unwrap();
+        assert!(found.is_empty() && error.is_not_a_capture(), "{error}");
+        assert!(error.hint().is_some());
+    }
+    fs::remove_file(&path).unwrap();
+    let error = Capture::open(&[folder.path()]).unwrap_err();
+    assert!(error.to_string().contains("found none in"), "{error}");
+
+    // Under the name of a left-over it stops no recording, and is nobody's to delete.
+    fs::write(&hot, text).unwrap();
+    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    assert!(sealed.damage.as_ref().unwrap().is_not_a_capture());
+    assert_eq!(names_in(folder.path()), set_of(["a.mcap.damaged"]));
+}
+
+/// Two segments of one recording, the first one damaged.
+#[test]
+fn damage_in_one_segment_costs_nothing_of_the_next() {
+    let (folder, path, _) = place();
+    let entries = few();
+    sealed(&path, &entries);
+    sealed(&folder.path().join("b.mcap"), &entries);
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    let found: Vec<_> = Capture::open(&[folder.path()]).unwrap().entries().collect();
+    let damaged = found.iter().position(Result::is_err).unwrap();
+    let rest: Vec<_> = found.into_iter().skip(damaged + 1).map(Result::unwrap).collect();
+    assert_eq!(rest, entries);
+}
+
+/// A limit on the size of files is a full disk that needs no root. 1 is 512 bytes or 1 KiB, as the
+/// shell has it.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_reported_and_no_half_file_is_left() {
+    let (folder, path, _) = place();
+    let command = env!("CARGO_BIN_EXE_centralcap");
+    let script = format!("ulimit -f 1; exec {command} synth --output {}", path.display());
+    let output = assert_cmd::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{:?}: {said}", output.status);
+    assert!(said.contains("error: cannot write") && said.contains("a.mcap"), "{said}");
+    assert!(said.contains("hint: raise the limit"), "{said}");
+    assert_eq!(names_in(folder.path()), set_of([]));
+}
+
+/// The same while recording. The limit is for a process, so the test calls itself in another one.
+#[cfg(unix)]
+#[test]
+fn after_a_failed_write_the_segment_is_whole_and_takes_no_more() {
+    const PLACE: &str = "CENTRALCAP_TEST_PLACE";
+    const NAME: &str = "after_a_failed_write_the_segment_is_whole_and_takes_no_more";
+
+    let Some(place_given) = std::env::var_os(PLACE) else {
+        let (folder, _, _) = place();
+        let test = std::env::current_exe().unwrap();
+        let limited = format!("trap '' XFSZ; ulimit -f 8; exec {} --exact {NAME}", test.display());
+        assert_cmd::Command::new("sh")
+            .args(["-c", &limited])
+            .env(PLACE, folder.path())
+            .assert()
+            .success();
+        assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
+        return;
+    };
+    let folder = Path::new(&place_given);
+    let (path, hot) = (folder.join("a.mcap"), folder.join("a.open.mcap"));
+    let mut made = Entries::new();
+    let unknown = subscription("a", "new");
+    for number in 0..100 {
+        made.frame(Duration::ZERO, &unknown, message("new", number, 500));
+    }
+    let mut segment = recording(&path, &[]);
+    let mut kept = 0;
+    let error = loop {
+        segment.append(&made.made[kept]).unwrap();
+        match segment.commit() {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().contains("a.open.mcap"), "{error}");
+    assert!(error.hint().is_some());
+    assert!(kept > 4);
+    assert!(segment.append(&made.made[0]).is_err() && segment.commit().is_err());
+    assert!(segment.checkpoint().is_err());
+    assert_eq!(whole(&hot), made.made[..kept]);
+    let sealed = segment.seal().unwrap();
+    assert!(sealed.damage.is_none());
+    assert_eq!(whole(&path), made.made[..kept]);
+}

@@ -1,0 +1,446 @@
+//! What `decode` makes of captures, as a process.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use centralcap::{
+    capture::{About, HotSegment},
+    entry::Timestamp,
+    schema,
+};
+use prost::Message;
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use serde_json::{Value as Json, json};
+
+use self::support::{
+    capture::{Entries, START, envelope, subscription},
+    command::{Ran, centralcap},
+};
+
+mod support;
+
+/// A payload with some fields set, and everything else absent.
+fn payload(message: &str, fields: &[(&str, Value)]) -> DynamicMessage {
+    let descriptor: MessageDescriptor = schema::message(schema::bundled(), message).unwrap();
+    let mut payload = DynamicMessage::new(descriptor);
+    for (name, value) in fields {
+        payload.set_field_by_name(name, value.clone());
+    }
+    payload
+}
+
+fn bytes_field(message: &str, data: &'static [u8]) -> Value {
+    Value::Message(payload(message, &[("addr", Value::Bytes(Bytes::from_static(data)))]))
+}
+
+/// Somebody changed something.
+fn audit(customer: &str, target: &str) -> Bytes {
+    let fields = [
+        ("customer_id", Value::String(customer.to_owned())),
+        ("timestamp", Value::U32(1_795_000_000)),
+        ("service", Value::EnumNumber(1)),
+        ("target", Value::String(target.to_owned())),
+        ("client_ip", bytes_field("Audit.ip_address", &[192, 0, 2, 7])),
+    ];
+    let payload = payload("Audit.audit_message", &fields);
+    envelope("audit", customer, payload.encode_to_vec())
+}
+
+/// A radio, a network and a device, of which hardly anything is known.
+fn monitoring() -> Bytes {
+    let radio = [("macaddr", bytes_field("Monitoring.MacAddress", &[2, 0, 0x5e, 0x10, 0, 1]))];
+    let network = [("essid", Value::Bytes(Bytes::from_static(b"caf\xc3\xa9\xff")))];
+    let stats = [("uptime", Value::U64(1 << 60))];
+    let list = |message: &str, fields: &[(&str, Value)]| {
+        Value::List(vec![Value::Message(payload(message, fields))])
+    };
+    let fields = [
+        ("customer_id", Value::String("1000001".to_owned())),
+        ("radios", list("Monitoring.Radio", &radio)),
+        ("networks", list("Monitoring.Network", &network)),
+        ("device_stats", list("Monitoring.DeviceStats", &stats)),
+    ];
+    let payload = payload("Monitoring.MonitoringInformation", &fields);
+    envelope("monitoring", "1000001", payload.encode_to_vec())
+}
+
+/// A folder with a capture in it.
+struct Made {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+impl Made {
+    fn of(entries: &Entries) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made.mcap");
+        entries.write(&path);
+        Self { folder, path }
+    }
+
+    /// A capture of one frame.
+    fn frame(topic: &str, data: impl Into<Bytes>) -> Self {
+        let mut entries = Entries::new();
+        entries.numbered(Duration::ZERO, &subscription("one", topic), 1, data);
+        Self::of(&entries)
+    }
+
+    fn decoded(&self, options: &[&str]) -> Ran {
+        decoded(&self.path, options)
+    }
+
+    /// The only line, when all is well.
+    fn line(&self, options: &[&str]) -> Json {
+        let ran = self.decoded(options);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        let mut lines = ran.json_lines();
+        assert_eq!(lines.len(), 1, "{ran:?}");
+        lines.remove(0)
+    }
+}
+
+fn decoded(path: &Path, options: &[&str]) -> Ran {
+    let path = path.to_str().unwrap();
+    centralcap(["decode", path].iter().chain(options))
+}
+
+fn keys(value: &Json) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[test]
+fn a_line_begins_with_who_and_when_and_holds_the_envelope() {
+    let line = Made::frame("audit", audit("1000001", "ap-1")).line(&[]);
+    let expected =
+        ["received", "time", "subscription", "topic", "type", "subject", "data", "timestamp"];
+    assert_eq!(keys(&line)[..8], expected);
+    let outside = json!({
+        "received": START.to_string(),
+        "time": START.to_string(),
+        "subscription": "one",
+        "topic": "audit",
+        "type": "Audit.audit_message",
+        "subject": "audit",
+        "data": {
+            "customer_id": "1000001",
+            "timestamp": 1_795_000_000,
+            "service": "FIRMWARE",
+            "target": "ap-1",
+            "client_ip": {"addr": "192.0.2.7"},
+        },
+        "timestamp": START.as_nanos().to_string(),
+        "customer_id": "1000001",
+    });
+    assert_eq!(line, outside);
+}
+
+#[test]
+fn bytes_are_shown_as_they_are_wanted() {
+    let made = Made::frame("monitoring", monitoring());
+    let shown = |style: &[&str]| {
+        let data = made.line(style)["data"].take();
+        (data["radios"][0]["macaddr"]["addr"].clone(), data["networks"][0]["essid"].clone())
+    };
+    let text = (json!("02:00:5e:10:00:01"), json!("café\\xff"));
+    assert_eq!(shown(&[]), text);
+    assert_eq!(shown(&["--bytes", "text"]), text);
+    assert_eq!(shown(&["--bytes", "base64"]), (json!("AgBeEAAB"), json!("Y2Fmw6n/")));
+    assert_eq!(shown(&["--bytes", "hex"]), (json!("02005e100001"), json!("636166c3a9ff")));
+}
+
+#[test]
+fn numbers_and_enums_are_shown_as_they_are_wanted() {
+    let made = Made::frame("monitoring", monitoring());
+    let uptime = |style: &[&str]| made.line(style)["data"]["device_stats"][0]["uptime"].take();
+    assert_eq!(uptime(&[]), json!("1152921504606846976"));
+    assert_eq!(uptime(&["--int64", "number"]), json!(1_u64 << 60));
+    assert_eq!(made.line(&["--int64", "number"])["timestamp"], json!(START.as_nanos()));
+
+    let made = Made::frame("audit", audit("1", "ap-1"));
+    assert_eq!(made.line(&["--enums", "name"])["data"]["service"], "FIRMWARE");
+    assert_eq!(made.line(&["--enums", "number"])["data"]["service"], 1);
+    assert_eq!(made.decoded(&["--enums", "roman"]).code, 2);
+}
+
+#[test]
+fn defaults_are_shown_on_demand_and_only_where_the_schema_declares_them() {
+    let made = Made::frame("monitoring", monitoring());
+    let plain = made.line(&[]);
+    assert_eq!(keys(&plain["data"]["radios"][0]), ["macaddr"]);
+    assert_eq!(keys(&plain["data"]), ["customer_id", "networks", "radios", "device_stats"]);
+
+    let filled = made.line(&["--defaults"]);
+    let radio = &filled["data"]["radios"][0];
+    assert_eq!((&radio["status"], &radio["action"]), (&json!("UP"), &json!("UPDATE")));
+    assert_eq!(keys(radio), ["action", "macaddr", "status"]);
+    // A utilisation that nobody told is not 0, and a fan that nobody looked at is not up.
+    let stats = filled["data"]["device_stats"][0].as_object().unwrap();
+    assert_eq!(stats["uptime"], "1152921504606846976");
+    for name in ["cpu_utilization", "mem_total", "fan_status", "timestamp", "device_id"] {
+        assert!(!stats.contains_key(name), "{name}");
+    }
+    // The envelope's fields do not tell absent from empty, but for one.
+    assert!(!filled.as_object().unwrap().contains_key("msp_id"));
+    assert_eq!(Made::frame("audit", Bytes::new()).line(&["--defaults"])["customer_id"], "");
+}
+
+/// Eight frames a second apart: audit of `north` and `south` in turn, of two customers.
+fn eight() -> Made {
+    let owners = [subscription("north-audit", "audit"), subscription("south-places", "location")];
+    let mut entries = Entries::new();
+    for number in 0..8_u32 {
+        let of = &owners[number as usize % 2];
+        let customer = ["1000001", "1000002"][number as usize / 4];
+        let data = match &*of.topic {
+            "audit" => audit(customer, &format!("frame-{number}")),
+            _ => envelope("location", customer, &[0x7a, 0x00][..]),
+        };
+        entries.numbered(Duration::from_secs(number.into()), of, number / 2 + 1, data);
+    }
+    Made::of(&entries)
+}
+
+/// When the frames that a selection leaves were received, in seconds from the start.
+fn selected(made: &Made, options: &[&str]) -> Vec<u64> {
+    let ran = made.decoded(options);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{options:?}: {ran:?}");
+    let after = |line: &Json| {
+        let received: Timestamp = line["received"].as_str().unwrap().parse().unwrap();
+        received.since(START).as_secs()
+    };
+    ran.json_lines().iter().map(after).collect()
+}
+
+#[test]
+fn a_selection_leaves_what_it_says() {
+    let made = eight();
+    assert_eq!(selected(&made, &[]), [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(selected(&made, &["--topic", "location"]), [1, 3, 5, 7]);
+    assert_eq!(selected(&made, &["--topic", "weather"]), [0; 0]);
+    assert_eq!(selected(&made, &["--subscription", "north-*"]), [0, 2, 4, 6]);
+    assert_eq!(selected(&made, &["--customer", "1000002"]), [4, 5, 6, 7]);
+    assert_eq!(selected(&made, &["--from", "+2s", "--to", "+5s"]), [2, 3, 4]);
+    let moment = START.after(Duration::from_secs(6)).to_string();
+    assert_eq!(selected(&made, &["--from", &moment]), [6, 7]);
+    assert_eq!(selected(&made, &["--skip", "2", "--limit", "3"]), [2, 3, 4]);
+    assert_eq!(selected(&made, &["--topic", "audit", "--skip", "1", "--limit", "2"]), [2, 4]);
+    for wrong in [["--from", "yesterday"], ["--subscription", "["], ["--limit", "-1"]] {
+        let ran = made.decoded(&wrong);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_does_not_decode_is_named_and_the_others_come_out() {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    entries.numbered(Duration::ZERO, &of, 1, audit("1", "before"));
+    // The customer says that it is longer than the frame.
+    entries.numbered(Duration::from_secs(1), &of, 2, &b"\x12\x05audit\x2a\x09123"[..]);
+    // The target is not UTF-8: field 5 of the payload, which is field 3.
+    entries.numbered(Duration::from_secs(2), &of, 3, &b"\x12\x05audit\x1a\x04\x2a\x02a\xff"[..]);
+    entries.numbered(Duration::from_secs(3), &of, 4, audit("1", "after"));
+    let ran = Made::of(&entries).decoded(&[]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let lines = ran.json_lines();
+    let targets: Vec<_> = lines.iter().map(|line| &line["data"]["target"]).collect();
+    assert_eq!(targets, ["before", "after"]);
+    let words: Vec<_> = ran.stderr.lines().collect();
+    assert!(
+        words[0].starts_with(r#"warning: cannot decode frame 2 of subscription "campus""#),
+        "{words:?}"
+    );
+    assert!(words[0].ends_with("at byte 8: a length of 9 bytes reaches past the 3 that are left"));
+    assert!(words[1].contains("frame 3 of"), "{words:?}");
+    assert!(words[1].ends_with("at byte 12: data.target: a string is not UTF-8"), "{words:?}");
+    assert_eq!(words[2], "2 frames decoded, 2 could not be, 0 damaged places");
+}
+
+#[test]
+fn an_empty_frame_is_a_line() {
+    let line = Made::frame("audit", Bytes::new()).line(&[]);
+    assert_eq!(keys(&line), ["received", "subscription", "topic", "type"]);
+    assert_eq!(line["type"], "Audit.audit_message");
+}
+
+#[test]
+fn a_frame_of_an_unknown_topic_shows_its_payload_as_base64() {
+    let line = Made::frame("weather", envelope("weather", "1", &[0xff, 0x00][..])).line(&[]);
+    assert_eq!((&line["topic"], &line["subject"]), (&json!("weather"), &json!("weather")));
+    assert_eq!(line["data"], "/wA=");
+    assert!(!line.as_object().unwrap().contains_key("type"));
+}
+
+/// A copy of the bundled schema with something changed in the audit file.
+fn changed_schema(folder: &Path, change: impl Fn(&str) -> String) -> String {
+    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto/classic");
+    let changed = folder.join("newer");
+    fs::create_dir(&changed).unwrap();
+    for file in bundled.read_dir().unwrap() {
+        let file = file.unwrap();
+        let mut source = fs::read_to_string(file.path()).unwrap();
+        if file.file_name() == "audit.proto" {
+            source = change(&source);
+        }
+        fs::write(changed.join(file.file_name()), source).unwrap();
+    }
+    changed.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_newer_schema_shows_a_new_field() {
+    // An audit message with a field 17 that the bundled schema does not have.
+    let mut data = payload("Audit.audit_message", &[]).encode_to_vec();
+    data.extend(b"\x8a\x01\x07because");
+    let made = Made::frame("audit", envelope("audit", "1", data));
+    assert_eq!(made.line(&[])["data"], json!({}));
+
+    let newer = changed_schema(made.folder.path(), |source| {
+        let last = "optional device_management dm_info = 16;";
+        assert!(source.contains(last));
+        source.replace(last, &format!("{last}\n  optional string reason = 17;"))
+    });
+    let line = made.line(&["--proto", &newer]);
+    assert_eq!(line["data"], json!({"reason": "because"}));
+    assert_eq!(line["type"], "Audit.audit_message");
+}
+
+#[test]
+fn a_broken_schema_is_refused_with_file_and_line() {
+    let made = Made::frame("audit", audit("1", "ap-1"));
+    let broken = changed_schema(made.folder.path(), |source| format!("{source}\nmessage {{"));
+    let ran = made.decoded(&["--proto", &broken]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    let source = fs::read_to_string(Path::new(&broken).join("audit.proto")).unwrap();
+    let line = source.lines().count();
+    assert!(ran.stderr.contains(&format!("audit.proto:{line}:")), "{}", ran.stderr);
+
+    let missing = made.folder.path().join("missing");
+    let ran = made.decoded(&["--proto", missing.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("missing"), "{}", ran.stderr);
+    fs::create_dir(&missing).unwrap();
+    let ran = made.decoded(&["--proto", missing.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("there is no .proto file"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_payload_of_a_topic_can_be_said() {
+    let data = payload("Audit.audit_message", &[("target", Value::String("ap-1".to_owned()))]);
+    let made = Made::frame("weather", envelope("weather", "1", data.encode_to_vec()));
+    let line = made.line(&["--payload", "weather=Audit.audit_message"]);
+    assert_eq!(
+        (&line["type"], &line["data"]),
+        (&json!("Audit.audit_message"), &json!({"target": "ap-1"}))
+    );
+    // What is said of another topic changes nothing.
+    assert!(made.line(&["--payload", "audit=Audit.audit_message"])["data"].is_string());
+
+    let ran = made.decoded(&["--payload", "weather=Weather.Report"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.stderr.contains("the message Weather.Report in the bundled schema"), "{ran:?}");
+    assert!(ran.stderr.contains("\nhint: a full name is meant"), "{ran:?}");
+    for wrong in ["weather", "=Audit.audit_message", "weather="] {
+        let ran = made.decoded(&["--payload", wrong]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{wrong}: {ran:?}");
+        assert!(ran.stderr.contains("TOPIC=MESSAGE"), "{wrong}: {ran:?}");
+        assert!(ran.stderr.contains("hint: for example"), "{wrong}: {ran:?}");
+    }
+}
+
+/// More than any pipe holds, so that the command notices.
+#[test]
+#[cfg(unix)]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    let long = "x".repeat(4000);
+    for sequence in 1..=400 {
+        entries.numbered(Duration::from_secs(sequence.into()), &of, sequence, audit("1", &long));
+    }
+    let made = Made::of(&entries);
+    let script = r#"{ "$1" decode "$2"; echo "exit $?" >&2; } | head -1"#;
+    let command = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_centralcap"), made.path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(command.stderr).unwrap(), "exit 0\n");
+    assert_eq!(String::from_utf8(command.stdout).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn output_goes_to_a_new_file_and_never_over_another() {
+    let made = eight();
+    let output = made.folder.path().join("lines.ndjson");
+    let option = ["-o", output.to_str().unwrap()];
+    let ran = made.decoded(&option);
+    assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""));
+    let written = fs::read_to_string(&output).unwrap();
+    assert_eq!(written, made.decoded(&[]).stdout);
+
+    let ran = made.decoded(&["-o", output.to_str().unwrap(), "--limit", "1"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.stderr.contains("lines.ndjson already there\nhint: "), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&output).unwrap(), written);
+}
+
+#[test]
+fn what_cannot_be_read_leaves_no_output_behind() {
+    let made = eight();
+    let output = made.folder.path().join("lines.ndjson");
+    let missing = made.folder.path().join("missing.mcap");
+    let ran = decoded(&missing, &["-o", output.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(!output.exists());
+}
+
+#[test]
+fn what_a_killed_recorder_left_behind_is_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let about = About { started: START, host: String::new(), options: [].into() };
+    let sealed = folder.path().join("left.mcap");
+    let mut segment = HotSegment::create(&sealed, &about, &[]).unwrap();
+    let mut entries = Entries::new();
+    for sequence in 1..=3 {
+        let after = Duration::from_secs(sequence.into());
+        entries.numbered(after, &subscription("campus", "audit"), sequence, audit("1", "ap-1"));
+    }
+    for entry in &entries.made {
+        segment.append(entry).unwrap();
+    }
+    segment.commit().unwrap();
+    let hot = segment.path().to_owned();
+    drop(segment);
+    let ran = decoded(folder.path(), &[]);
+    assert_eq!((ran.code, ran.json_lines().len(), ran.stderr.as_str()), (0, 3, ""), "{ran:?}");
+
+    // Killed in the middle of a record.
+    let whole = fs::read(&hot).unwrap();
+    fs::write(&hot, &whole[..whole.len() - 5]).unwrap();
+    let ran = decoded(&hot, &[]);
+    assert_eq!((ran.code, ran.json_lines().len()), (3, 2), "{ran:?}");
+    assert!(ran.stderr.contains("the last record is incomplete"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_stranger_among_captures_does_not_end_them() {
+    let made = eight();
+    let path = made.folder.path();
+    fs::copy(&made.path, path.join("a.mcap")).unwrap();
+    fs::write(path.join("b.mcap"), "no capture").unwrap();
+    let ran = decoded(path, &[]);
+    assert_eq!((ran.code, ran.json_lines().len()), (3, 16), "{}", ran.stderr);
+    assert!(ran.stderr.contains("b.mcap"), "{}", ran.stderr);
+    // Alone it is a mistake.
+    let ran = decoded(&path.join("b.mcap"), &[]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
+    assert!(ran.stderr.contains("\nhint: captures are MCAP files"), "{}", ran.stderr);
+}
