@@ -4,19 +4,16 @@ import asyncio
 import shutil
 import ssl
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 import websocket
 import websockets.asyncio.client
 import websockets.exceptions
-from harness import CUSTOMERS, DEADLINE, TOPICS, by_subscription, key_of
+from harness import CUSTOMERS, DEADLINE, TOPICS, by_subscription, key_of, replay
 
 SUBSCRIPTIONS = [(customer, topic) for customer in CUSTOMERS for topic in TOPICS]
-
-subscriptions = pytest.mark.parametrize(
-    ("customer", "topic"), SUBSCRIPTIONS, ids=["-".join(pair) for pair in SUBSCRIPTIONS]
-)
 
 # The key, the topic, the status and, where it is known, the exact body.
 REFUSALS = [
@@ -38,19 +35,29 @@ def connect(feed, key, topic):
     )
 
 
-@subscriptions
-def test_websocket_client_gets_the_exact_bytes(source, feed, customer, topic):
-    expected = by_subscription(source.frames)[f"{customer}-{topic}"]
-    client = connect(feed, key_of(customer), topic)
-    try:
-        found = [client.recv_data() for _ in expected]
-        assert found == [(websocket.ABNF.OPCODE_BINARY, data) for data in expected]
-        # Messages keep their order, so nothing else was on its way if the next one is the pong.
-        client.ping(b"and nothing else")
-        opcode, frame = client.recv_data_frame(control_frame=True)
-        assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"and nothing else")
-    finally:
+@pytest.fixture
+def whole_feed(source, tmp_path):
+    """A feed that waits for a client for each subscription, and closes each after its last frame."""
+    options = ["--once", "--wait-clients", len(SUBSCRIPTIONS), "--accounts", source.accounts]
+    with replay(source.path, *options, "--ca-out", tmp_path / "ca.pem") as feed:
+        yield feed
+
+
+def test_websocket_client_gets_the_exact_bytes(source, whole_feed):
+    def receive(subscription):
+        customer, topic = subscription
+        client = connect(whole_feed, key_of(customer), topic)
+        received = []
+        while (message := client.recv_data())[0] == websocket.ABNF.OPCODE_BINARY:
+            received.append(message[1])
         client.close()
+        assert message[0] == websocket.ABNF.OPCODE_CLOSE
+        assert int.from_bytes(message[1][:2], "big") == 1000
+        return "-".join(subscription), received
+
+    with ThreadPoolExecutor(len(SUBSCRIPTIONS)) as threads:
+        received = dict(threads.map(receive, SUBSCRIPTIONS))
+    assert received == by_subscription(source.frames)
 
 
 @refusals
@@ -87,20 +94,17 @@ def open_websocket(feed, key, topic):
     )
 
 
-@subscriptions
-def test_websockets_gets_the_exact_bytes(source, feed, customer, topic):
-    expected = by_subscription(source.frames)[f"{customer}-{topic}"]
+def test_websockets_gets_the_exact_bytes(source, whole_feed):
+    async def receive(customer, topic):
+        async with open_websocket(whole_feed, key_of(customer), topic) as client:
+            # Ends with a proper close, and fails with any other.
+            return f"{customer}-{topic}", [message async for message in client]
 
-    async def receive():
-        async with open_websocket(feed, key_of(customer), topic) as client:
-            assert [await client.recv() for _ in expected] == expected
-            # What came before the pong can still be received after a close.
-            await (await client.ping())
-            await client.close()
-            with pytest.raises(websockets.exceptions.ConnectionClosedOK):
-                await client.recv()
+    async def receive_all():
+        return await asyncio.gather(*(receive(*pair) for pair in SUBSCRIPTIONS))
 
-    asyncio.run(asyncio.wait_for(receive(), DEADLINE))
+    received = asyncio.run(asyncio.wait_for(receive_all(), DEADLINE))
+    assert dict(received) == by_subscription(source.frames)
 
 
 @refusals
