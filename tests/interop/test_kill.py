@@ -21,7 +21,7 @@ SEED = int(os.environ.get("SEED", random.randrange(1_000_000)))
 PING_EVERY = 20
 
 # Longer than a timer for syncing takes to come around, so that kills hit that, too.
-LATEST_KILL = 1.5
+LATEST_KILL = 1.2
 
 # Some frames share a read with others and some take many; RFC 6455 spells lengths in three ways.
 SIZES = [8, 60, 125, 126, 700, 1_400, 3_000, 20_000, 65_535, 65_536, 100]
