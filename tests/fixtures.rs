@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use centralcap::{
     capture::Capture,
-    codec::reflect::Style,
+    codec::plan::Style,
     decode,
     schema::Resolver,
     sink::ndjson::Ndjson,

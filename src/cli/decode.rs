@@ -8,7 +8,7 @@ use std::{
 
 use centralcap::{
     capture::Capture,
-    codec::reflect::{BytesStyle, EnumStyle, Int64Style, Style},
+    codec::plan::{BytesStyle, EnumStyle, Int64Style, Style},
     decode, error, schema,
     schema::Resolver,
     sink::ndjson::Ndjson,

@@ -13,7 +13,7 @@ use bytesize::ByteSize;
 use centralcap::{
     accounts::Account,
     capture::Capture,
-    codec::reflect::Style,
+    codec::plan::Style,
     decode, inspect,
     net::{
         client::Endpoint,

@@ -38,7 +38,9 @@ impl Meaning {
     /// The bytes as text of that meaning, else as base64.
     pub fn text(self, data: &[u8]) -> String {
         let text = match self {
-            Self::Mac => mac(data),
+            Self::Mac => {
+                Mac::of(data).map(|mac| String::from_utf8_lossy(mac.as_bytes()).into_owned())
+            }
             Self::Ip => ip(data),
             Self::Essid => Some(essid(data)),
             Self::Opaque => None,
@@ -54,30 +56,72 @@ pub fn base64(data: &[u8]) -> String {
 
 /// Lower-case hex digits.
 pub fn hex(data: &[u8]) -> String {
-    data.iter().fold(String::with_capacity(2 * data.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    data.iter().flat_map(|&byte| HEX_PAIRS[usize::from(byte)]).map(char::from).collect()
 }
 
-fn mac(data: &[u8]) -> Option<String> {
-    let octets = match data.len() {
-        6 | 8 => data.to_vec(),
-        12 => hex_digits(data)?,
-        17 if data.iter().skip(2).step_by(3).all(|byte| matches!(byte, b':' | b'-')) => {
-            let digits: Vec<u8> = data.chunks(3).flat_map(|part| &part[..2]).copied().collect();
-            hex_digits(&digits)?
+/// A MAC address as text.
+#[derive(Clone, Copy, Debug)]
+pub struct Mac {
+    text: [u8; Self::LONGEST],
+    len: usize,
+}
+
+impl Mac {
+    /// An EUI-64 with its colons.
+    const LONGEST: usize = 23;
+
+    /// Reads an address in any of its forms.
+    #[inline]
+    pub fn of(data: &[u8]) -> Option<Self> {
+        match data.len() {
+            6 | 8 => Some(Self::from_octets(data.iter().copied())),
+            12 => Self::from_digits(data.as_chunks::<2>().0.iter().copied()),
+            17 if data.iter().skip(2).step_by(3).all(|byte| matches!(byte, b':' | b'-')) => {
+                Self::from_digits(data.chunks(3).map(|part| [part[0], part[1]]))
+            }
+            _ => None,
         }
-        _ => return None,
-    };
-    let parts: Vec<String> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
-    Some(parts.join(":"))
+    }
+
+    /// Lower-case pairs of digits with colons between them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    #[inline]
+    fn from_octets(octets: impl Iterator<Item = u8>) -> Self {
+        let mut mac = Self { text: [b':'; Self::LONGEST], len: 0 };
+        for (pair, octet) in mac.text.chunks_mut(3).zip(octets) {
+            pair[..2].copy_from_slice(&HEX_PAIRS[usize::from(octet)]);
+            mac.len += 3;
+        }
+        mac.len -= 1;
+        mac
+    }
+
+    #[inline]
+    fn from_digits(pairs: impl Iterator<Item = [u8; 2]> + Clone) -> Option<Self> {
+        let is_hex = |pair: [u8; 2]| pair.iter().all(u8::is_ascii_hexdigit);
+        // A letter's low four bits are 1 to 6.
+        let digit = |byte: u8| (byte & 15) + if byte > b'9' { 9 } else { 0 };
+        pairs
+            .clone()
+            .all(is_hex)
+            .then(|| Self::from_octets(pairs.map(|[high, low]| digit(high) << 4 | digit(low))))
+    }
 }
 
-fn hex_digits(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    digits.chunks(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
-}
+/// The two lower-case hex digits of each byte.
+pub(super) const HEX_PAIRS: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
 
 fn ip(data: &[u8]) -> Option<String> {
     match data.len() {

@@ -105,6 +105,25 @@ pub const fn fields(data: &[u8]) -> Fields<'_> {
     Fields { data, at: 0, failed: false }
 }
 
+/// What is wrong with the tag at `at`, which is known not to be one.
+pub(super) fn tag_problem(data: &[u8], at: usize) -> Problem {
+    let mut fields = Fields { data, at, failed: false };
+    match fields.field() {
+        Err(error) => error.problem,
+        // A tag has 32 bits; this reader does not mind.
+        Ok(field) => Problem::FieldNumber(u64::from(field.number)),
+    }
+}
+
+/// What is wrong with the value of this wire type at `at`, which is known not to be one.
+pub(super) fn value_problem(wire_type: u8, data: &[u8], at: usize) -> Problem {
+    let mut fields = Fields { data, at, failed: false };
+    match fields.value(wire_type) {
+        Err(error) => error.problem,
+        Ok(_) => Problem::Truncated,
+    }
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, WireError>;
 
@@ -128,8 +147,22 @@ impl<'a> Fields<'a> {
             number @ 1..=HIGHEST_NUMBER => number as u32,
             number => return Err(WireError { offset, problem: Problem::FieldNumber(number) }),
         };
-        let mut value_offset = self.at;
-        let value = match (tag & 7) as u8 {
+        let wire_type = (tag & 7) as u8;
+        if wire_type > 5 {
+            return Err(WireError { offset, problem: Problem::WireType(wire_type) });
+        }
+        let value_offset = self.at;
+        let value = self.value(wire_type)?;
+        let value_offset = match value {
+            Value::Bytes(data) => self.at - data.len(),
+            _ => value_offset,
+        };
+        Ok(Field { number, value, offset, value_offset })
+    }
+
+    fn value(&mut self, wire_type: u8) -> Result<Value<'a>, WireError> {
+        let offset = self.at;
+        Ok(match wire_type {
             0 => Value::Varint(self.varint()?),
             1 => Value::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
@@ -137,18 +170,17 @@ impl<'a> Fields<'a> {
                 let available = self.data.len() - self.at;
                 if length > available as u64 {
                     let problem = Problem::LengthPastEnd { length, available };
-                    return Err(WireError { offset: value_offset, problem });
+                    return Err(WireError { offset, problem });
                 }
-                value_offset = self.at;
+                let start = self.at;
                 self.at += length as usize;
-                Value::Bytes(&self.data[value_offset..self.at])
+                Value::Bytes(&self.data[start..self.at])
             }
             3 => Value::GroupStart,
             4 => Value::GroupEnd,
             5 => Value::Fixed32(u32::from_le_bytes(self.array()?)),
             other => return Err(WireError { offset, problem: Problem::WireType(other) }),
-        };
-        Ok(Field { number, value, offset, value_offset })
+        })
     }
 
     fn varint(&mut self) -> Result<u64, WireError> {

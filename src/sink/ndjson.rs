@@ -1,15 +1,17 @@
 //! One frame, one line: the shape that README and CLI promise.
 
-use std::io::Write;
-
-use serde::Serialize;
-use serde_json::{Map, Value as Json};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    codec::reflect::{self, Style},
-    entry::{Entry, Frame, Timestamp},
+    codec::{
+        Fault,
+        json::{self, Text},
+        notes::{Drift, Notes},
+        plan::{Plan, Style},
+    },
+    entry::{Entry, Frame, FrameType, Subscription, Timestamp},
     error::{Error, Result, Undecodable},
-    protocol,
+    protocol::{self, Protocol},
     schema::Resolver,
 };
 
@@ -18,54 +20,172 @@ use crate::{
 pub struct Ndjson {
     resolver: Resolver,
     style: Style,
+    shows_unknown: bool,
+    channels: Vec<Channel>,
+    /// Which channel it is, by the addresses of subscription and frame type.
+    by_address: HashMap<(usize, usize), usize>,
+    /// By the frame type's address.
+    plans: HashMap<usize, Arc<Plan>>,
+    line: Text,
+    notes: Notes,
+    drift: Drift,
+    received: Clock,
+    sent: Clock,
 }
 
-#[derive(Serialize)]
-struct Line<'a> {
-    received: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    time: Option<String>,
-    subscription: &'a str,
-    topic: &'a str,
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<&'a str>,
-    #[serde(flatten)]
-    envelope: &'a Map<String, Json>,
+/// What all lines of a channel have in common.
+#[derive(Debug)]
+struct Channel {
+    /// Their addresses are the key.
+    _kept_alive: (Arc<Subscription>, Arc<FrameType>),
+    protocol: &'static dyn Protocol,
+    plan: Arc<Plan>,
+    /// From the subscription to the payload's type.
+    middle: Text,
+    payload: String,
 }
 
 impl Ndjson {
     /// Lines in this style, decoded with what `resolver` finds.
-    pub const fn new(resolver: Resolver, style: Style) -> Self {
-        Self { resolver, style }
+    pub fn new(resolver: Resolver, style: Style) -> Self {
+        Self {
+            resolver,
+            style,
+            shows_unknown: false,
+            channels: Vec::new(),
+            by_address: HashMap::new(),
+            plans: HashMap::new(),
+            line: Text::default(),
+            notes: Notes::default(),
+            drift: Drift::default(),
+            received: Clock::default(),
+            sent: Clock::default(),
+        }
+    }
+
+    /// Lines that also hold what the schema does not know, under `@unknown`.
+    #[must_use]
+    pub fn showing_unknown(self, shows_unknown: bool) -> Self {
+        Self { shows_unknown, ..self }
+    }
+
+    /// What the schema did not know in all frames so far. Counting begins anew.
+    pub fn take_drift(&mut self) -> Drift {
+        std::mem::take(&mut self.drift)
     }
 
     /// Appends the entry's line, if it is a frame and decodes. On an error nothing is appended.
     pub fn line(&mut self, entry: &Entry, out: &mut Vec<u8>) -> Result<()> {
+        let mut line = std::mem::take(&mut self.line);
+        line.clear();
+        let done = self.text(entry, &mut line);
+        out.extend_from_slice(line.as_bytes());
+        self.line = line;
+        done
+    }
+
+    /// The same for those who have a [`Text`].
+    pub fn text(&mut self, entry: &Entry, out: &mut Text) -> Result<()> {
         let Some(frame) = entry.frame() else { return Ok(()) };
-        let protocol = protocol::by_name(&entry.subscription.protocol);
-        let envelope = self.resolver.envelope(protocol, &entry.subscription.topic, &frame.kind)?;
-        let decoded = reflect::decode(&envelope, &frame.data)
-            .map_err(|fault| undecodable(entry, frame, &fault))?;
-        let Json::Object(fields) = reflect::to_json(&decoded, self.style) else {
-            return Ok(());
+        let key = (Arc::as_ptr(&entry.subscription) as usize, Arc::as_ptr(&frame.kind) as usize);
+        let index = match self.by_address.get(&key) {
+            Some(&index) => index,
+            None => {
+                let channel = self.channel(entry, frame)?;
+                self.channels.push(channel);
+                self.by_address.insert(key, self.channels.len() - 1);
+                self.channels.len() - 1
+            }
         };
+        let channel = &self.channels[index];
+        let start = out.len();
+        out.extend(b"{\"received\":\"");
+        self.received.show(entry.received, out);
+        if let Some(time) = channel.protocol.envelope(&frame.data).time {
+            out.extend(b"\",\"time\":\"");
+            self.sent.show(time, out);
+        }
+        out.extend(channel.middle.as_bytes());
+        let decoded = json::write_fields(&channel.plan, &frame.data, out, &mut self.notes);
+        if let Err(fault) = decoded {
+            out.truncate(start);
+            return Err(undecodable(entry, frame, &fault));
+        }
+        if !self.notes.list().is_empty() {
+            self.drift.count(&channel.payload, &self.notes);
+            if self.shows_unknown {
+                out.extend(b",\"@unknown\":");
+                json::write_notes(self.notes.list(), out);
+            }
+        }
+        out.extend(b"}\n");
+        Ok(())
+    }
+
+    fn channel(&mut self, entry: &Entry, frame: &Frame) -> Result<Channel> {
+        let subscription = &entry.subscription;
+        let protocol = protocol::by_name(&subscription.protocol);
+        let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
         let (_, payload_field) = protocol.envelope_message();
         let payload = envelope.get_field(payload_field).map(|field| field.kind());
-        let kind = payload.as_ref().and_then(prost_reflect::Kind::as_message);
-        let line = Line {
-            received: entry.received.to_string(),
-            time: protocol.envelope(&frame.data).time.as_ref().map(Timestamp::to_string),
-            subscription: &entry.subscription.name,
-            topic: &entry.subscription.topic,
-            kind: kind.map(prost_reflect::MessageDescriptor::full_name),
-            envelope: &fields,
-        };
-        serde_json::to_writer(&mut *out, &line).map_err(|error| Error::output(error.into()))?;
-        out.write_all(b"\n").map_err(Error::output)
+        let payload = payload.as_ref().and_then(prost_reflect::Kind::as_message);
+
+        let mut middle = Text::default();
+        middle.extend(b"\",\"subscription\":");
+        json::write_string(&subscription.name, &mut middle);
+        middle.extend(b",\"topic\":");
+        json::write_string(&subscription.topic, &mut middle);
+        if let Some(payload) = payload {
+            middle.extend(b",\"type\":");
+            json::write_string(payload.full_name(), &mut middle);
+        }
+        let plan = self.plans.entry(Arc::as_ptr(&frame.kind) as usize);
+        let plan = plan.or_insert_with(|| Arc::new(Plan::new(&envelope, self.style)));
+        Ok(Channel {
+            _kept_alive: (Arc::clone(subscription), Arc::clone(&frame.kind)),
+            protocol,
+            plan: Arc::clone(plan),
+            middle,
+            payload: payload.unwrap_or(&envelope).full_name().to_owned(),
+        })
     }
 }
 
-fn undecodable(entry: &Entry, frame: &Frame, fault: &reflect::Fault) -> Error {
+/// Shows times as [`Timestamp`] does, and remembers the second: frames of one second follow each
+/// other, and only the digits behind the point differ.
+#[derive(Debug, Default)]
+struct Clock {
+    second: Option<u64>,
+    shown: String,
+}
+
+impl Clock {
+    fn show(&mut self, time: Timestamp, out: &mut Text) {
+        const SECOND: u64 = 1_000_000_000;
+
+        let second = time.as_nanos() / SECOND;
+        if self.second != Some(second) {
+            self.shown = Timestamp::from_nanos(second * SECOND).to_string();
+            self.second = Some(second);
+        }
+        // A time that is no date is shown in a form of its own.
+        match self.shown.strip_suffix("000000000Z") {
+            Some(before) => {
+                out.extend(before.as_bytes());
+                let mut digits = *b"000000000Z";
+                let mut nanos = time.as_nanos() % SECOND;
+                for digit in digits[..9].iter_mut().rev() {
+                    *digit += (nanos % 10) as u8;
+                    nanos /= 10;
+                }
+                out.extend(&digits);
+            }
+            None => out.extend(time.to_string().as_bytes()),
+        }
+    }
+}
+
+fn undecodable(entry: &Entry, frame: &Frame, fault: &Fault) -> Error {
     Undecodable {
         subscription: entry.subscription.name.clone(),
         sequence: frame.sequence,
@@ -74,4 +194,20 @@ fn undecodable(entry: &Entry, frame: &Frame, fault: &reflect::Fault) -> Error {
         reason: fault.to_string(),
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_shows_what_the_time_itself_does() {
+        let mut clock = Clock::default();
+        for nanos in [0, 1, 999_999_999, 1_000_000_000, 1_795_000_000_123_456_789, u64::MAX] {
+            let time = Timestamp::from_nanos(nanos);
+            let mut text = Text::default();
+            clock.show(time, &mut text);
+            assert_eq!(String::from_utf8_lossy(text.as_bytes()), time.to_string());
+        }
+    }
 }

@@ -1,0 +1,626 @@
+//! What a walk writes as JSON, straight into a buffer.
+//!
+//! Every field and every element begins with a comma; the first comma is turned into the opening
+//! bracket when the closing one is written. What is short is copied as a block of fixed size of which
+//! only the beginning counts: [`Text`] keeps room for that. Spelling as in ProtoJSON, except where
+//! the [`Style`] says otherwise. Source of the rules: <https://protobuf.dev/programming-guides/json/>.
+
+use std::{net::Ipv4Addr, ops::Range};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use super::{
+    Fault,
+    bytes::{self, HEX_PAIRS, Mac, Meaning},
+    notes::{Note, Notes, Oddity},
+    plan::{Bytes, Field, Int64Style, Literal, Plan, Style},
+    walk::{self, Writer},
+};
+
+/// Text that grows. Its memory is kept when it is cleared.
+#[derive(Debug, Default)]
+pub struct Text {
+    /// Initialised over all its length; what counts is before `end`.
+    bytes: Vec<u8>,
+    end: usize,
+}
+
+impl Text {
+    /// The text so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
+
+    /// How many bytes it has.
+    pub const fn len(&self) -> usize {
+        self.end
+    }
+
+    /// There is none.
+    pub const fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.end = 0;
+    }
+
+    /// Forgets all from there on.
+    pub fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(len);
+    }
+
+    /// Appends a text of any length.
+    #[inline]
+    pub fn extend(&mut self, text: &[u8]) {
+        let end = self.end + text.len();
+        if end > self.bytes.len() {
+            self.grow(text.len());
+        }
+        self.bytes[self.end..end].copy_from_slice(text);
+        self.end = end;
+    }
+
+    /// Appends the first `len` bytes of a block.
+    #[inline(always)]
+    fn block<const SIZE: usize>(&mut self, block: &[u8; SIZE], len: usize) {
+        match self.bytes.get_mut(self.end..).and_then(<[u8]>::first_chunk_mut) {
+            Some(room) => *room = *block,
+            None => {
+                self.grow(SIZE);
+                self.bytes[self.end..self.end + SIZE].copy_from_slice(block);
+            }
+        }
+        self.end += len;
+    }
+
+    #[inline(always)]
+    fn byte(&mut self, byte: u8) {
+        self.block(&[byte], 1);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, more: usize) {
+        let len = (2 * self.bytes.len()).max(self.end + more).max(1024);
+        self.bytes.resize(len, 0);
+    }
+
+    /// Turns the comma that begins the first field or element into a bracket, and appends the other.
+    #[inline(always)]
+    fn close(&mut self, opened: usize, brackets: [u8; 2]) {
+        if self.end == opened {
+            self.block(&brackets, 2);
+        } else {
+            self.bytes[opened] = brackets[0];
+            self.byte(brackets[1]);
+        }
+    }
+}
+
+/// Appends the message as a JSON object, or as whatever its type is spelled. On a fault nothing is
+/// appended. What the schema does not know is in `notes`.
+pub fn write(plan: &Plan, data: &[u8], text: &mut Text, notes: &mut Notes) -> Result<(), Fault> {
+    let mut json = Json::new(text, plan.style());
+    let opened = json.mark();
+    walk::walk_value(plan, data, &mut json, notes).inspect_err(|_| text.truncate(opened))
+}
+
+/// Appends the fields of the message, each with a comma before it: part of a larger object. On a fault
+/// nothing is appended.
+pub fn write_fields(
+    plan: &Plan,
+    data: &[u8],
+    text: &mut Text,
+    notes: &mut Notes,
+) -> Result<(), Fault> {
+    let mut json = Json::new(text, plan.style());
+    let opened = json.mark();
+    walk::walk(plan, data, &mut json, notes).inspect_err(|_| text.truncate(opened))
+}
+
+/// Appends the notes as a list of objects.
+pub fn write_notes(notes: &[Note], text: &mut Text) {
+    let mut json = Json::new(text, Style::default());
+    let list = json.open_list();
+    for Note { path, what } in notes {
+        json.element();
+        let opened = json.open_message();
+        json.pair("path", path);
+        match what {
+            Oddity::Field { number, wire_type, value } => {
+                json.pair("what", "unknown field");
+                json.name("number");
+                json.uint32(*number);
+                json.name("wire_type");
+                json.uint32((*wire_type).into());
+                json.name("value");
+                json.bytes(Bytes::Base64, value);
+            }
+            Oddity::EnumNumber { number } => {
+                json.pair("what", "unknown enum number");
+                json.name("number");
+                json.int32(*number);
+            }
+            Oddity::MissingRequired => json.pair("what", "missing required field"),
+            Oddity::NothingKnown => json.pair("what", "nothing known"),
+            Oddity::NotUtf8 => json.pair("what", "not UTF-8"),
+            Oddity::UnknownType { url } => {
+                json.pair("what", "unknown type");
+                json.pair("url", url);
+            }
+        }
+        json.close_message(opened);
+    }
+    json.close_list(list);
+}
+
+/// Appends a string with its quotes.
+pub fn write_string(string: &str, text: &mut Text) {
+    Json::new(text, Style::default()).escaped(string);
+}
+
+/// Writes JSON into a text.
+struct Json<'t> {
+    text: &'t mut Text,
+    /// Whether 64-bit integers have quotes.
+    quoted: bool,
+}
+
+impl<'t> Json<'t> {
+    fn new(text: &'t mut Text, style: Style) -> Self {
+        Self { text, quoted: style.int64 == Int64Style::String }
+    }
+
+    fn pair(&mut self, name: &str, value: &str) {
+        self.name(name);
+        self.escaped(value);
+    }
+
+    /// A number without a sign.
+    #[inline(always)]
+    fn digits(&mut self, number: u64) {
+        const EIGHT: u64 = 100_000_000;
+
+        if number < 10 {
+            self.text.byte(b'0' + number as u8);
+        } else if number < EIGHT {
+            self.first_digits(number as u32);
+        } else {
+            self.many_digits(number);
+        }
+    }
+
+    /// Up to eight digits, no zeros before them.
+    #[inline(always)]
+    fn first_digits(&mut self, number: u32) {
+        let digits = eight_digits(number);
+        // A number is never all zeros here, so at least one byte is not zero.
+        let zeros = (digits.trailing_zeros() / 8).min(7);
+        let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
+        self.text.block(&text.to_le_bytes(), 8 - zeros as usize);
+    }
+
+    #[inline(never)]
+    fn many_digits(&mut self, number: u64) {
+        const EIGHT: u64 = 100_000_000;
+
+        let (high, low) = (number / EIGHT, number % EIGHT);
+        if high < EIGHT {
+            self.first_digits(high as u32);
+        } else {
+            self.first_digits((high / EIGHT) as u32);
+            self.next_digits((high % EIGHT) as u32);
+        }
+        self.next_digits(low as u32);
+    }
+
+    /// Eight digits, zeros before them.
+    #[inline(always)]
+    fn next_digits(&mut self, number: u32) {
+        let text = eight_digits(number) | 0x3030_3030_3030_3030;
+        self.text.block(&text.to_le_bytes(), 8);
+    }
+
+    /// A string of any content, quotes and escapes included.
+    #[cold]
+    fn escaped(&mut self, string: &str) {
+        self.text.byte(b'"');
+        let mut rest = string.as_bytes();
+        while let Some(at) =
+            rest.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')
+        {
+            self.text.extend(&rest[..at]);
+            match rest[at] {
+                byte @ (b'"' | b'\\') => self.text.block(&[b'\\', byte], 2),
+                0x08 => self.text.block(br"\b", 2),
+                0x0c => self.text.block(br"\f", 2),
+                b'\n' => self.text.block(br"\n", 2),
+                b'\r' => self.text.block(br"\r", 2),
+                b'\t' => self.text.block(br"\t", 2),
+                byte => {
+                    self.text.extend(br"\u00");
+                    self.text.block(&HEX_PAIRS[usize::from(byte)], 2);
+                }
+            }
+            rest = &rest[at + 1..];
+        }
+        self.text.extend(rest);
+        self.text.byte(b'"');
+    }
+
+    /// Bytes that need no escape, with quotes.
+    #[inline(always)]
+    fn plain(&mut self, text: &[u8]) {
+        self.text.byte(b'"');
+        self.text.extend(text);
+        self.text.byte(b'"');
+    }
+
+    /// Whether the number is one that JSON has; if not, it is written as ProtoJSON does.
+    #[inline(always)]
+    fn is_finite(&mut self, number: f64) -> bool {
+        if number.is_finite() {
+            return true;
+        }
+        let name = if number.is_nan() {
+            "\"NaN\""
+        } else if number > 0.0 {
+            "\"Infinity\""
+        } else {
+            "\"-Infinity\""
+        };
+        self.text.extend(name.as_bytes());
+        false
+    }
+
+    #[inline(always)]
+    fn mac_text(&mut self, address: [u8; 6]) {
+        let mut text = *b"\"00:00:00:00:00:00\"";
+        for (index, byte) in address.into_iter().enumerate() {
+            let digits = HEX_PAIRS[usize::from(byte)];
+            text[3 * index + 1] = digits[0];
+            text[3 * index + 2] = digits[1];
+        }
+        self.text.block(&text, 19);
+    }
+}
+
+impl Writer for Json<'_> {
+    type Mark = usize;
+
+    #[inline(always)]
+    fn mark(&self) -> usize {
+        self.text.end
+    }
+
+    fn rewind(&mut self, to: usize) {
+        self.text.truncate(to);
+    }
+
+    #[inline(always)]
+    fn field(&mut self, field: &Field) {
+        self.literal(&field.key);
+    }
+
+    fn name(&mut self, name: &str) {
+        self.text.byte(b',');
+        self.escaped(name);
+        self.text.byte(b':');
+    }
+
+    #[inline(always)]
+    fn element(&mut self) {
+        self.text.byte(b',');
+    }
+
+    #[inline(always)]
+    fn open_message(&mut self) -> usize {
+        self.text.end
+    }
+
+    #[inline(always)]
+    fn close_message(&mut self, opened: usize) {
+        self.text.close(opened, *b"{}");
+    }
+
+    #[inline(always)]
+    fn open_list(&mut self) -> usize {
+        self.text.end
+    }
+
+    #[inline(always)]
+    fn close_list(&mut self, opened: usize) {
+        self.text.close(opened, *b"[]");
+    }
+
+    fn null(&mut self) {
+        self.text.block(b"null", 4);
+    }
+
+    #[inline(always)]
+    fn bool(&mut self, value: bool) {
+        if value {
+            self.text.block(b"true", 4);
+        } else {
+            self.text.block(b"false", 5);
+        }
+    }
+
+    #[inline(always)]
+    fn int32(&mut self, value: i32) {
+        if value < 0 {
+            self.text.byte(b'-');
+        }
+        self.digits(value.unsigned_abs().into());
+    }
+
+    #[inline(always)]
+    fn uint32(&mut self, value: u32) {
+        self.digits(value.into());
+    }
+
+    #[inline(always)]
+    fn int64(&mut self, value: i64) {
+        if self.quoted {
+            self.text.byte(b'"');
+        }
+        if value < 0 {
+            self.text.byte(b'-');
+        }
+        self.digits(value.unsigned_abs());
+        if self.quoted {
+            self.text.byte(b'"');
+        }
+    }
+
+    #[inline(always)]
+    fn uint64(&mut self, value: u64) {
+        if self.quoted {
+            self.text.byte(b'"');
+            self.digits(value);
+            self.text.byte(b'"');
+        } else {
+            self.digits(value);
+        }
+    }
+
+    fn float(&mut self, value: f32) {
+        if self.is_finite(value.into()) {
+            self.text.extend(zmij::Buffer::new().format_finite(value).as_bytes());
+        }
+    }
+
+    fn double(&mut self, value: f64) {
+        if self.is_finite(value) {
+            self.text.extend(zmij::Buffer::new().format_finite(value).as_bytes());
+        }
+    }
+
+    #[inline(always)]
+    fn string(&mut self, data: &[u8], span: Range<usize>) -> Result<(), usize> {
+        let string = &data[span.clone()];
+        let block = data[span.start..].first_chunk::<16>();
+        if let Some(block) = block
+            && string.len() <= 16
+        {
+            if is_plain_block(block, string.len()) {
+                self.text.byte(b'"');
+                self.text.block(block, string.len());
+                self.text.byte(b'"');
+                return Ok(());
+            }
+        } else if is_plain(string) {
+            self.plain(string);
+            return Ok(());
+        }
+        match str::from_utf8(string) {
+            Ok(string) => {
+                self.escaped(string);
+                Ok(())
+            }
+            Err(error) => Err(span.start + error.valid_up_to()),
+        }
+    }
+
+    fn not_utf8(&mut self, data: &[u8]) {
+        let opened = self.open_message();
+        self.name("@base64");
+        self.bytes(Bytes::Base64, data);
+        self.close_message(opened);
+    }
+
+    #[inline]
+    fn bytes(&mut self, shown: Bytes, data: &[u8]) {
+        match shown {
+            Bytes::Mac => match Mac::of(data) {
+                Some(mac) => self.plain(mac.as_bytes()),
+                None => self.base64(data),
+            },
+            Bytes::Ip => match <[u8; 4]>::try_from(data) {
+                Ok(address) => self.ip_text(address),
+                Err(_) => self.plain(Meaning::Ip.text(data).as_bytes()),
+            },
+            Bytes::Essid if is_plain(data) && !data.contains(&0x7f) => self.plain(data),
+            Bytes::Essid => self.escaped(&Meaning::Essid.text(data)),
+            Bytes::Base64 => self.base64(data),
+            Bytes::Hex => self.plain(bytes::hex(data).as_bytes()),
+        }
+    }
+
+    #[inline(always)]
+    fn literal(&mut self, literal: &Literal) {
+        match literal.block() {
+            Some((block, len)) => self.text.block(block, len),
+            None => self.text.extend(literal.text()),
+        }
+    }
+
+    #[inline(always)]
+    fn mac(&mut self, field: &Field, address: [u8; 6]) {
+        let opened = self.text.end;
+        self.field(field);
+        self.mac_text(address);
+        self.close_message(opened);
+    }
+}
+
+impl Json<'_> {
+    fn base64(&mut self, data: &[u8]) {
+        self.text.byte(b'"');
+        let len = data.len().div_ceil(3) * 4;
+        if self.text.bytes.len() < self.text.end + len {
+            self.text.grow(len);
+        }
+        let room = &mut self.text.bytes[self.text.end..];
+        self.text.end += STANDARD.encode_slice(data, room).unwrap_or(0);
+        self.text.byte(b'"');
+    }
+
+    fn ip_text(&mut self, address: [u8; 4]) {
+        self.text.byte(b'"');
+        let [first, rest @ ..] = Ipv4Addr::from(address).octets();
+        self.digits(first.into());
+        for octet in rest {
+            self.text.byte(b'.');
+            self.digits(octet.into());
+        }
+        self.text.byte(b'"');
+    }
+}
+
+/// The eight digits of a number below 10^8 as bytes 0 to 9, the first one lowest.
+///
+/// Halves are split in two until each byte is a digit, all parts at once. Dividing by 100 and by 10 is
+/// multiplying and shifting, which is exact for numbers as small as these.
+#[inline(always)]
+const fn eight_digits(number: u32) -> u64 {
+    let number = number as u64;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (twos - 10 * tens) << 8
+}
+
+/// Whether a byte is ASCII and stands for itself in JSON.
+#[inline(always)]
+const fn is_plain_byte(byte: u8) -> bool {
+    byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\'
+}
+
+/// Whether all bytes are ASCII and stand for themselves. Blocks of sixteen, the last one overlapping
+/// the one before it: without a branch inside, the compiler makes one vector of each.
+#[inline(always)]
+fn is_plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<16>() else {
+        return text.iter().all(|&byte| is_plain_byte(byte));
+    };
+    let (blocks, _) = text.as_chunks::<16>();
+    blocks
+        .iter()
+        .chain([last])
+        .all(|block| block.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte)))
+}
+
+/// Whether the first `len` of sixteen bytes are ASCII and stand for themselves.
+#[inline(always)]
+fn is_plain_block(block: &[u8; 16], len: usize) -> bool {
+    let word = u128::from_le_bytes(*block);
+    let low = marks(word as u64);
+    let high = marks((word >> 64) as u64);
+    let special = u128::from(low) | u128::from(high) << 64;
+    special.trailing_zeros() as usize / 8 >= len
+}
+
+/// Marks bytes that do not stand for themselves in their highest bits. What is above the first mark
+/// does not count: subtracting borrows from there.
+#[inline(always)]
+const fn marks(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+
+    let control = word.wrapping_sub(EACH * 0x20);
+    let quote = (word ^ (EACH * b'"' as u64)).wrapping_sub(EACH);
+    let backslash = (word ^ (EACH * b'\\' as u64)).wrapping_sub(EACH);
+    (word | control | quote | backslash) & (EACH * 0x80)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(write: impl FnOnce(&mut Json<'_>)) -> String {
+        let mut text = Text::default();
+        write(&mut Json::new(&mut text, Style::default()));
+        String::from_utf8(text.as_bytes().to_vec()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn integers_are_spelled_as_rust_does(value: u64, shift in 0_u32..64) {
+            let value = value >> shift;
+            prop_assert_eq!(json(|json| json.digits(value)), value.to_string());
+            let value = value as i64;
+            prop_assert_eq!(json(|json| json.int64(value)), format!("\"{value}\""));
+            let value = value as i32;
+            prop_assert_eq!(json(|json| json.int32(value)), value.to_string());
+        }
+
+        #[test]
+        fn strings_are_spelled_as_serde_does(
+            text in "(\\PC|[ -~]|[\\x00-\\x24\\x5b-\\x5d\\x7f]){0,40}", after in "\\PC{0,20}",
+        ) {
+            let data = [text.as_bytes(), after.as_bytes()].concat();
+            let shown = json(|json| json.string(&data, 0..text.len()).unwrap());
+            prop_assert_eq!(shown, serde_json::to_string(&text).unwrap());
+        }
+
+        #[test]
+        fn floats_are_spelled_as_serde_does(bits: u32, wide: u64) {
+            let (float, double) = (f32::from_bits(bits), f64::from_bits(wide));
+            if float.is_finite() {
+                prop_assert_eq!(json(|json| json.float(float)), serde_json::to_string(&float).unwrap());
+            }
+            if double.is_finite() {
+                prop_assert_eq!(json(|json| json.double(double)), serde_json::to_string(&double).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_in_every_place_is_escaped_if_it_has_to_be() {
+        for byte in 0..=0x7f_u8 {
+            for len in 1..35 {
+                for at in 0..len {
+                    let mut text = vec![b'a'; len];
+                    text[at] = byte;
+                    let expected = serde_json::to_string(str::from_utf8(&text).unwrap()).unwrap();
+                    text.extend([b'"'; 16]);
+                    assert_eq!(json(|json| json.string(&text, 0..len).unwrap()), expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_refused_with_its_byte() {
+        let mut text = Text::default();
+        let mut json = Json::new(&mut text, Style::default());
+        assert_eq!(json.string(b"xxab\xffcd", 2..7), Err(4));
+        assert!(text.is_empty());
+    }
+
+    #[test]
+    fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
+        for power in 0..20 {
+            for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {
+                assert_eq!(json(|json| json.digits(value)), value.to_string());
+            }
+        }
+        assert_eq!(json(|json| json.digits(u64::MAX)), u64::MAX.to_string());
+        assert_eq!(json(|json| json.int64(i64::MIN)), "\"-9223372036854775808\"");
+    }
+}

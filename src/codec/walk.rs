@@ -1,0 +1,659 @@
+//! The one way from wire bytes to values: a walk along the bytes with a [`Plan`] in hand.
+//!
+//! What it finds goes to a [`Writer`], fields in the order of their numbers. Every encoder in use
+//! writes ascending numbers and each list in one run: such a frame is written as it is read. The
+//! first thing that is out of order stops that, and the frame is walked again by an index of its
+//! fields, which is right for all that protobuf allows: lists in several runs, scalars and members
+//! of oneofs given twice (the last counts), messages given twice (they merge). Once per frame and
+//! not per level, or nested disorder would take exponential time.
+//!
+//! A fault says where it is; what was written of that frame is then worthless. What the schema does
+//! not know is noted beside the values. Nothing is allocated by what a length claims.
+//! Source of the rules: <https://protobuf.dev/programming-guides/encoding/>.
+
+use std::ops::Range;
+
+use super::{
+    Fault,
+    notes::{Notes, Oddity},
+    plan::{Bytes, Enum, Field, Form, Kind, Literal, Message, Plan},
+};
+
+mod index;
+mod well_known;
+mod wide;
+
+/// How deep messages may be nested, as in prost and in protobuf's own decoders.
+pub const DEPTH_LIMIT: u32 = 100;
+
+/// How many elements the lists and maps of one message may have altogether. One byte of a packed
+/// list can become a long name: this bounds the output of a message.
+pub const ELEMENT_LIMIT: u32 = 1 << 20;
+
+/// What a walk writes to. Calls come as JSON is nested: a field, then its value, which is a scalar
+/// or what stands between an opening and its closing.
+pub trait Writer {
+    /// A place in what was written.
+    type Mark: Copy;
+
+    /// Where the next thing will be written.
+    fn mark(&self) -> Self::Mark;
+    /// Forgets everything from there on.
+    fn rewind(&mut self, to: Self::Mark);
+
+    /// A field's value follows.
+    fn field(&mut self, field: &Field);
+    /// The value of a key that is not in the schema follows.
+    fn name(&mut self, name: &str);
+    /// The next element of the list follows.
+    fn element(&mut self);
+    /// A message or a map begins.
+    fn open_message(&mut self) -> Self::Mark;
+    /// It ends.
+    fn close_message(&mut self, opened: Self::Mark);
+    /// A list begins.
+    fn open_list(&mut self) -> Self::Mark;
+    /// It ends.
+    fn close_list(&mut self, opened: Self::Mark);
+
+    /// The null of a `Value`.
+    fn null(&mut self);
+    /// A bool.
+    fn bool(&mut self, value: bool);
+    /// An int32 or its like.
+    fn int32(&mut self, value: i32);
+    /// A uint32 or its like.
+    fn uint32(&mut self, value: u32);
+    /// An int64 or its like.
+    fn int64(&mut self, value: i64);
+    /// A uint64 or its like.
+    fn uint64(&mut self, value: u64);
+    /// A float.
+    fn float(&mut self, value: f32);
+    /// A double.
+    fn double(&mut self, value: f64);
+    /// The string at `span` of `data`. If it is not UTF-8, nothing is written and the byte of `data`
+    /// where it stops being so is returned.
+    fn string(&mut self, data: &[u8], span: Range<usize>) -> Result<(), usize>;
+    /// What should have been a string but is not UTF-8.
+    fn not_utf8(&mut self, data: &[u8]);
+    /// Bytes.
+    fn bytes(&mut self, shown: Bytes, data: &[u8]);
+    /// A value that the plan has rendered as JSON: an enum's name or a declared default.
+    fn literal(&mut self, literal: &Literal);
+    /// The message that is nothing but these six bytes of a MAC address, in the field `addr`.
+    fn mac(&mut self, addr: &Field, address: [u8; 6]);
+}
+
+/// Walks one message. The fields of the plan's root go to `out`, between an opening and a closing of
+/// the caller's. After a fault `out` has to be taken back to where it was.
+pub fn walk<W: Writer>(
+    plan: &Plan,
+    data: &[u8],
+    out: &mut W,
+    notes: &mut Notes,
+) -> Result<(), Fault> {
+    attempt(plan, data, out, notes, |walk| walk.fields(plan.root(), 0..data.len(), &Link::ROOT))
+}
+
+/// Walks one message and writes it as one value: an object, or what its type is spelled as.
+pub fn walk_value<W: Writer>(
+    plan: &Plan,
+    data: &[u8],
+    out: &mut W,
+    notes: &mut Notes,
+) -> Result<(), Fault> {
+    attempt(plan, data, out, notes, |walk| walk.message(plan.root(), 0..data.len(), &Link::ROOT))
+}
+
+fn attempt<'w, W: Writer>(
+    plan: &'w Plan,
+    data: &'w [u8],
+    out: &'w mut W,
+    notes: &'w mut Notes,
+    walk_it: impl Fn(&mut Walk<'w, W>) -> Result<()>,
+) -> Result<(), Fault> {
+    let start = out.mark();
+    notes.clear();
+    let mut walk = Walk { plan, data, out, notes, elements: 0, by_index: plan.style().defaults };
+    let mut done = walk_it(&mut walk);
+    if matches!(done, Err(Stop::Disorder)) {
+        walk.out.rewind(start);
+        walk.notes.clear();
+        walk.elements = 0;
+        walk.by_index = true;
+        done = walk_it(&mut walk);
+    }
+    done.map_err(|stop| match stop {
+        Stop::Fault(fault) => *fault,
+        Stop::Disorder => Fault::new(0, String::new(), "no order can be made of it".to_owned()),
+    })
+}
+
+/// Why a walk does not go on.
+enum Stop {
+    /// Something is out of order: only the index can tell what it means.
+    Disorder,
+    Fault(Box<Fault>),
+}
+
+type Result<T, E = Stop> = std::result::Result<T, E>;
+
+struct Walk<'w, W> {
+    plan: &'w Plan,
+    data: &'w [u8],
+    out: &'w mut W,
+    notes: &'w mut Notes,
+    /// Of all lists and maps so far.
+    elements: u32,
+    /// Whether each message is indexed before it is written.
+    by_index: bool,
+}
+
+/// The fields that lead to a message: only looked at when something has to be said about it.
+struct Link<'l> {
+    up: Option<&'l Link<'l>>,
+    name: &'l str,
+    depth: u32,
+}
+
+impl Link<'_> {
+    const ROOT: Link<'static> = Link { up: None, name: "", depth: 0 };
+
+    /// To the messages in a field, the first of which begins at `at`.
+    fn down<'l>(&'l self, field: &'l Field, at: usize) -> Result<Link<'l>> {
+        if self.depth >= DEPTH_LIMIT {
+            let reason = format!("messages are nested more than {DEPTH_LIMIT} deep");
+            return Err(fault(at, self, &field.name, &reason));
+        }
+        Ok(Link { up: Some(self), name: &field.name, depth: self.depth + 1 })
+    }
+
+    /// The names joined by dots.
+    #[cold]
+    fn path(&self, name: &str) -> String {
+        let mut names = vec![name];
+        let mut link = self;
+        while let Some(up) = link.up {
+            names.push(link.name);
+            link = up;
+        }
+        names.reverse();
+        names.retain(|name| !name.is_empty());
+        names.join(".")
+    }
+}
+
+/// Where a group's content ends, and where its last tag does.
+struct Group {
+    content_end: usize,
+    next: usize,
+}
+
+const VARINT: u8 = 0;
+const BYTES: u8 = 2;
+const GROUP_START: u8 = 3;
+const GROUP_END: u8 = 4;
+
+impl<'w, W: Writer> Walk<'w, W> {
+    /// All fields of a message.
+    fn fields(&mut self, message: &'w Message, span: Range<usize>, link: &Link<'_>) -> Result<()> {
+        if self.by_index {
+            self.indexed(message, &[span], link)
+        } else {
+            self.straight(message, span, 0, link).map(|_| ())
+        }
+    }
+
+    /// All fields of a message, written as they are read. `group` is the number of the group that it
+    /// is, or 0; returns where it ends, behind the group's end.
+    fn straight(
+        &mut self,
+        message: &'w Message,
+        span: Range<usize>,
+        group: u32,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let Range { start, end } = span;
+        let mut at = start;
+        let mut last = 0;
+        let mut required = 0;
+        let mut oneofs = 0_u64;
+        let mut list = None;
+        let mut ended = group == 0;
+        while at < end {
+            let Some((tag, value)) = wide::tag(self.data, at, end) else {
+                return Err(self.broken_tag(at, end, link));
+            };
+            let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
+            let field = match message.field(number) {
+                Some(field) if wire_type != GROUP_END => field,
+                _ if wire_type == GROUP_END && number == group => {
+                    at = value;
+                    ended = true;
+                    break;
+                }
+                _ => {
+                    at = self.unknown(tag, at..value, end, link)?;
+                    continue;
+                }
+            };
+            if number > last {
+                if let Some(opened) = list.take() {
+                    self.out.close_list(opened);
+                }
+                last = number;
+            } else if number < last || !field.repeated {
+                return Err(Stop::Disorder);
+            }
+            if field.special {
+                required += u32::from(field.required);
+                if field.oneof > 0 {
+                    let bit = 1_u64.checked_shl(field.oneof - 1).unwrap_or(u64::MAX);
+                    if oneofs & bit != 0 {
+                        return Err(Stop::Disorder);
+                    }
+                    oneofs |= bit;
+                }
+                if field.implicit
+                    && wire_type == field.wire_type
+                    && let Some(next) = self.zero(field, value, end)
+                {
+                    at = next;
+                    continue;
+                }
+            }
+            if wire_type != field.wire_type {
+                expect_packed(field, wire_type, value, link)?;
+                let span = self.span(field, value, end, link)?;
+                at = span.end;
+                if !span.is_empty() {
+                    if list.is_none() {
+                        self.out.field(field);
+                        list = Some(self.out.open_list());
+                    }
+                    self.packed(field, span, link)?;
+                }
+                continue;
+            }
+            if field.repeated {
+                if list.is_none() {
+                    self.out.field(field);
+                    list = Some(self.out.open_list());
+                }
+                self.element(field, at, link)?;
+            } else {
+                self.out.field(field);
+                if let Kind::Map(entry) = field.kind {
+                    let (entries, next) = self.run(field, tag, value, end, link)?;
+                    self.map(field, self.plan.message(entry), &entries, link)?;
+                    at = next;
+                    continue;
+                }
+            }
+            at = self.value(field, value, end, link)?;
+        }
+        if let Some(opened) = list {
+            self.out.close_list(opened);
+        }
+        if !ended {
+            return Err(fault(end, link, "", "the data ends inside a group"));
+        }
+        if required != message.required {
+            self.missing(message, std::slice::from_ref(&(start..at)), link);
+        }
+        if last == 0 && at > start && group == 0 {
+            self.notes.add(|| (link.path(""), Oddity::NothingKnown));
+        }
+        Ok(at)
+    }
+
+    /// One value of a field's kind, from behind its tag. Returns where it ends.
+    #[allow(clippy::too_many_lines, reason = "a table with one line for each kind")]
+    #[inline]
+    fn value(&mut self, field: &'w Field, at: usize, end: usize, link: &Link<'_>) -> Result<usize> {
+        macro_rules! varint {
+            () => {
+                match wide::varint(self.data, at, end) {
+                    Some(varint) => varint,
+                    None => return Err(self.broken(field, at, end, link)),
+                }
+            };
+        }
+        macro_rules! fixed {
+            ($number:ty) => {
+                match wide::fixed(self.data, at, end) {
+                    Some((bytes, next)) => (<$number>::from_le_bytes(bytes), next),
+                    None => return Err(self.broken(field, at, end, link)),
+                }
+            };
+        }
+        macro_rules! put {
+            ($value:expr, $method:ident, $as:ty) => {{
+                let (value, next) = $value;
+                self.out.$method(value as $as);
+                next
+            }};
+        }
+        Ok(match field.kind {
+            Kind::Bool => {
+                let (value, next) = varint!();
+                self.out.bool(value != 0);
+                next
+            }
+            Kind::Int32 => put!(varint!(), int32, i32),
+            Kind::Int64 => put!(varint!(), int64, i64),
+            Kind::Uint32 => put!(varint!(), uint32, u32),
+            Kind::Uint64 => put!(varint!(), uint64, u64),
+            Kind::Sint32 => {
+                let (value, next) = varint!();
+                let value = value as u32;
+                self.out.int32((value >> 1) as i32 ^ -((value & 1) as i32));
+                next
+            }
+            Kind::Sint64 => {
+                let (value, next) = varint!();
+                self.out.int64((value >> 1) as i64 ^ -((value & 1) as i64));
+                next
+            }
+            Kind::Fixed32 => put!(fixed!(u32), uint32, u32),
+            Kind::Fixed64 => put!(fixed!(u64), uint64, u64),
+            Kind::Sfixed32 => put!(fixed!(i32), int32, i32),
+            Kind::Sfixed64 => put!(fixed!(i64), int64, i64),
+            Kind::Float => put!(fixed!(f32), float, f32),
+            Kind::Double => put!(fixed!(f64), double, f64),
+            Kind::Enum(index) => {
+                let (value, next) = varint!();
+                self.enumeration(field, self.plan.enumeration(index), value as i32, link);
+                next
+            }
+            Kind::String | Kind::LooseString => {
+                let span = self.span(field, at, end, link)?;
+                let next = span.end;
+                if let Err(byte) = self.out.string(self.data, span.clone()) {
+                    self.not_utf8(field, span, byte, link)?;
+                }
+                next
+            }
+            Kind::Bytes(shown) => {
+                let span = self.span(field, at, end, link)?;
+                self.out.bytes(shown, &self.data[span.clone()]);
+                span.end
+            }
+            Kind::Mac(index) => {
+                let message = self.plan.message(index);
+                if let Some([8, 0x0a, 6, address @ ..]) = self.data.get(at..at + 9)
+                    && let Ok(address) = <[u8; 6]>::try_from(address)
+                    && at + 9 <= end
+                {
+                    self.out.mac(&message.fields[0], address);
+                    return Ok(at + 9);
+                }
+                let span = self.span(field, at, end, link)?;
+                self.nested(field, message, span.clone(), link)?;
+                span.end
+            }
+            Kind::Message(index) => {
+                let span = self.span(field, at, end, link)?;
+                self.nested(field, self.plan.message(index), span.clone(), link)?;
+                span.end
+            }
+            Kind::Group(index) => {
+                let message = self.plan.message(index);
+                if self.by_index {
+                    let group = self.group(field.number, at, end, link)?;
+                    self.nested(field, message, at..group.content_end, link)?;
+                    return Ok(group.next);
+                }
+                let link = link.down(field, at)?;
+                let opened = self.out.open_message();
+                let next = self.straight(message, at..end, field.number, &link)?;
+                self.out.close_message(opened);
+                next
+            }
+            // Maps are taken by the run.
+            Kind::Map(_) => return Err(Stop::Disorder),
+        })
+    }
+
+    /// A message within another one.
+    fn nested(
+        &mut self,
+        field: &'w Field,
+        message: &'w Message,
+        span: Range<usize>,
+        link: &Link<'_>,
+    ) -> Result<()> {
+        let link = link.down(field, span.start)?;
+        self.message(message, span, &link)
+    }
+
+    fn message(&mut self, message: &'w Message, span: Range<usize>, link: &Link<'_>) -> Result<()> {
+        if message.form != Form::Object {
+            return self.well_known(message, &[span], link);
+        }
+        let opened = self.out.open_message();
+        self.fields(message, span, link)?;
+        self.out.close_message(opened);
+        Ok(())
+    }
+
+    #[inline]
+    fn element(&mut self, field: &Field, at: usize, link: &Link<'_>) -> Result<()> {
+        self.count(field, at, link)?;
+        self.out.element();
+        Ok(())
+    }
+
+    #[inline]
+    fn count(&mut self, field: &Field, at: usize, link: &Link<'_>) -> Result<()> {
+        self.elements += 1;
+        if self.elements > ELEMENT_LIMIT {
+            let reason = format!("lists have more than {ELEMENT_LIMIT} elements altogether");
+            return Err(fault(at, link, &field.name, &reason));
+        }
+        Ok(())
+    }
+
+    /// All numbers of a packed run.
+    fn packed(&mut self, field: &'w Field, span: Range<usize>, link: &Link<'_>) -> Result<()> {
+        let mut at = span.start;
+        while at < span.end {
+            self.element(field, at, link)?;
+            at = self.value(field, at, span.end, link)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn enumeration(&mut self, field: &Field, names: &'w Enum, number: i32, link: &Link<'_>) {
+        match names.text(number) {
+            Some(name) => self.out.literal(name),
+            None => {
+                self.notes.add(|| (link.path(&field.name), Oddity::EnumNumber { number }));
+                self.out.int32(number);
+            }
+        }
+    }
+
+    #[cold]
+    fn not_utf8(
+        &mut self,
+        field: &Field,
+        span: Range<usize>,
+        byte: usize,
+        link: &Link<'_>,
+    ) -> Result<()> {
+        if field.kind == Kind::String {
+            return Err(fault(byte, link, &field.name, "a string is not UTF-8"));
+        }
+        self.notes.add(|| (link.path(&field.name), Oddity::NotUtf8));
+        self.out.not_utf8(&self.data[span]);
+        Ok(())
+    }
+
+    /// The bytes behind a length.
+    #[inline]
+    fn span(&self, field: &Field, at: usize, end: usize, link: &Link<'_>) -> Result<Range<usize>> {
+        if let Some((length, start)) = wide::varint(self.data, at, end)
+            && length <= (end - start) as u64
+        {
+            return Ok(start..start + length as usize);
+        }
+        Err(self.broken(field, at, end, link))
+    }
+
+    /// Where a value ends that is zero or empty; None if it is not, or is broken.
+    fn zero(&self, field: &Field, at: usize, end: usize) -> Option<usize> {
+        let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+        match field.kind {
+            Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => {
+                let (bytes, next) = wide::fixed::<4>(self.data, at, end)?;
+                zero(&bytes).then_some(next)
+            }
+            Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => {
+                let (bytes, next) = wide::fixed::<8>(self.data, at, end)?;
+                zero(&bytes).then_some(next)
+            }
+            Kind::Int32 | Kind::Uint32 | Kind::Sint32 | Kind::Enum(_) => {
+                let (value, next) = wide::varint(self.data, at, end)?;
+                (value as u32 == 0).then_some(next)
+            }
+            // The value itself, or the length of nothing.
+            _ => {
+                let (value, next) = wide::varint(self.data, at, end)?;
+                (value == 0).then_some(next)
+            }
+        }
+    }
+
+    /// Notes a field that the schema does not have. `tag` stands at `tag_span`. Returns where its
+    /// value ends.
+    #[cold]
+    fn unknown(
+        &mut self,
+        tag: u32,
+        tag_span: Range<usize>,
+        end: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
+        let at = tag_span.end;
+        if wire_type == GROUP_END {
+            let reason = "a group ends that has not begun";
+            return Err(fault(tag_span.start, link, "", reason));
+        }
+        let next = self.skip(tag, at, end, link)?;
+        let value = &self.data[at..next];
+        self.notes.add(|| (link.path(""), Oddity::field(number, wire_type, value)));
+        Ok(next)
+    }
+
+    /// Where a value of any kind ends.
+    fn skip(&self, tag: u32, at: usize, end: usize, link: &Link<'_>) -> Result<usize> {
+        let next = match (tag & 7) as u8 {
+            VARINT => wide::varint(self.data, at, end).map(|(_, next)| next),
+            1 => wide::fixed::<8>(self.data, at, end).map(|(_, next)| next),
+            BYTES => wide::varint(self.data, at, end)
+                .and_then(|(length, start)| start.checked_add(usize::try_from(length).ok()?))
+                .filter(|&next| next <= end),
+            GROUP_START => return Ok(self.group(tag >> 3, at, end, link)?.next),
+            _ => wide::fixed::<4>(self.data, at, end).map(|(_, next)| next),
+        };
+        next.ok_or_else(|| self.broken_value((tag & 7) as u8, at, end, link, ""))
+    }
+
+    /// Where a group ends. Its content is only skipped.
+    fn group(&self, number: u32, at: usize, end: usize, link: &Link<'_>) -> Result<Group> {
+        let mut open = vec![number];
+        let mut at = at;
+        let mut content_end = at;
+        while let Some(&innermost) = open.last() {
+            content_end = at;
+            if at >= end {
+                return Err(fault(end, link, "", "the data ends inside a group"));
+            }
+            let Some((tag, value)) = wide::tag(self.data, at, end) else {
+                return Err(self.broken_tag(at, end, link));
+            };
+            let number = tag >> 3;
+            match (tag & 7) as u8 {
+                GROUP_START if link.depth as usize + open.len() >= DEPTH_LIMIT as usize => {
+                    let reason = format!("messages are nested more than {DEPTH_LIMIT} deep");
+                    return Err(fault(at, link, "", &reason));
+                }
+                GROUP_START => {
+                    open.push(number);
+                    at = value;
+                }
+                GROUP_END if number != innermost => {
+                    let reason = format!("group {innermost} ends as if it were {number}");
+                    return Err(fault(at, link, "", &reason));
+                }
+                GROUP_END => {
+                    open.pop();
+                    at = value;
+                }
+                _ => at = self.skip(tag, value, end, link)?,
+            }
+        }
+        Ok(Group { content_end, next: at })
+    }
+
+    /// Says which required fields a message lacks, all of whose bytes are in `spans`.
+    #[cold]
+    fn missing(&mut self, message: &Message, spans: &[Range<usize>], link: &Link<'_>) {
+        let mut found = std::collections::HashSet::new();
+        for span in spans {
+            for field in super::wire::fields(&self.data[span.clone()]).map_while(Result::ok) {
+                found.insert(field.number);
+            }
+        }
+        for field in message.fields.iter().filter(|field| field.required) {
+            if !found.contains(&field.number) {
+                self.notes.add(|| (link.path(&field.name), Oddity::MissingRequired));
+            }
+        }
+    }
+
+    /// A value of this field could not be read.
+    #[cold]
+    fn broken(&self, field: &Field, at: usize, end: usize, link: &Link<'_>) -> Stop {
+        self.broken_value(field.wire_type, at, end, link, &field.name)
+    }
+
+    #[cold]
+    fn broken_value(
+        &self,
+        wire_type: u8,
+        at: usize,
+        end: usize,
+        link: &Link<'_>,
+        name: &str,
+    ) -> Stop {
+        let problem = super::wire::value_problem(wire_type, &self.data[..end], at);
+        fault(at, link, name, &problem.to_string())
+    }
+
+    #[cold]
+    fn broken_tag(&self, at: usize, end: usize, link: &Link<'_>) -> Stop {
+        let problem = super::wire::tag_problem(&self.data[..end], at);
+        fault(at, link, "", &problem.to_string())
+    }
+}
+
+/// The wire type is not that of one value: it has to be that of a packed list.
+#[cold]
+fn expect_packed(field: &Field, found: u8, at: usize, link: &Link<'_>) -> Result<()> {
+    let expected = field.wire_type;
+    if field.repeated && found == BYTES && expected != GROUP_START {
+        return Ok(());
+    }
+    let reason = format!("expected wire type {expected}, found {found}");
+    Err(fault(at, link, &field.name, &reason))
+}
+
+#[cold]
+fn fault(byte: usize, link: &Link<'_>, name: &str, reason: &str) -> Stop {
+    Stop::Fault(Box::new(Fault::new(byte, link.path(name), reason.to_owned())))
+}

@@ -1,0 +1,113 @@
+//! Numbers read off the wire, eight bytes at a time where eight bytes are there.
+//!
+//! All functions take where the number begins and where the message ends. They return the number and
+//! where it ends, or None if it is cut off, too long or not allowed; the caller finds out which.
+
+/// The highest bit of each byte: where it is set, a varint goes on.
+const GOES_ON: u64 = 0x8080_8080_8080_8080;
+
+/// A tag whose field number and wire type are possible ones.
+#[inline(always)]
+pub(super) fn tag(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
+    let (tag, next) = varint(data, at, end)?;
+    let is_tag = tag >= 8 && u32::try_from(tag).is_ok() && tag & 7 <= 5;
+    is_tag.then_some((tag as u32, next))
+}
+
+/// A varint of at most ten bytes and 64 bits.
+#[inline(always)]
+pub(super) fn varint(data: &[u8], at: usize, end: usize) -> Option<(u64, usize)> {
+    let data = data.get(..end)?;
+    let first = *data.get(at)?;
+    if first < 0x80 {
+        return Some((u64::from(first), at + 1));
+    }
+    if let Some(&second) = data.get(at + 1)
+        && second < 0x80
+    {
+        return Some((u64::from(first & 0x7f) | u64::from(second) << 7, at + 2));
+    }
+    long_varint(data, at)
+}
+
+#[inline]
+fn long_varint(data: &[u8], at: usize) -> Option<(u64, usize)> {
+    if let Some(block) = data[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*block);
+        let last = !word & GOES_ON;
+        if last != 0 {
+            let size = last.trailing_zeros() / 8 + 1;
+            // Sevens of bits become fourteens, those become twenty-eights, those the number.
+            let word = word & (u64::MAX >> (64 - 8 * size)) & !GOES_ON;
+            let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+            let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+            let word = word & 0x0000_0000_0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
+            return Some((word, at + size as usize));
+        }
+    }
+    let mut value = 0;
+    for (index, &byte) in data[at..].iter().take(10).enumerate() {
+        if index == 9 && byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            return Some((value, at + index + 1));
+        }
+    }
+    None
+}
+
+/// So many bytes.
+#[inline(always)]
+pub(super) fn fixed<const SIZE: usize>(
+    data: &[u8],
+    at: usize,
+    end: usize,
+) -> Option<([u8; SIZE], usize)> {
+    let bytes = data.get(..end)?.get(at..)?.first_chunk()?;
+    Some((*bytes, at + SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::encoding::encode_varint;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn varints_are_read_whatever_follows(
+            value: u64, shift in 0_u32..64, before in 0_usize..9, after in 0_usize..12,
+        ) {
+            let value = value >> shift;
+            let mut data = vec![0xff; before];
+            encode_varint(value, &mut data);
+            let end = data.len();
+            data.extend(vec![0xff; after]);
+            prop_assert_eq!(varint(&data, before, data.len()), Some((value, end)));
+            prop_assert_eq!(varint(&data, before, end), Some((value, end)));
+            prop_assert_eq!(varint(&data, before, end - 1), None);
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_64_bits_is_refused() {
+        let mut data = [0xff_u8; 12];
+        data[9] = 1;
+        assert_eq!(varint(&data, 0, 12), Some((u64::MAX, 10)));
+        data[9] = 2;
+        assert_eq!(varint(&data, 0, 12), None);
+        assert_eq!(varint(&[0x80; 12], 0, 12), None);
+        assert_eq!(varint(&[0x81, 0x80, 0x00], 0, 3), Some((1, 3)));
+    }
+
+    #[test]
+    fn a_tag_has_a_number_and_one_of_six_wire_types() {
+        assert_eq!(tag(&[0x08], 0, 1), Some((8, 1)));
+        assert_eq!(tag(&[0x07], 0, 1), None);
+        assert_eq!(tag(&[0x0e], 0, 1), None);
+        assert_eq!(tag(&[0x80, 0x80, 0x80, 0x80, 0x10], 0, 5), None);
+    }
+}
