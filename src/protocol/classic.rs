@@ -113,8 +113,8 @@ fn looks_like_geofence(payload: &[u8]) -> bool {
     for field in wire::fields(payload).map_while(Result::ok) {
         match (field.number, field.value) {
             (1, Value::Fixed32(_)) | (15, _) => return false,
-            // In a location, 2 is a float and 4 to 6 are not declared.
-            (1, Value::Varint(_)) | (2, Value::Bytes(_)) | (4..=6, _) => evidence = true,
+            // In a location, 2 is a float, 3 a number, and 4 to 6 are not declared.
+            (1, Value::Varint(_)) | (2 | 3, Value::Bytes(_)) | (4..=6, _) => evidence = true,
             _ => {}
         }
     }
@@ -150,10 +150,12 @@ mod tests {
         let sta_mac = [0x7a, 0x02, 0x0a, 0x00];
         let zone_out = [0x08, 0x01];
         let geofence_id = [0x12, 0x01, 0xff];
+        let geofence_name = [0x1a, 0x01, b'a'];
         assert_eq!(payload_of("location", "", &float_x), Some("location"));
         assert_eq!(payload_of("location", "", &sta_mac), Some("location"));
         assert_eq!(payload_of("location", "", &zone_out), Some("location.geofence"));
         assert_eq!(payload_of("location", "", &geofence_id), Some("location.geofence"));
+        assert_eq!(payload_of("location", "", &geofence_name), Some("location.geofence"));
         assert_eq!(payload_of("location", "", &[]), Some("location"));
         assert_eq!(payload_of("location", "", &[0xff]), Some("location"));
     }
