@@ -10,7 +10,7 @@ use centralcap::{
     entry::Entry,
     protocol::PROTOCOLS,
     schema::{self, Resolver},
-    sink::ndjson::Ndjson,
+    sink::{Sink, ndjson::Ndjson},
     synth::{Options, Synth},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -59,7 +59,7 @@ fn decode(criterion: &mut Criterion) {
                 if text.len() > 1 << 20 {
                     text.clear();
                 }
-                sink.text(entry, &mut text).unwrap();
+                sink.entry(entry, &mut text).unwrap();
             }
             black_box(text.as_bytes());
         });
@@ -104,7 +104,7 @@ fn start(criterion: &mut Criterion) {
                 let label = &entry.frame().unwrap().kind.label;
                 if !seen.contains(&label) {
                     seen.push(label);
-                    sink.text(entry, &mut text).unwrap();
+                    sink.entry(entry, &mut text).unwrap();
                     if seen.len() == PROTOCOLS[0].topics().len() + 1 {
                         break;
                     }

@@ -13,7 +13,10 @@ pub use self::{
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
     writer::{SealedFile, Writer},
 };
-use crate::entry::{FrameType, Subscription, Timestamp};
+use crate::{
+    codec::walk,
+    entry::{FrameType, Subscription, Timestamp},
+};
 
 mod catalog;
 mod hot;
@@ -36,7 +39,7 @@ pub const SEALED_SUFFIX: &str = ".mcap";
 pub const RECORD_LIMIT: usize = MESSAGE_LIMIT_MAX + 16 * 1024 * 1024;
 
 /// The largest value that the limit on a message's size can be set to.
-pub const MESSAGE_LIMIT_MAX: usize = 64 * 1024 * 1024;
+pub const MESSAGE_LIMIT_MAX: usize = walk::MESSAGE_LIMIT;
 
 /// What a capture says about itself, in its metadata record.
 #[derive(Clone, Debug)]

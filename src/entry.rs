@@ -88,7 +88,7 @@ pub struct Subscription {
 }
 
 /// What all frames of one MCAP channel have in common besides their subscription.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FrameType {
     /// The last part of the channel's topic: the feed's topic, or `location.geofence`.
     pub label: String,

@@ -9,7 +9,7 @@ use centralcap::{
     codec::plan::Style,
     decode,
     schema::Resolver,
-    sink::ndjson::Ndjson,
+    sink::{ndjson::Ndjson, stream::Stream},
     synth::{self, Options},
 };
 
@@ -39,11 +39,11 @@ fn the_small_capture_is_what_its_seed_makes() {
 fn its_decoded_twin_is_what_decode_says() {
     let capture = Capture::open(&["fixtures/small.mcap"]).unwrap();
     let mut lines = Vec::new();
-    let mut sink = Ndjson::new(Resolver::default(), Style::default());
-    let summary = decode::decode(capture.entries(), &mut sink, &mut lines, |error| {
-        panic!("{error}");
-    });
+    let mut sink = [Ndjson::new(Resolver::default(), Style::default())];
+    let mut out = Stream::new(&mut lines);
+    let summary = decode::decode(capture.entries(), &mut sink, &mut out, true, |_| {});
     assert_eq!(summary.unwrap().decoded, 40);
+    drop(out);
     assert!(lines == fs::read("fixtures/small.ndjson").unwrap(), "remake it: fixtures/remake");
 }
 

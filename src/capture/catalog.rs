@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     HOT_SUFFIX, SEALED_SUFFIX, hot,
-    reader::{self, SegmentEntries},
+    reader::{self, SegmentEntries, Shared},
 };
 use crate::{
     entry::{Entry, FrameType, Subscription},
@@ -75,7 +75,12 @@ impl Capture {
     /// Every entry, in order. An error that [is damage](Error::is_damage) does not end the iteration:
     /// the next segment follows.
     pub fn entries(&self) -> Entries {
-        Entries { waiting: self.segments.clone().into_iter(), current: None, position: 0 }
+        Entries {
+            waiting: self.segments.clone().into_iter(),
+            current: None,
+            shared: Shared::default(),
+            position: 0,
+        }
     }
 
     /// Everybody who has a channel in the capture, and the types of their frames; `None` stands for
@@ -173,6 +178,8 @@ fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
 pub struct Entries {
     waiting: std::vec::IntoIter<Segment>,
     current: Option<SegmentEntries>,
+    /// Of the segments so far, when none is being read.
+    shared: Shared,
     position: usize,
 }
 
@@ -200,12 +207,14 @@ impl Iterator for Entries {
             }
             let segment = self.waiting.next()?;
             self.position += 1;
+            if let Some(ended) = self.current.take() {
+                self.shared = ended.into_shared();
+            }
             match open(&segment) {
-                Ok(entries) => self.current = Some(entries),
-                Err(error) => {
-                    self.current = None;
-                    return Some(Err(error));
+                Ok(entries) => {
+                    self.current = Some(entries.sharing(std::mem::take(&mut self.shared)));
                 }
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -6,14 +6,14 @@
 //! and a segment must end as its state demands. The first thing that is wrong ends the segment.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mcap::{
     McapError,
     records::{self, op},
@@ -38,6 +38,9 @@ const RECORD_HEADER_SIZE: u64 = 9;
 
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
+
+/// The bytes of messages that follow each other lie in blocks of this size.
+const BLOCK_SIZE: usize = 64 * 1024;
 
 /// How much is tried where the file seems to be at its end: it may grow.
 const LEAST_READ: usize = 4 * 1024;
@@ -80,6 +83,8 @@ pub(super) struct Records {
     messages: u64,
     proven: Option<Checkpoint>,
     state: State,
+    /// Room for the bytes of the next messages.
+    block: BytesMut,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,6 +135,7 @@ impl Records {
             messages: 0,
             proven: None,
             state: State::Start,
+            block: BytesMut::new(),
         })
     }
 
@@ -202,7 +208,7 @@ impl Records {
                         self.checksum.update(&(data.len() as u64).to_le_bytes());
                         self.checksum.update(data);
                     }
-                    (opcode, parse(opcode, data), data.len() as u64)
+                    (opcode, parse(opcode, data, &mut self.block), data.len() as u64)
                 }
                 Some(Err(error)) => return Err(self.fault(&error)),
             };
@@ -349,7 +355,7 @@ enum Parsed {
     Record(Record),
 }
 
-fn parse(opcode: u8, data: &[u8]) -> Result<Option<Parsed>, String> {
+fn parse(opcode: u8, data: &[u8], block: &mut BytesMut) -> Result<Option<Parsed>, String> {
     if is_reserved(opcode) {
         return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
     }
@@ -369,11 +375,21 @@ fn parse(opcode: u8, data: &[u8]) -> Result<Option<Parsed>, String> {
         }),
         records::Record::Channel(channel) => Parsed::Record(Record::Channel(channel)),
         records::Record::Message { header, data } => {
-            Parsed::Record(Record::Message { header, data: Bytes::copy_from_slice(&data) })
+            Parsed::Record(Record::Message { header, data: copied(&data, block) })
         }
         records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
         _ => return Ok(None),
     }))
+}
+
+/// A copy in what is left of the block, or else in a new one: most messages are small, and a piece of
+/// memory for each would cost more than what it holds.
+fn copied(data: &[u8], block: &mut BytesMut) -> Bytes {
+    if block.capacity() < data.len() {
+        *block = BytesMut::with_capacity(BLOCK_SIZE.max(data.len()));
+    }
+    block.extend_from_slice(data);
+    block.split().freeze()
 }
 
 /// Holds a checkpoint against what was really read before it.
@@ -394,6 +410,34 @@ pub(super) struct SegmentEntries {
     schemas: HashMap<u16, (String, Bytes)>,
     channels: HashMap<u16, Channel>,
     metadata: Vec<records::Metadata>,
+    shared: Shared,
+}
+
+/// What the channels of all segments of a capture have in common, each once: whoever keeps something
+/// for a subscription or a type keeps it once, however many segments there are.
+#[derive(Default)]
+pub(super) struct Shared {
+    subscriptions: HashSet<Arc<Subscription>>,
+    types: HashSet<Arc<FrameType>>,
+}
+
+impl Shared {
+    fn of(&mut self, channel: Channel) -> Channel {
+        Channel {
+            subscription: once(&mut self.subscriptions, channel.subscription),
+            kind: channel.kind.map(|kind| once(&mut self.types, kind)),
+        }
+    }
+}
+
+fn once<T: Eq + std::hash::Hash>(known: &mut HashSet<Arc<T>>, new: Arc<T>) -> Arc<T> {
+    match known.get(&new) {
+        Some(known) => Arc::clone(known),
+        None => {
+            known.insert(Arc::clone(&new));
+            new
+        }
+    }
 }
 
 /// What a channel makes of its messages.
@@ -440,7 +484,17 @@ impl SegmentEntries {
             schemas: HashMap::new(),
             channels: HashMap::new(),
             metadata: Vec::new(),
+            shared: Shared::default(),
         })
+    }
+
+    /// Shares with earlier segments.
+    pub(super) fn sharing(self, shared: Shared) -> Self {
+        Self { shared, ..self }
+    }
+
+    pub(super) fn into_shared(self) -> Shared {
+        self.shared
     }
 
     /// The metadata records that came by so far.
@@ -463,11 +517,11 @@ impl SegmentEntries {
                 Ok(Record::Channel(channel)) => {
                     let schema = self.schemas.get(&channel.schema_id);
                     let schema = schema.map(|(name, data)| (name.as_str(), data));
-                    // Channels are repeated in the summary; the first word stands, so that what is
-                    // shared stays shared.
-                    self.channels
-                        .entry(channel.id)
-                        .or_insert_with(|| Channel::new(&channel.topic, &channel.metadata, schema));
+                    // Channels are repeated in the summary; the first word stands.
+                    self.channels.entry(channel.id).or_insert_with(|| {
+                        let new = Channel::new(&channel.topic, &channel.metadata, schema);
+                        self.shared.of(new)
+                    });
                 }
                 Ok(Record::Metadata(metadata)) => self.metadata.push(metadata),
                 Ok(Record::Message { header, data }) => return Some(self.entry(&header, data)),

@@ -3,15 +3,20 @@
 use std::{
     collections::HashMap,
     io,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread,
 };
 
 use centralcap::{
     capture::Capture,
-    codec::plan::{BytesStyle, EnumStyle, Int64Style, Style},
+    codec::{
+        notes::Drift,
+        plan::{BytesStyle, EnumStyle, Int64Style, Style},
+    },
     decode, error, schema,
     schema::Resolver,
-    sink::ndjson::Ndjson,
+    sink::{ndjson::Ndjson, stream::Stream},
 };
 use clap::ValueEnum;
 
@@ -23,9 +28,21 @@ pub(super) struct Args {
     #[command(flatten)]
     select: select::Args,
 
-    /// Write to this file, which must not exist yet; - is stdout.
+    /// Write to this file, which must not exist yet, compressed if its name ends in .zst; - is stdout.
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     output: PathBuf,
+
+    /// Stop at the first frame that cannot be decoded, and at the first damage.
+    #[arg(long)]
+    strict: bool,
+
+    /// How many threads decode [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZero<usize>>,
+
+    /// Show what the schema does not know, under "@unknown".
+    #[arg(long, help_heading = "Decoding")]
+    unknown: bool,
 
     #[command(flatten)]
     style: StyleArgs,
@@ -80,7 +97,12 @@ enum Enums {
 
 impl StyleArgs {
     /// A sink that does as was asked.
-    pub(super) fn sink(&self) -> centralcap::error::Result<Ndjson> {
+    pub(super) fn sink(&self) -> error::Result<Ndjson> {
+        self.sinks(1).map(|mut sinks| sinks.remove(0))
+    }
+
+    /// So many of them.
+    fn sinks(&self, count: usize) -> error::Result<Vec<Ndjson>> {
         let style = Style {
             bytes: match self.bytes {
                 Bytes::Text => BytesStyle::Text,
@@ -99,22 +121,40 @@ impl StyleArgs {
         };
         let user = self.proto.as_deref().map(schema::from_folder).transpose()?;
         let payloads: HashMap<_, _> = self.payload.iter().cloned().collect();
-        Ok(Ndjson::new(Resolver::new(user, payloads)?, style))
+        let sink = || Ok(Ndjson::new(Resolver::new(user.clone(), payloads.clone())?, style));
+        (0..count).map(|_| sink()).collect()
     }
 }
 
+/// So many losses are told one by one, unless the user wants more.
+const TOLD: u64 = 20;
+
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
-    let mut sink = args.style.sink()?;
+    let threads = args.threads.or_else(|| thread::available_parallelism().ok());
+    let sinks = args.style.sinks(threads.map_or(1, NonZero::get))?;
+    let mut sinks: Vec<_> =
+        sinks.into_iter().map(|sink| sink.showing_unknown(args.unknown)).collect();
     let capture = Capture::open(&args.select.paths)?;
     let entries = args.select.selection().of(capture.entries());
 
-    let mut lost = |error: &error::Error| words.warn(error);
-    let summary = match &*args.output {
-        path if path == Path::new("-") => {
-            decode::decode(entries, &mut sink, &mut io::stdout().lock(), &mut lost)?
+    let mut told = 0;
+    let lost = |error: &error::Error| {
+        told += 1;
+        if told <= TOLD || words.verbose {
+            words.warn(error);
         }
-        path => decode::decode(entries, &mut sink, &mut decode::create(path)?, &mut lost)?,
     };
+    let mut out = match &*args.output {
+        path if path == Path::new("-") => Stream::new(io::stdout()),
+        path => Stream::create(path)?,
+    };
+    let summary = decode::decode(entries, &mut sinks, &mut out, args.strict, lost)?;
+    if told > TOLD && !words.verbose {
+        words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
+    }
+    if !summary.drift.is_empty() {
+        words.say(described(&summary.drift));
+    }
     if summary.undecodable + summary.damaged == 0 {
         return Ok(Outcome::Done);
     }
@@ -123,6 +163,23 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         summary.decoded, summary.undecodable, summary.damaged
     ));
     Ok(Outcome::Lossy)
+}
+
+/// What the schema did not know, on one line: the most frequent kinds, and how many others.
+fn described(drift: &Drift) -> String {
+    const SHOWN: usize = 3;
+
+    let counts = drift.counts();
+    let shown: Vec<_> = counts
+        .iter()
+        .take(SHOWN)
+        .map(|(message, note, count)| format!("{message}: {note} ({count} times)"))
+        .collect();
+    let more = match counts.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!("; {more} more kinds"),
+    };
+    format!("not as the schema says: {}{more}", shown.join("; "))
 }
 
 fn payload(text: &str) -> Result<(String, String), error::Error> {

@@ -26,7 +26,7 @@ use centralcap::{
     replay::{self, Server},
     schema::Resolver,
     select::Selection,
-    sink::ndjson::Ndjson,
+    sink::{ndjson::Ndjson, stream::Stream},
 };
 
 use super::{Outcome, Words};
@@ -155,8 +155,9 @@ fn frames_of(report: &Report) -> u64 {
 fn show_lines(capture: &Capture, out: &mut impl Write) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     let selection = Selection { limit: Some(4), ..Selection::default() };
-    let mut sink = Ndjson::new(Resolver::default(), Style::default());
-    decode::decode(selection.of(capture.entries()), &mut sink, &mut lines, |_| {})?;
+    let mut sink = [Ndjson::new(Resolver::default(), Style::default())];
+    let entries = selection.of(capture.entries());
+    decode::decode(entries, &mut sink, &mut Stream::new(&mut lines), false, |_| {})?;
     for line in String::from_utf8_lossy(&lines).lines() {
         let shown: String = line.chars().take(WIDTH).collect();
         let more = if shown.len() < line.len() { " ..." } else { "" };

@@ -16,6 +16,7 @@ use bytesize::ByteSize;
 use centralcap::{
     accounts::{self, Account},
     capture::{MESSAGE_LIMIT_MAX, Sealed},
+    codec::json::Text,
     entry::{Entry, session_event::Event},
     error::{self, Error},
     net::{
@@ -24,7 +25,7 @@ use centralcap::{
     },
     protocol::{Key, PROTOCOLS, Protocol},
     record::{Kept, KeySource, Notice, Notify, Options, Recording, Report},
-    sink::ndjson::Ndjson,
+    sink::{Sink, ndjson::Ndjson},
 };
 
 use super::{Outcome, Words, decode::StyleArgs, select, signal, status::Screen};
@@ -353,15 +354,15 @@ impl Lines {
         let thread = std::thread::spawn(move || {
             let mut stdout = io::stdout().lock();
             let mut undecodable = 0;
-            let mut lines = Vec::new();
+            let mut lines = Text::default();
             for entries in receiver {
                 for entry in &entries {
-                    if let Err(error) = sink.line(entry, &mut lines) {
+                    if let Err(error) = sink.entry(entry, &mut lines) {
                         undecodable += 1;
                         screen.say(&error.to_string());
                     }
                 }
-                stdout.write_all(&lines).and_then(|()| stdout.flush())?;
+                stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())?;
                 lines.clear();
             }
             Ok(undecodable)

@@ -26,6 +26,9 @@ mod wide;
 /// How deep messages may be nested, as in prost and in protobuf's own decoders.
 pub const DEPTH_LIMIT: u32 = 100;
 
+/// How many bytes a message may have: as many as a recorder can be told to take.
+pub const MESSAGE_LIMIT: usize = 64 * 1024 * 1024;
+
 /// How many elements the lists and maps of one message may have altogether. One byte of a packed
 /// list can become a long name: this bounds the output of a message.
 pub const ELEMENT_LIMIT: u32 = 1 << 20;
@@ -115,6 +118,10 @@ fn attempt<'w, W: Writer>(
 ) -> Result<(), Fault> {
     let start = out.mark();
     notes.clear();
+    if data.len() > MESSAGE_LIMIT {
+        let reason = format!("a message of {} bytes is over the limit", data.len());
+        return Err(Fault::new(MESSAGE_LIMIT, String::new(), reason));
+    }
     let mut walk = Walk { plan, data, out, notes, elements: 0, by_index: plan.style().defaults };
     let mut done = walk_it(&mut walk);
     if matches!(done, Err(Stop::Disorder)) {

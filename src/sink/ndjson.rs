@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result, Undecodable},
     protocol::{self, Protocol},
     schema::Resolver,
+    sink::Sink,
 };
 
 /// Turns frames into lines of JSON.
@@ -26,7 +27,6 @@ pub struct Ndjson {
     by_address: HashMap<(usize, usize), usize>,
     /// By the frame type's address.
     plans: HashMap<usize, Arc<Plan>>,
-    line: Text,
     notes: Notes,
     drift: Drift,
     received: Clock,
@@ -55,7 +55,6 @@ impl Ndjson {
             channels: Vec::new(),
             by_address: HashMap::new(),
             plans: HashMap::new(),
-            line: Text::default(),
             notes: Notes::default(),
             drift: Drift::default(),
             received: Clock::default(),
@@ -69,60 +68,18 @@ impl Ndjson {
         Self { shows_unknown, ..self }
     }
 
-    /// What the schema did not know in all frames so far. Counting begins anew.
-    pub fn take_drift(&mut self) -> Drift {
-        std::mem::take(&mut self.drift)
-    }
-
-    /// Appends the entry's line, if it is a frame and decodes. On an error nothing is appended.
-    pub fn line(&mut self, entry: &Entry, out: &mut Vec<u8>) -> Result<()> {
-        let mut line = std::mem::take(&mut self.line);
-        line.clear();
-        let done = self.text(entry, &mut line);
-        out.extend_from_slice(line.as_bytes());
-        self.line = line;
-        done
-    }
-
-    /// The same for those who have a [`Text`].
-    pub fn text(&mut self, entry: &Entry, out: &mut Text) -> Result<()> {
-        let Some(frame) = entry.frame() else { return Ok(()) };
+    fn channel_of(&mut self, entry: &Entry, frame: &Frame) -> Result<usize> {
         let key = (Arc::as_ptr(&entry.subscription) as usize, Arc::as_ptr(&frame.kind) as usize);
-        let index = match self.by_address.get(&key) {
-            Some(&index) => index,
-            None => {
-                let channel = self.channel(entry, frame)?;
-                self.channels.push(channel);
-                self.by_address.insert(key, self.channels.len() - 1);
-                self.channels.len() - 1
-            }
-        };
-        let channel = &self.channels[index];
-        let start = out.len();
-        out.extend(b"{\"received\":\"");
-        self.received.show(entry.received, out);
-        if let Some(time) = channel.protocol.envelope(&frame.data).time {
-            out.extend(b"\",\"time\":\"");
-            self.sent.show(time, out);
+        if let Some(&index) = self.by_address.get(&key) {
+            return Ok(index);
         }
-        out.extend(channel.middle.as_bytes());
-        let decoded = json::write_fields(&channel.plan, &frame.data, out, &mut self.notes);
-        if let Err(fault) = decoded {
-            out.truncate(start);
-            return Err(undecodable(entry, frame, &fault));
-        }
-        if !self.notes.list().is_empty() {
-            self.drift.count(&channel.payload, &self.notes);
-            if self.shows_unknown {
-                out.extend(b",\"@unknown\":");
-                json::write_notes(self.notes.list(), out);
-            }
-        }
-        out.extend(b"}\n");
-        Ok(())
+        let channel = self.new_channel(entry, frame)?;
+        self.channels.push(channel);
+        self.by_address.insert(key, self.channels.len() - 1);
+        Ok(self.channels.len() - 1)
     }
 
-    fn channel(&mut self, entry: &Entry, frame: &Frame) -> Result<Channel> {
+    fn new_channel(&mut self, entry: &Entry, frame: &Frame) -> Result<Channel> {
         let subscription = &entry.subscription;
         let protocol = protocol::by_name(&subscription.protocol);
         let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
@@ -148,6 +105,44 @@ impl Ndjson {
             middle,
             payload: payload.unwrap_or(&envelope).full_name().to_owned(),
         })
+    }
+}
+
+impl Sink for Ndjson {
+    type Piece = Text;
+
+    fn entry(&mut self, entry: &Entry, out: &mut Text) -> Result<bool> {
+        let Some(frame) = entry.frame() else { return Ok(false) };
+        let index = self.channel_of(entry, frame)?;
+        let channel = &self.channels[index];
+        let start = out.len();
+        out.extend(b"{\"received\":\"");
+        self.received.show(entry.received, out);
+        // Where a capture says that it was sent and received at once, it may as well not know.
+        let sent = frame.sent.or_else(|| channel.protocol.envelope(&frame.data).time);
+        if let Some(time) = sent {
+            out.extend(b"\",\"time\":\"");
+            self.sent.show(time, out);
+        }
+        out.extend(channel.middle.as_bytes());
+        let decoded = json::write_fields(&channel.plan, &frame.data, out, &mut self.notes);
+        if let Err(fault) = decoded {
+            out.truncate(start);
+            return Err(undecodable(entry, frame, &fault));
+        }
+        if !self.notes.list().is_empty() {
+            self.drift.count(&channel.payload, &self.notes);
+            if self.shows_unknown {
+                out.extend(b",\"@unknown\":");
+                json::write_notes(self.notes.list(), out);
+            }
+        }
+        out.extend(b"}\n");
+        Ok(true)
+    }
+
+    fn take_drift(&mut self) -> Drift {
+        std::mem::take(&mut self.drift)
     }
 }
 
