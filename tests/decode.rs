@@ -46,8 +46,10 @@ fn audit(customer: &str, target: &str) -> Bytes {
         ("customer_id", Value::String(customer.to_owned())),
         ("timestamp", Value::U32(1_795_000_000)),
         ("service", Value::EnumNumber(1)),
+        ("group_name", Value::String("group-1".to_owned())),
         ("target", Value::String(target.to_owned())),
         ("client_ip", bytes_field("Audit.ip_address", &[192, 0, 2, 7])),
+        ("username", Value::String("operator@example.com".to_owned())),
     ];
     let payload = payload("Audit.audit_message", &fields);
     envelope("audit", customer, payload.encode_to_vec())
@@ -96,9 +98,9 @@ impl Made {
         decoded(&self.path, options)
     }
 
-    /// The only line, when all is well.
+    /// The only line, when nothing is wrong.
     fn line(&self, options: &[&str]) -> Json {
-        let ran = self.decoded(options);
+        let ran = self.decoded(&[options, &["--quiet"]].concat());
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
         let mut lines = ran.json_lines();
         assert_eq!(lines.len(), 1, "{ran:?}");
@@ -132,8 +134,10 @@ fn a_line_begins_with_who_and_when_and_holds_the_envelope() {
             "customer_id": "1000001",
             "timestamp": 1_795_000_000,
             "service": "FIRMWARE",
+            "group_name": "group-1",
             "target": "ap-1",
             "client_ip": {"addr": "192.0.2.7"},
+            "username": "operator@example.com",
         },
         "timestamp": START.as_nanos().to_string(),
         "customer_id": "1000001",
@@ -445,4 +449,115 @@ fn a_stranger_among_captures_does_not_end_them() {
     let ran = decoded(&path.join("b.mcap"), &[]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");
     assert!(ran.stderr.contains("\nhint: captures are MCAP files"), "{}", ran.stderr);
+}
+
+/// More frames than one thread takes at once, numbered in their targets.
+fn many() -> (Made, Vec<String>) {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    let targets: Vec<_> = (0..10_000).map(|number| format!("frame-{number}")).collect();
+    for (number, target) in targets.iter().enumerate() {
+        let after = Duration::from_millis(number as u64);
+        entries.numbered(after, &of, number as u32 + 1, audit("1", target));
+    }
+    (Made::of(&entries), targets)
+}
+
+fn targets(ran: &Ran) -> Vec<String> {
+    let text = |line: &Json| line["data"]["target"].as_str().unwrap().to_owned();
+    ran.json_lines().iter().map(text).collect()
+}
+
+#[test]
+fn the_order_is_kept_on_any_number_of_threads() {
+    let (made, expected) = many();
+    for threads in ["1", "2", "7"] {
+        let ran = made.decoded(&["--threads", threads]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{threads}");
+        assert!(targets(&ran) == expected, "on {threads} threads");
+    }
+    assert_eq!(made.decoded(&["--threads", "0"]).code, 2);
+}
+
+#[test]
+fn a_file_whose_name_ends_in_zst_is_compressed() {
+    let (made, _) = many();
+    let file = made.folder.path().join("lines.ndjson.zst");
+    let ran = made.decoded(&["-o", file.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.stdout.len(), ran.stderr.len()), (0, 0, 0), "{ran:?}");
+    let lines = zstd::decode_all(fs::File::open(&file).unwrap()).unwrap();
+    assert!(lines == made.decoded(&[]).stdout.as_bytes());
+    assert!(fs::metadata(&file).unwrap().len() < lines.len() as u64 / 5);
+}
+
+#[test]
+fn whoever_is_strict_gets_what_comes_before_and_an_error() {
+    let (made, expected) = {
+        let of = subscription("campus", "audit");
+        let mut entries = Entries::new();
+        entries.numbered(Duration::ZERO, &of, 1, audit("1", "before"));
+        entries.numbered(Duration::from_secs(1), &of, 2, &b"\xff"[..]);
+        entries.numbered(Duration::from_secs(2), &of, 3, audit("1", "after"));
+        (Made::of(&entries), ["before"])
+    };
+    let file = made.folder.path().join("lines.ndjson");
+    let ran = made.decoded(&["--strict", "-o", file.to_str().unwrap()]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.starts_with("error: cannot decode frame 2 of"), "{ran:?}");
+    let lines = fs::read_to_string(&file).unwrap();
+    assert_eq!(targets(&Ran { stdout: lines, ..ran }), expected);
+    assert_eq!(made.decoded(&[]).code, 3);
+}
+
+#[test]
+fn what_is_wrong_with_many_frames_is_told_of_some() {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    for number in 1..=50 {
+        entries.numbered(Duration::from_secs(number.into()), &of, number, &b"\xff"[..]);
+    }
+    let made = Made::of(&entries);
+    let ran = made.decoded(&[]);
+    assert_eq!((ran.code, ran.stderr.matches("cannot decode").count()), (3, 20), "{ran:?}");
+    assert!(ran.stderr.contains("30 more of these"), "{ran:?}");
+    assert!(ran.stderr.contains("0 frames decoded, 50 could not be"), "{ran:?}");
+    let ran = made.decoded(&["--verbose"]);
+    assert_eq!(ran.stderr.matches("cannot decode").count(), 50);
+}
+
+#[test]
+fn what_the_schema_does_not_know_is_counted_and_shown_on_demand() {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    for number in 0..3 {
+        // Field 100 of the envelope, and in the end an enum's number in the payload.
+        let frame = [&audit("1", "ap-1")[..], &[0xa0, 0x06, 0x07]].concat();
+        entries.numbered(Duration::from_secs(number.into()), &of, number + 1, frame);
+    }
+    let made = Made::of(&entries);
+    let ran = made.decoded(&[]);
+    assert_eq!(ran.code, 0);
+    let expected = "not as the schema says: \
+        3x the message has an unknown field 100 of wire type 0 (Audit.audit_message)\n";
+    assert_eq!(ran.stderr, expected);
+    assert!(!ran.stdout.contains("@unknown"));
+    let ran = made.decoded(&["--unknown", "--quiet"]);
+    assert_eq!(ran.stderr, "");
+    for line in ran.json_lines() {
+        assert_eq!(line["@unknown"][0]["what"], "unknown field", "{line}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_with_a_hint() {
+    if !Path::new("/dev/full").exists() {
+        return;
+    }
+    let (made, _) = many();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_centralcap"));
+    let output = command.arg("decode").arg(&made.path).stdout(full).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("cannot write the output") && words.contains("make room"), "{words}");
 }

@@ -173,13 +173,13 @@ fn described(drift: &Drift) -> String {
     let shown: Vec<_> = counts
         .iter()
         .take(SHOWN)
-        .map(|(message, note, count)| format!("{message}: {note} ({count} times)"))
+        .map(|(message, note, count)| format!("{count}x {note} ({message})"))
         .collect();
     let more = match counts.len().saturating_sub(SHOWN) {
         0 => String::new(),
-        more => format!("; {more} more kinds"),
+        more => format!(", and {more} more kinds"),
     };
-    format!("not as the schema says: {}{more}", shown.join("; "))
+    format!("not as the schema says: {}{more}", shown.join(", "))
 }
 
 fn payload(text: &str) -> Result<(String, String), error::Error> {
