@@ -70,14 +70,16 @@ impl Mac {
     /// An EUI-64 with its colons.
     const LONGEST: usize = 23;
 
-    /// Reads an address in any of its forms.
+    /// Reads an address in any of its forms: six octets or eight, twelve digits, or pairs of digits with
+    /// colons or hyphens between them.
     #[inline]
     pub fn of(data: &[u8]) -> Option<Self> {
         match data.len() {
-            6 | 8 => Some(Self::from_octets(data.iter().copied())),
-            12 => Self::from_digits(data.as_chunks::<2>().0.iter().copied()),
+            6 => Some(Self::from_octets::<6>(data.try_into().ok()?)),
+            8 => Some(Self::from_octets::<8>(data.try_into().ok()?)),
+            12 => Self::from_digits(data.as_chunks().0.try_into().ok()?),
             17 if data.iter().skip(2).step_by(3).all(|byte| matches!(byte, b':' | b'-')) => {
-                Self::from_digits(data.chunks(3).map(|part| [part[0], part[1]]))
+                Self::from_digits(std::array::from_fn(|pair| [data[3 * pair], data[3 * pair + 1]]))
             }
             _ => None,
         }
@@ -88,28 +90,48 @@ impl Mac {
         &self.text[..self.len]
     }
 
-    #[inline]
-    fn from_octets(octets: impl Iterator<Item = u8>) -> Self {
-        let mut mac = Self { text: [b':'; Self::LONGEST], len: 0 };
-        for (pair, octet) in mac.text.chunks_mut(3).zip(octets) {
-            pair[..2].copy_from_slice(&HEX_PAIRS[usize::from(octet)]);
-            mac.len += 3;
-        }
-        mac.len -= 1;
-        mac
+    /// The text at the beginning of a block, and how long it is.
+    pub(super) const fn block(&self) -> (&[u8; Self::LONGEST], usize) {
+        (&self.text, self.len)
     }
 
     #[inline]
-    fn from_digits(pairs: impl Iterator<Item = [u8; 2]> + Clone) -> Option<Self> {
-        let is_hex = |pair: [u8; 2]| pair.iter().all(u8::is_ascii_hexdigit);
-        // A letter's low four bits are 1 to 6.
-        let digit = |byte: u8| (byte & 15) + if byte > b'9' { 9 } else { 0 };
-        pairs
-            .clone()
-            .all(is_hex)
-            .then(|| Self::from_octets(pairs.map(|[high, low]| digit(high) << 4 | digit(low))))
+    pub(super) fn from_octets<const COUNT: usize>(octets: [u8; COUNT]) -> Self {
+        let mut text = [b':'; Self::LONGEST];
+        for (index, octet) in octets.into_iter().enumerate() {
+            let [high, low] = HEX_PAIRS[usize::from(octet)];
+            text[3 * index] = high;
+            text[3 * index + 1] = low;
+        }
+        Self { text, len: 3 * COUNT - 1 }
+    }
+
+    #[inline]
+    fn from_digits(pairs: [[u8; 2]; 6]) -> Option<Self> {
+        let mut text = [b':'; Self::LONGEST];
+        let mut are_digits = true;
+        for (index, [high, low]) in pairs.into_iter().enumerate() {
+            let (high, low) = (LOWER_CASE[usize::from(high)], LOWER_CASE[usize::from(low)]);
+            are_digits &= high != 0 && low != 0;
+            text[3 * index] = high;
+            text[3 * index + 1] = low;
+        }
+        are_digits.then_some(Self { text, len: 3 * 6 - 1 })
     }
 }
+
+/// The lower-case form of each hex digit; 0 for what is none.
+const LOWER_CASE: [u8; 256] = {
+    let mut forms = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_hexdigit() {
+            forms[byte] = (byte as u8).to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    forms
+};
 
 /// The two lower-case hex digits of each byte.
 pub(super) const HEX_PAIRS: [[u8; 2]; 256] = {

@@ -276,14 +276,11 @@ impl<'t> Json<'t> {
     }
 
     #[inline(always)]
-    fn mac_text(&mut self, address: [u8; 6]) {
-        let mut text = *b"\"00:00:00:00:00:00\"";
-        for (index, byte) in address.into_iter().enumerate() {
-            let digits = HEX_PAIRS[usize::from(byte)];
-            text[3 * index + 1] = digits[0];
-            text[3 * index + 2] = digits[1];
-        }
-        self.text.block(&text, 19);
+    fn mac_text(&mut self, mac: Mac) {
+        let (block, len) = mac.block();
+        self.text.byte(b'"');
+        self.text.block(block, len);
+        self.text.byte(b'"');
     }
 }
 
@@ -435,7 +432,7 @@ impl Writer for Json<'_> {
     fn bytes(&mut self, shown: Bytes, data: &[u8]) {
         match shown {
             Bytes::Mac => match Mac::of(data) {
-                Some(mac) => self.plain(mac.as_bytes()),
+                Some(mac) => self.mac_text(mac),
                 None => self.base64(data),
             },
             Bytes::Ip => match <[u8; 4]>::try_from(data) {
@@ -461,7 +458,7 @@ impl Writer for Json<'_> {
     fn mac(&mut self, field: &Field, address: [u8; 6]) {
         let opened = self.text.end;
         self.field(field);
-        self.mac_text(address);
+        self.mac_text(Mac::from_octets(address));
         self.close_message(opened);
     }
 }

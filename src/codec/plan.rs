@@ -65,7 +65,7 @@ pub struct Plan {
     messages: Vec<Message>,
     enums: Vec<Enum>,
     /// For what an `Any` says about itself.
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, u32>,
     style: Style,
 }
 
@@ -108,8 +108,10 @@ pub enum Form {
     Any,
 }
 
-/// One field of a message.
+/// One field of a message. What the walk looks at for every value is in the first 64 bytes, one line of
+/// the processor's cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Field {
     /// `,"name":`
     pub key: Literal,
@@ -121,8 +123,8 @@ pub struct Field {
     pub wire_type: u8,
     /// It is a list. A map is not.
     pub repeated: bool,
-    /// Something has to be looked at before a value is taken: it is required, in a oneof, or zero
-    /// means that it is absent.
+    /// Something has to be looked at before a value is taken: it is required, in a oneof, a map, or
+    /// zero means that it is absent.
     pub special: bool,
     /// Messages without it are faulty.
     pub required: bool,
@@ -134,6 +136,14 @@ pub struct Field {
     pub name: String,
     /// What is shown for it where it is absent and the style asks for that.
     pub default: Option<Literal>,
+}
+
+impl Field {
+    /// Whether that wire type is the one of a packed list of its values.
+    #[inline]
+    pub const fn is_packed_as(&self, wire_type: u8) -> bool {
+        wire_type == 2 && !matches!(self.wire_type, 2 | 3)
+    }
 }
 
 /// What the values of a field are, and how they are shown.
@@ -159,15 +169,15 @@ pub enum Kind {
     LooseString,
     Bytes(Bytes),
     /// Index of the enum in the plan.
-    Enum(usize),
+    Enum(u32),
     /// Index of the message in the plan.
-    Message(usize),
+    Message(u32),
     /// A message that is nothing but the bytes of a MAC address: index, as for any message.
-    Mac(usize),
+    Mac(u32),
     /// Index of the message in the plan.
-    Group(usize),
+    Group(u32),
     /// Index of the entry, a message with the fields 1 and 2, in the plan.
-    Map(usize),
+    Map(u32),
 }
 
 /// How bytes are shown.
@@ -305,7 +315,7 @@ impl Plan {
         let is_mac: Vec<bool> = messages.iter().map(Message::is_mac).collect();
         for field in messages.iter_mut().flat_map(|message| &mut message.fields) {
             if let Kind::Message(index) = field.kind
-                && is_mac[index]
+                && is_mac[index as usize]
             {
                 field.kind = Kind::Mac(index);
             }
@@ -325,19 +335,19 @@ impl Plan {
 
     /// The message of that index.
     #[inline]
-    pub fn message(&self, index: usize) -> &Message {
-        &self.messages[index]
+    pub fn message(&self, index: u32) -> &Message {
+        &self.messages[index as usize]
     }
 
     /// The enum of that index.
     #[inline]
-    pub fn enumeration(&self, index: usize) -> &Enum {
-        &self.enums[index]
+    pub fn enumeration(&self, index: u32) -> &Enum {
+        &self.enums[index as usize]
     }
 
     /// The message of that full name, if the schema that an `Any` came with has it.
     pub fn named(&self, name: &str) -> Option<&Message> {
-        self.by_name.get(name).map(|&index| &self.messages[index])
+        self.by_name.get(name).map(|&index| self.message(index))
     }
 }
 
@@ -348,7 +358,7 @@ impl Message {
                 field.kind == Kind::Bytes(Bytes::Mac)
                     && field.number == 1
                     && !field.repeated
-                    && !field.special
+                    && field.oneof == 0
             }
             _ => false,
         }
@@ -360,22 +370,23 @@ struct Build {
     style: Style,
     /// In the order of their indexes.
     found: Vec<MessageDescriptor>,
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, u32>,
     enums: Vec<Enum>,
-    enums_by_name: HashMap<String, usize>,
+    enums_by_name: HashMap<String, u32>,
 }
 
 impl Build {
-    fn message(&mut self, descriptor: &MessageDescriptor) -> usize {
+    fn message(&mut self, descriptor: &MessageDescriptor) -> u32 {
         if let Some(&index) = self.by_name.get(descriptor.full_name()) {
             return index;
         }
+        let index = self.found.len() as u32;
         self.found.push(descriptor.clone());
-        self.by_name.insert(descriptor.full_name().to_owned(), self.found.len() - 1);
-        self.found.len() - 1
+        self.by_name.insert(descriptor.full_name().to_owned(), index);
+        index
     }
 
-    fn enumeration(&mut self, descriptor: &EnumDescriptor) -> usize {
+    fn enumeration(&mut self, descriptor: &EnumDescriptor) -> u32 {
         if let Some(&index) = self.enums_by_name.get(descriptor.full_name()) {
             return index;
         }
@@ -392,7 +403,7 @@ impl Build {
                 .collect(),
             lookup: Lookup::new(values.iter().map(EnumValueDescriptorProto::number)),
         });
-        let index = self.enums.len() - 1;
+        let index = self.enums.len() as u32 - 1;
         self.enums_by_name.insert(descriptor.full_name().to_owned(), index);
         index
     }
@@ -417,7 +428,8 @@ impl Build {
         );
         fields.sort_by_key(|field| field.number);
         for field in &mut fields {
-            field.special = field.required || field.implicit || field.oneof > 0;
+            let is_map = matches!(field.kind, Kind::Map(_));
+            field.special = field.required || field.implicit || field.oneof > 0 || is_map;
         }
         Message {
             name: descriptor.full_name().to_owned(),

@@ -226,33 +226,36 @@ impl<'w, W: Writer> Walk<'w, W> {
         let mut last = 0;
         let mut required = 0;
         let mut oneofs = 0_u64;
-        let mut list = None;
         let mut ended = group == 0;
         while at < end {
-            let Some((tag, value)) = wide::tag(self.data, at, end) else {
+            let Some((tag, value)) = wide::loose_tag(self.data, at, end) else {
                 return Err(self.broken_tag(at, end, link));
             };
             let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
             let field = match message.field(number) {
-                Some(field) if wire_type != GROUP_END => field,
-                _ if wire_type == GROUP_END && number == group => {
+                Some(field) if field.wire_type == wire_type => field,
+                Some(field) if field.repeated && field.is_packed_as(wire_type) => {
+                    if number <= last {
+                        return Err(Stop::Disorder);
+                    }
+                    last = number;
+                    at = self.packed_list(field, value, end, link)?;
+                    continue;
+                }
+                _ if wire_type == GROUP_END && number == group && group > 0 => {
                     at = value;
                     ended = true;
                     break;
                 }
-                _ => {
-                    at = self.unknown(tag, at..value, end, link)?;
+                known => {
+                    at = self.unexpected(known, at, end, link)?;
                     continue;
                 }
             };
-            if number > last {
-                if let Some(opened) = list.take() {
-                    self.out.close_list(opened);
-                }
-                last = number;
-            } else if number < last || !field.repeated {
+            if number <= last {
                 return Err(Stop::Disorder);
             }
+            last = number;
             if field.special {
                 required += u32::from(field.required);
                 if field.oneof > 0 {
@@ -263,45 +266,25 @@ impl<'w, W: Writer> Walk<'w, W> {
                     oneofs |= bit;
                 }
                 if field.implicit
-                    && wire_type == field.wire_type
                     && let Some(next) = self.zero(field, value, end)
                 {
                     at = next;
                     continue;
                 }
-            }
-            if wire_type != field.wire_type {
-                expect_packed(field, wire_type, value, link)?;
-                let span = self.span(field, value, end, link)?;
-                at = span.end;
-                if !span.is_empty() {
-                    if list.is_none() {
-                        self.out.field(field);
-                        list = Some(self.out.open_list());
-                    }
-                    self.packed(field, span, link)?;
-                }
-                continue;
-            }
-            if field.repeated {
-                if list.is_none() {
-                    self.out.field(field);
-                    list = Some(self.out.open_list());
-                }
-                self.element(field, at, link)?;
-            } else {
-                self.out.field(field);
                 if let Kind::Map(entry) = field.kind {
+                    self.out.field(field);
                     let (entries, next) = self.run(field, tag, value, end, link)?;
                     self.map(field, self.plan.message(entry), &entries, link)?;
                     at = next;
                     continue;
                 }
             }
-            at = self.value(field, value, end, link)?;
-        }
-        if let Some(opened) = list {
-            self.out.close_list(opened);
+            at = if field.repeated {
+                self.list(field, tag, value, end, link)?
+            } else {
+                self.out.field(field);
+                self.value(field, value, end, link)?
+            };
         }
         if !ended {
             return Err(fault(end, link, "", "the data ends inside a group"));
@@ -315,9 +298,52 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(at)
     }
 
+    /// Elements that follow each other, each behind the same tag. Returns where the last one ends.
+    fn list(
+        &mut self,
+        field: &'w Field,
+        tag: u32,
+        at: usize,
+        end: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        self.out.field(field);
+        let opened = self.out.open_list();
+        let mut at = at;
+        loop {
+            self.element(field, at, link)?;
+            at = self.value(field, at, end, link)?;
+            match wide::loose_tag(self.data, at, end) {
+                Some((next, value)) if next == tag => at = value,
+                _ => break,
+            }
+        }
+        self.out.close_list(opened);
+        Ok(at)
+    }
+
+    /// A list of numbers behind one tag. Returns where it ends.
+    fn packed_list(
+        &mut self,
+        field: &'w Field,
+        at: usize,
+        end: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let span = self.span(field, at, end, link)?;
+        let next = span.end;
+        if !span.is_empty() {
+            self.out.field(field);
+            let opened = self.out.open_list();
+            self.packed(field, span, link)?;
+            self.out.close_list(opened);
+        }
+        Ok(next)
+    }
+
     /// One value of a field's kind, from behind its tag. Returns where it ends.
     #[allow(clippy::too_many_lines, reason = "a table with one line for each kind")]
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, field: &'w Field, at: usize, end: usize, link: &Link<'_>) -> Result<usize> {
         macro_rules! varint {
             () => {
@@ -511,7 +537,14 @@ impl<'w, W: Writer> Walk<'w, W> {
     }
 
     /// Where a value ends that is zero or empty; None if it is not, or is broken.
+    #[inline(always)]
     fn zero(&self, field: &Field, at: usize, end: usize) -> Option<usize> {
+        // Whatever is encoded: where the first byte has a bit set, it is not zero.
+        let may_be_zero = self.data.get(at).is_some_and(|&first| first & 0x7f == 0);
+        if may_be_zero { self.certain_zero(field, at, end) } else { None }
+    }
+
+    fn certain_zero(&self, field: &Field, at: usize, end: usize) -> Option<usize> {
         let zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
         match field.kind {
             Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => {
@@ -534,25 +567,29 @@ impl<'w, W: Writer> Walk<'w, W> {
         }
     }
 
-    /// Notes a field that the schema does not have. `tag` stands at `tag_span`. Returns where its
-    /// value ends.
+    /// A field that the schema does not have, which is noted, or has as something else, which is a
+    /// fault. Its tag stands at `at`. Returns where its value ends.
     #[cold]
-    fn unknown(
+    fn unexpected(
         &mut self,
-        tag: u32,
-        tag_span: Range<usize>,
+        known: Option<&Field>,
+        at: usize,
         end: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
-        let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
-        let at = tag_span.end;
+        let Some((tag, value)) = wide::tag(self.data, at, end) else {
+            return Err(self.broken_tag(at, end, link));
+        };
+        let wire_type = (tag & 7) as u8;
         if wire_type == GROUP_END {
-            let reason = "a group ends that has not begun";
-            return Err(fault(tag_span.start, link, "", reason));
+            return Err(fault(at, link, "", "a group ends that has not begun"));
         }
-        let next = self.skip(tag, at, end, link)?;
-        let value = &self.data[at..next];
-        self.notes.add(|| (link.path(""), Oddity::field(number, wire_type, value)));
+        if let Some(field) = known {
+            expect_packed(field, wire_type, value, link)?;
+        }
+        let next = self.skip(tag, value, end, link)?;
+        let bytes = &self.data[value..next];
+        self.notes.add(|| (link.path(""), Oddity::field(tag >> 3, wire_type, bytes)));
         Ok(next)
     }
 
@@ -652,10 +689,10 @@ impl<'w, W: Writer> Walk<'w, W> {
 /// The wire type is not that of one value: it has to be that of a packed list.
 #[cold]
 fn expect_packed(field: &Field, found: u8, at: usize, link: &Link<'_>) -> Result<()> {
-    let expected = field.wire_type;
-    if field.repeated && found == BYTES && expected != GROUP_START {
+    if field.repeated && field.is_packed_as(found) {
         return Ok(());
     }
+    let expected = field.wire_type;
     let reason = format!("expected wire type {expected}, found {found}");
     Err(fault(at, link, &field.name, &reason))
 }

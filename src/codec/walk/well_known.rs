@@ -31,7 +31,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             Form::Wrapper => return self.wrapper(message, &found, link),
             Form::Struct => return self.object(message, &found, link),
             Form::Value => return self.any_value(message, &found, link),
-            Form::ListValue => return self.list(message, &found, link),
+            Form::ListValue => return self.list_value(message, &found, link),
             Form::Any => return self.any(message, &found, link),
         };
         let opened = self.out.open_message();
@@ -115,7 +115,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         self.map(field, self.plan.message(entry), &entries, link)
     }
 
-    fn list(&mut self, message: &'w Message, found: &[Found], link: &Link<'_>) -> Result<()> {
+    fn list_value(&mut self, message: &'w Message, found: &[Found], link: &Link<'_>) -> Result<()> {
         let Some(field) = message.field(1) else { return Ok(()) };
         let opened = self.out.open_list();
         for one in &found[..found.partition_point(|one| one.number <= 1)] {

@@ -6,8 +6,14 @@
 /// The highest bit of each byte: where it is set, a varint goes on.
 const GOES_ON: u64 = 0x8080_8080_8080_8080;
 
-/// A tag whose field number and wire type are possible ones.
+/// A tag whose field number and wire type may still be impossible ones.
 #[inline(always)]
+pub(super) fn loose_tag(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
+    let (tag, next) = varint(data, at, end)?;
+    Some((u32::try_from(tag).ok()?, next))
+}
+
+/// A tag whose field number and wire type are possible ones.
 pub(super) fn tag(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
     let (tag, next) = varint(data, at, end)?;
     let is_tag = tag >= 8 && u32::try_from(tag).is_ok() && tag & 7 <= 5;
