@@ -539,8 +539,8 @@ impl<'w, W: Writer> Walk<'w, W> {
     /// Where a value ends that is zero or empty; None if it is not, or is broken.
     #[inline(always)]
     fn zero(&self, field: &Field, at: usize, end: usize) -> Option<usize> {
-        // Whatever is encoded: where the first byte has a bit set, it is not zero.
-        let may_be_zero = self.data.get(at).is_some_and(|&first| first & 0x7f == 0);
+        // However it is encoded: where the first byte has one of these bits set, it is not zero.
+        let may_be_zero = self.data.get(at).is_some_and(|first| matches!(first, 0 | 0x80));
         if may_be_zero { self.certain_zero(field, at, end) } else { None }
     }
 
