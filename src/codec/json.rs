@@ -87,6 +87,14 @@ impl Text {
         self.bytes.resize(len, 0);
     }
 
+    /// Takes away the quotes round all from there on, if there are any.
+    pub(super) fn unquote(&mut self, start: usize) {
+        if let [b'"', .., b'"'] = self.bytes[start..self.end] {
+            self.bytes.copy_within(start + 1..self.end - 1, start);
+            self.end -= 2;
+        }
+    }
+
     /// Turns the comma that begins the first field or element into a bracket, and appends the other.
     #[inline(always)]
     fn close(&mut self, opened: usize, brackets: [u8; 2]) {
@@ -162,14 +170,14 @@ pub fn write_string(string: &str, text: &mut Text) {
 }
 
 /// Writes JSON into a text.
-struct Json<'t> {
+pub(super) struct Json<'t> {
     text: &'t mut Text,
     /// Whether 64-bit integers have quotes.
     quoted: bool,
 }
 
 impl<'t> Json<'t> {
-    fn new(text: &'t mut Text, style: Style) -> Self {
+    pub(super) fn new(text: &'t mut Text, style: Style) -> Self {
         Self { text, quoted: style.int64 == Int64Style::String }
     }
 
