@@ -1,12 +1,13 @@
 //! Wire bytes to values. Knows no file and no socket.
 //!
 //! [`plan`] turns descriptors into tables, [`walk`] goes along the bytes with them, and what it finds
-//! is written by [`json`]. [`reflect`] does the same through prost-reflect: slower, and the judge of
-//! the tests.
+//! is written by [`json`] or made into rows by [`columns`]. [`reflect`] does the same through
+//! prost-reflect: slower, and the judge of the tests.
 
 use std::fmt;
 
 pub mod bytes;
+pub mod columns;
 pub mod json;
 pub mod notes;
 pub mod plan;

@@ -33,6 +33,8 @@ pub struct Summary {
     pub decoded: u64,
     /// Frames that could not be decoded.
     pub undecodable: u64,
+    /// Frames on which the user's condition failed.
+    pub unjudged: u64,
     /// Places at which the capture is damaged, and files among others that are no capture.
     pub damaged: u64,
     /// What the schema did not know in the frames that were decoded.
@@ -237,11 +239,12 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
     }
 
     fn tell(&mut self, error: &Error) {
-        if error.is_undecodable() {
-            self.summary.undecodable += 1;
-        } else {
-            self.summary.damaged += 1;
-        }
+        let count = match () {
+            () if error.is_undecodable() => &mut self.summary.undecodable,
+            () if error.is_unjudged() => &mut self.summary.unjudged,
+            () => &mut self.summary.damaged,
+        };
+        *count += 1;
         (self.lost)(error);
     }
 

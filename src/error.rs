@@ -35,6 +35,7 @@ pub(crate) enum Kind {
     Descriptors { origin: String, reason: String },
     UnknownMessage { name: String, origin: String },
     Undecodable(Undecodable),
+    Unjudged(Unjudged),
     Listen { address: String, source: io::Error },
     Certificates { path: Option<PathBuf>, reason: String },
     Identity { path: PathBuf, expected: &'static str, found: String },
@@ -56,6 +57,19 @@ pub struct Undecodable {
     pub reason: String,
 }
 
+/// A frame on which the user's condition failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unjudged {
+    /// The subscription's name.
+    pub subscription: String,
+    /// The frame's sequence number on its connection.
+    pub sequence: u32,
+    /// When the frame was received.
+    pub received: Timestamp,
+    /// Why the condition failed.
+    pub reason: String,
+}
+
 impl Error {
     /// The arguments are wrong; nothing was tried.
     pub fn is_usage(&self) -> bool {
@@ -70,6 +84,11 @@ impl Error {
     /// A frame could not be decoded; the ones after it may well be.
     pub fn is_undecodable(&self) -> bool {
         matches!(*self.0, Kind::Undecodable(_))
+    }
+
+    /// The user's condition failed on a frame; it may well hold for others.
+    pub fn is_unjudged(&self) -> bool {
+        matches!(*self.0, Kind::Unjudged(_))
     }
 
     /// The file is no capture of ours.
@@ -89,7 +108,7 @@ impl Error {
 
     /// Something was lost or is wrong, and work went on without it.
     pub fn is_loss(&self) -> bool {
-        self.is_damage() || self.is_undecodable()
+        self.is_damage() || self.is_undecodable() || self.is_unjudged()
     }
 
     /// The reader of our output has gone away, which is not an error for a command.
@@ -119,6 +138,9 @@ impl Error {
             }
             Kind::Undecodable(_) => {
                 "a newer schema may know it: --proto DIR, or another --payload TOPIC=MESSAGE"
+            }
+            Kind::Unjudged(_) => {
+                "a ? behind a path leaves out what it does not fit: .data.aps[]?.serial"
             }
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
@@ -179,6 +201,12 @@ impl From<Undecodable> for Error {
     }
 }
 
+impl From<Unjudged> for Error {
+    fn from(frame: Unjudged) -> Self {
+        Kind::Unjudged(frame).into()
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
@@ -230,6 +258,11 @@ impl fmt::Display for Error {
                 f,
                 "cannot decode frame {} of subscription {:?}, received {}, at byte {}: {}",
                 frame.sequence, frame.subscription, frame.received, frame.byte, frame.reason
+            ),
+            Kind::Unjudged(frame) => write!(
+                f,
+                "cannot judge frame {} of subscription {:?}, received {}: {}",
+                frame.sequence, frame.subscription, frame.received, frame.reason
             ),
             Kind::Listen { address, source } => write!(f, "cannot listen on {address}: {source}"),
             Kind::Certificates { path: Some(path), reason } => {

@@ -4,9 +4,18 @@
 //! takes the pieces in the order of their frames. What a piece is, is up to the two: text for a
 //! stream, rows for tables.
 
-use crate::{codec::notes::Drift, entry::Entry, error::Result};
+use crate::{
+    codec::{Fault, notes::Drift},
+    entry::{Entry, Frame, Timestamp},
+    error::{Error, Result, Undecodable},
+    protocol,
+};
 
+pub mod csv;
+pub mod filter;
+pub mod json;
 pub mod ndjson;
+pub mod select;
 pub mod stream;
 
 /// Turns frames into pieces of output.
@@ -29,4 +38,22 @@ pub trait Output<Piece>: Send {
 
     /// Writes what stands behind the last piece. Nothing comes after it.
     fn finish(&mut self) -> Result<()>;
+}
+
+/// The envelope's own time. Where a capture says that a frame was sent and received at once, it may
+/// as well not know.
+fn sent(entry: &Entry, frame: &Frame) -> Option<Timestamp> {
+    let protocol = || protocol::by_name(&entry.subscription.protocol);
+    frame.sent.or_else(|| protocol().envelope(&frame.data).time)
+}
+
+fn undecodable(entry: &Entry, frame: &Frame, fault: &Fault) -> Error {
+    Undecodable {
+        subscription: entry.subscription.name.clone(),
+        sequence: frame.sequence,
+        received: entry.received,
+        byte: fault.byte,
+        reason: fault.to_string(),
+    }
+    .into()
 }

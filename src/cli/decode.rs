@@ -14,23 +14,48 @@ use centralcap::{
         notes::Drift,
         plan::{BytesStyle, EnumStyle, Int64Style, Style},
     },
-    decode, error, schema,
+    decode::{self, Summary},
+    error, schema,
     schema::Resolver,
-    sink::{ndjson::Ndjson, stream::Stream},
+    sink::{
+        Output, Sink,
+        csv::{Csv, Folder, Lines},
+        filter::{Condition, Filtered},
+        json::{Document, Json},
+        ndjson::Ndjson,
+        select::Select,
+        stream::Stream,
+    },
 };
 use clap::ValueEnum;
 
 use super::{Outcome, Words, select};
 
-/// Turn a capture into data: one line of JSON for each frame.
+/// Turn a capture into data: lines of JSON, or tables.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    select: select::Args,
+    capture: select::Args,
 
-    /// Write to this file, which must not exist yet, compressed if its name ends in .zst; - is stdout.
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    /// One line of JSON for each frame; one JSON document with an array for each topic; or a folder of
+    /// CSV tables, one for each list that frames have [default: ndjson, or csv with --select]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+
+    /// Write to this file, which must not exist yet, compressed if its name ends in .zst, or to this
+    /// folder; - is stdout.
+    #[arg(short, long, value_name = "PATH", default_value = "-")]
     output: PathBuf,
+
+    /// One CSV table with these columns, such as 'time,subscription,data.aps[].serial': a row for each
+    /// element of the innermost list.
+    #[arg(long, value_name = "COLUMNS")]
+    select: Option<Select>,
+
+    /// Only frames for which this jq expression holds. Asked after the selection: --limit counts the
+    /// frames that are asked, not those that pass.
+    #[arg(long = "where", value_name = "EXPR")]
+    condition: Option<Condition>,
 
     /// Stop at the first frame that cannot be decoded, and at the first damage.
     #[arg(long)]
@@ -46,6 +71,13 @@ pub(super) struct Args {
 
     #[command(flatten)]
     style: StyleArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Ndjson,
+    Json,
+    Csv,
 }
 
 /// How frames are decoded and spelled, here and while recording.
@@ -98,12 +130,12 @@ enum Enums {
 impl StyleArgs {
     /// A sink that does as was asked.
     pub(super) fn sink(&self) -> error::Result<Ndjson> {
-        self.sinks(1).map(|mut sinks| sinks.remove(0))
+        let resolver = self.resolvers(1)?.remove(0);
+        Ok(Ndjson::new(resolver, self.style()))
     }
 
-    /// So many of them.
-    fn sinks(&self, count: usize) -> error::Result<Vec<Ndjson>> {
-        let style = Style {
+    fn style(&self) -> Style {
+        Style {
             bytes: match self.bytes {
                 Bytes::Text => BytesStyle::Text,
                 Bytes::Base64 => BytesStyle::Base64,
@@ -118,11 +150,14 @@ impl StyleArgs {
                 Enums::Number => EnumStyle::Number,
             },
             defaults: self.defaults,
-        };
+        }
+    }
+
+    /// So many of them, which share the user's schema.
+    fn resolvers(&self, count: usize) -> error::Result<Vec<Resolver>> {
         let user = self.proto.as_deref().map(schema::from_folder).transpose()?;
         let payloads: HashMap<_, _> = self.payload.iter().cloned().collect();
-        let sink = || Ok(Ndjson::new(Resolver::new(user.clone(), payloads.clone())?, style));
-        (0..count).map(|_| sink()).collect()
+        (0..count).map(|_| Resolver::new(user.clone(), payloads.clone())).collect()
     }
 }
 
@@ -130,39 +165,112 @@ impl StyleArgs {
 const TOLD: u64 = 20;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
-    let threads = args.threads.or_else(|| thread::available_parallelism().ok());
-    let sinks = args.style.sinks(threads.map_or(1, NonZero::get))?;
-    let mut sinks: Vec<_> =
-        sinks.into_iter().map(|sink| sink.showing_unknown(args.unknown)).collect();
-    let capture = Capture::open(&args.select.paths)?;
-    let entries = args.select.selection().of(capture.entries());
-
-    let mut told = 0;
-    let lost = |error: &error::Error| {
-        told += 1;
-        if told <= TOLD || words.verbose {
-            words.warn(error);
+    let style = args.style.style();
+    let lines = |resolver| Ndjson::new(resolver, style).showing_unknown(args.unknown);
+    let format = args.format.unwrap_or(match args.select {
+        Some(_) => Format::Csv,
+        None => Format::Ndjson,
+    });
+    match (format, &args.select) {
+        (Format::Csv, _) if args.unknown => Err(error::Error::usage(
+            "lines or a document of JSON for --unknown",
+            "--format csv",
+            "leave --unknown away, or choose another format",
+        )
+        .into()),
+        (Format::Csv, Some(select)) => {
+            let out = Lines::new(args.stream()?, select)?;
+            let table = |resolver| Csv::selected(resolver, style, select.clone());
+            let outcome = args.write(words, table, out)?;
+            let missing: Vec<_> = select.not_found().collect();
+            if missing.is_empty() {
+                return Ok(outcome);
+            }
+            words.warn(format_args!("no frame's type has {}", missing.join(", ")));
+            Ok(Outcome::Lossy)
         }
-    };
-    let mut out = match &*args.output {
-        path if path == Path::new("-") => Stream::new(io::stdout()),
-        path => Stream::create(path)?,
-    };
-    let summary = decode::decode(entries, &mut sinks, &mut out, args.strict, lost)?;
-    if told > TOLD && !words.verbose {
-        words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
+        (Format::Csv, None) if args.output == Path::new("-") => Err(error::Error::usage(
+            "a folder for the tables",
+            "none",
+            "name one with -o DIR, or choose the columns of one table with --select",
+        )
+        .into()),
+        (Format::Csv, None) => {
+            args.write(words, |resolver| Csv::tables(resolver, style), Folder::new(&args.output))
+        }
+        (Format::Ndjson, None) => args.write(words, lines, args.stream()?),
+        (Format::Json, None) => {
+            let out = Document::new(args.stream()?);
+            args.write(words, |resolver| Json::new(lines(resolver)), out)
+        }
+        (_, Some(_)) => Err(error::Error::usage(
+            "--format csv beside --select",
+            "another format",
+            "leave --format away: --select makes a CSV table",
+        )
+        .into()),
     }
-    if !summary.drift.is_empty() {
-        words.say(described(&summary.drift));
+}
+
+impl Args {
+    fn stream(&self) -> error::Result<Stream<'static>> {
+        match &*self.output {
+            path if path == Path::new("-") => Ok(Stream::new(io::stdout())),
+            path => Stream::create(path),
+        }
     }
-    if summary.undecodable + summary.damaged == 0 {
-        return Ok(Outcome::Done);
+
+    /// Writes what is selected, as these sinks do, and says what was lost.
+    fn write<S: Sink>(
+        &self,
+        words: Words,
+        sink: impl Fn(Resolver) -> S,
+        mut out: impl Output<S::Piece>,
+    ) -> anyhow::Result<Outcome> {
+        let threads = self.threads.or_else(|| thread::available_parallelism().ok());
+        let threads = threads.map_or(1, NonZero::get);
+        let mut sinks: Vec<_> = self.style.resolvers(threads)?.into_iter().map(sink).collect();
+        let capture = Capture::open(&self.capture.paths)?;
+        let entries = self.capture.selection().of(capture.entries());
+        let mut told = 0;
+        let lost = |error: &error::Error| {
+            told += 1;
+            if told <= TOLD || words.verbose {
+                words.warn(error);
+            }
+        };
+        let summary = match &self.condition {
+            None => decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?,
+            Some(condition) => {
+                let asked = self.style.resolvers(threads)?.into_iter().zip(sinks);
+                let mut sinks: Vec<_> = asked
+                    .map(|(resolver, sink)| {
+                        let lines = Ndjson::new(resolver, self.style.style());
+                        Filtered::new(condition.clone(), lines, sink)
+                    })
+                    .collect();
+                decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?
+            }
+        };
+        if told > TOLD && !words.verbose {
+            words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
+        }
+        if !summary.drift.is_empty() {
+            words.say(described(&summary.drift));
+        }
+        let Summary { decoded, undecodable, unjudged, damaged, .. } = summary;
+        if undecodable + unjudged + damaged == 0 {
+            return Ok(Outcome::Done);
+        }
+        let unjudged = match unjudged {
+            0 => String::new(),
+            count => format!(", {count} that --where failed on"),
+        };
+        words.say(format_args!(
+            "{decoded} frames decoded, {undecodable} could not be{unjudged}, {damaged} damaged places"
+        ));
+        Ok(Outcome::Lossy)
     }
-    words.say(format_args!(
-        "{} frames decoded, {} could not be, {} damaged places",
-        summary.decoded, summary.undecodable, summary.damaged
-    ));
-    Ok(Outcome::Lossy)
 }
 
 /// What the schema did not know, on one line: the most frequent kinds, and how many others.

@@ -4,17 +4,18 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     codec::{
-        Fault,
         json::{self, Text},
         notes::{Drift, Notes},
         plan::{Plan, Style},
     },
     entry::{Entry, Frame, FrameType, Subscription, Timestamp},
-    error::{Error, Result, Undecodable},
-    protocol::{self, Protocol},
+    error::Result,
+    protocol,
     schema::Resolver,
     sink::Sink,
 };
+
+use super::{sent, undecodable};
 
 /// Turns frames into lines of JSON.
 #[derive(Debug)]
@@ -38,7 +39,6 @@ pub struct Ndjson {
 struct Channel {
     /// Their addresses are the key.
     _kept_alive: (Arc<Subscription>, Arc<FrameType>),
-    protocol: &'static dyn Protocol,
     plan: Arc<Plan>,
     /// From the subscription to the payload's type.
     middle: Text,
@@ -100,7 +100,6 @@ impl Ndjson {
         let plan = plan.or_insert_with(|| Arc::new(Plan::new(&envelope, self.style)));
         Ok(Channel {
             _kept_alive: (Arc::clone(subscription), Arc::clone(&frame.kind)),
-            protocol,
             plan: Arc::clone(plan),
             middle,
             payload: payload.unwrap_or(&envelope).full_name().to_owned(),
@@ -118,9 +117,7 @@ impl Sink for Ndjson {
         let start = out.len();
         out.extend(b"{\"received\":\"");
         self.received.show(entry.received, out);
-        // Where a capture says that it was sent and received at once, it may as well not know.
-        let sent = frame.sent.or_else(|| channel.protocol.envelope(&frame.data).time);
-        if let Some(time) = sent {
+        if let Some(time) = sent(entry, frame) {
             out.extend(b"\",\"time\":\"");
             self.sent.show(time, out);
         }
@@ -178,17 +175,6 @@ impl Clock {
             None => out.extend(time.to_string().as_bytes()),
         }
     }
-}
-
-fn undecodable(entry: &Entry, frame: &Frame, fault: &Fault) -> Error {
-    Undecodable {
-        subscription: entry.subscription.name.clone(),
-        sequence: frame.sequence,
-        received: entry.received,
-        byte: fault.byte,
-        reason: fault.to_string(),
-    }
-    .into()
 }
 
 #[cfg(test)]

@@ -100,3 +100,8 @@ pub fn create(path: &Path) -> Result<File> {
         _ => Error::io("create", path)(error),
     })
 }
+
+/// Makes a folder and those that lead to it, as far as they are not there.
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create", path))
+}

@@ -1,0 +1,398 @@
+//! Rows of frames as CSV: a table for the frames of each type and one for each list of messages in
+//! them, or the columns that were asked for.
+//!
+//! Every table has all columns that the schema gives it, whether a value ever comes or not. A row of a
+//! list repeats the values of each message that the list is in, so that nothing has to be joined. Fields are quoted as in RFC 4180; lines end in a line feed.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    Output, Sink,
+    select::Select,
+    sent,
+    stream::{Stream, create_folder},
+    undecodable,
+};
+use prost_reflect::{FieldDescriptor, Kind};
+
+use crate::{
+    codec::{
+        columns::{Layout, RowRef, Rows},
+        notes::{Drift, Notes},
+        plan::{Plan, Style},
+    },
+    entry::{Entry, Frame},
+    error::{Error, Result},
+    protocol,
+    schema::Resolver,
+};
+
+/// Turns frames into rows.
+#[derive(Debug)]
+pub struct Csv {
+    resolver: Resolver,
+    style: Style,
+    select: Option<Select>,
+    /// By the frame type's address, which the resolver keeps alive.
+    shapes: HashMap<usize, Shape>,
+    rows: Rows,
+    notes: Notes,
+    drift: Drift,
+}
+
+/// What becomes of the frames of one type.
+#[derive(Debug)]
+struct Shape {
+    plan: Plan,
+    layout: Layout,
+    /// For each table of the layout, if its rows are shown.
+    views: Vec<Option<View>>,
+    payload: String,
+}
+
+/// How the rows of one table are shown.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) table: Arc<Table>,
+    /// One for each column.
+    pub(super) sources: Vec<Source>,
+}
+
+/// A table of the output.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Table {
+    /// Where it goes in a folder.
+    path: PathBuf,
+    columns: Vec<String>,
+}
+
+/// Where the values of a column come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Received,
+    Time,
+    Subscription,
+    Topic,
+    Type,
+    Sequence,
+    /// The place of the row in its list, or of one so many rows above it.
+    Index {
+        up: usize,
+    },
+    /// A cell of the row, or of one so many rows above it.
+    Cell {
+        up: usize,
+        column: usize,
+    },
+    /// The type of the frame has no such thing.
+    Nowhere,
+}
+
+/// Rows as CSV, by table, without the line that names the columns.
+#[derive(Default)]
+pub struct Piece {
+    tables: BTreeMap<Arc<Table>, csv::Writer<Vec<u8>>>,
+}
+
+impl Csv {
+    /// All tables, decoded with what `resolver` finds.
+    pub fn tables(resolver: Resolver, style: Style) -> Self {
+        Self {
+            resolver,
+            style,
+            select: None,
+            shapes: HashMap::new(),
+            rows: Rows::default(),
+            notes: Notes::default(),
+            drift: Drift::default(),
+        }
+    }
+
+    /// The one table that was asked for.
+    pub fn selected(resolver: Resolver, style: Style, select: Select) -> Self {
+        Self { select: Some(select), ..Self::tables(resolver, style) }
+    }
+
+    fn new_shape(&mut self, entry: &Entry, frame: &Frame) -> Result<Shape> {
+        let subscription = &entry.subscription;
+        let protocol = protocol::by_name(&subscription.protocol);
+        let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
+        let field = envelope.get_field(protocol.envelope_message().1);
+        let payload = field.as_ref().map(FieldDescriptor::kind);
+        let payload = payload.as_ref().and_then(Kind::as_message);
+        let plan = Plan::new(&envelope, self.style);
+        let mut layout = Layout::of(&plan);
+        let views = match &self.select {
+            Some(select) => select.views(&mut layout),
+            None => {
+                let outer = field.as_ref().map_or("", |field| field.name());
+                views(&layout, &frame.kind.label, outer)
+            }
+        };
+        let payload = payload.unwrap_or(&envelope).full_name().to_owned();
+        Ok(Shape { plan, layout, views, payload })
+    }
+}
+
+impl Sink for Csv {
+    type Piece = Piece;
+
+    fn entry(&mut self, entry: &Entry, out: &mut Piece) -> Result<bool> {
+        let Some(frame) = entry.frame() else { return Ok(false) };
+        let key = Arc::as_ptr(&frame.kind) as usize;
+        if !self.shapes.contains_key(&key) {
+            let shape = self.new_shape(entry, frame)?;
+            self.shapes.insert(key, shape);
+        }
+        let Shape { plan, layout, views, payload } = &self.shapes[&key];
+        self.rows
+            .fill(plan, layout, &frame.data, &mut self.notes)
+            .map_err(|fault| undecodable(entry, frame, &fault))?;
+        if !self.notes.list().is_empty() {
+            self.drift.count(payload, &self.notes);
+        }
+        let head = Head {
+            received: entry.received.to_string(),
+            time: sent(entry, frame).map(|time| time.to_string()).unwrap_or_default(),
+            subscription: &entry.subscription.name,
+            topic: &entry.subscription.topic,
+            payload,
+            sequence: frame.sequence.to_string(),
+        };
+        for row in self.rows.iter() {
+            if let Some(view) = &views[row.table()] {
+                view.write(&head, row, out).map_err(|error| Error::output(error.into()))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn take_drift(&mut self) -> Drift {
+        std::mem::take(&mut self.drift)
+    }
+}
+
+/// What all rows of a frame can show.
+struct Head<'f> {
+    received: String,
+    time: String,
+    subscription: &'f str,
+    topic: &'f str,
+    payload: &'f str,
+    sequence: String,
+}
+
+impl View {
+    fn write(&self, head: &Head<'_>, row: RowRef<'_>, out: &mut Piece) -> csv::Result<()> {
+        let table = out.tables.entry(Arc::clone(&self.table));
+        let out = table.or_insert_with(|| csv::Writer::from_writer(Vec::new()));
+        let above = |up| (0..up).fold(row, |row, _| row.above());
+        for source in &self.sources {
+            match *source {
+                Source::Received => out.write_field(&head.received),
+                Source::Time => out.write_field(&head.time),
+                Source::Subscription => out.write_field(head.subscription),
+                Source::Topic => out.write_field(head.topic),
+                Source::Type => out.write_field(head.payload),
+                Source::Sequence => out.write_field(&head.sequence),
+                Source::Index { up } => out.write_field(above(up).index().to_string()),
+                Source::Cell { up, column } => {
+                    out.write_field(above(up).cell(column).unwrap_or_default())
+                }
+                Source::Nowhere => out.write_field([]),
+            }?;
+        }
+        out.write_record(None::<&[u8]>)
+    }
+}
+
+/// The columns that every table begins with: together they say which frame it is.
+const HEAD: [(&str, Source); 4] = [
+    ("received", Source::Received),
+    ("time", Source::Time),
+    ("subscription", Source::Subscription),
+    ("sequence", Source::Sequence),
+];
+
+/// Shows each table whole: the frame, the values of what the list is in, its place in the list, and
+/// its own columns. `label` names the frames' type, and `payload` is the field with all that matters.
+fn views(layout: &Layout, label: &str, payload: &str) -> Vec<Option<View>> {
+    let tables = layout.tables();
+    let view = |at: usize| {
+        let mut columns = Columns::default();
+        for (name, source) in HEAD {
+            columns.add(name.to_owned(), "frame", source);
+        }
+        let mut way = vec![at];
+        while let Some(above) = way.last().and_then(|&at| tables[at].above) {
+            way.push(above);
+        }
+        for (up, &at) in way.iter().enumerate().rev() {
+            let list = tables[at].path.last().map_or("frame", |list| list);
+            if tables[at].above.is_some() {
+                columns.add(format!("{list}[]"), list, Source::Index { up });
+            }
+            // The way from here to the next list.
+            let below = up.checked_sub(1).map(|up| &tables[way[up]].path[tables[at].path.len()..]);
+            let below = below.map(|names| names.join("."));
+            for (column, its) in tables[at].columns.iter().enumerate() {
+                let source = Source::Cell { up, column };
+                match (&below, &its.owner) {
+                    (None, _) => columns.add(its.name.clone(), list, source),
+                    (Some(below), Some(owner)) if below.starts_with(owner) => {
+                        columns.add(format!("{list}.{}", its.name), list, source);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut file = tables[at].path.join(".");
+        if let Some(rest) = file.strip_prefix(payload).and_then(|rest| rest.strip_prefix('.')) {
+            file = rest.to_owned();
+        }
+        let path = match &*file {
+            "" => PathBuf::from(file_name(label)),
+            file => Path::new(&file_stem(label)).join(file_name(file)),
+        };
+        let Columns { names, sources } = columns;
+        Some(View { table: Arc::new(Table { path, columns: names }), sources })
+    };
+    (0..tables.len()).map(view).collect()
+}
+
+#[derive(Default)]
+struct Columns {
+    names: Vec<String>,
+    sources: Vec<Source>,
+}
+
+impl Columns {
+    /// No two columns have the same name.
+    fn add(&mut self, name: String, list: &str, source: Source) {
+        let mut name = name;
+        while self.names.contains(&name) {
+            name = format!("{list}.{name}");
+        }
+        self.names.push(name);
+        self.sources.push(source);
+    }
+}
+
+fn file_name(name: &str) -> String {
+    file_stem(name) + ".csv"
+}
+
+/// Names come from a capture, which anybody may have made: none of them leads out of the folder.
+fn file_stem(name: &str) -> String {
+    let safe = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let stem: String = name.chars().map(|c| if safe(c) { c } else { '_' }).collect();
+    if stem.starts_with('.') { format!("_{stem}") } else { stem }
+}
+
+impl Table {
+    /// The one table of a selection.
+    pub(super) fn selected(columns: Vec<String>) -> Self {
+        Self { path: PathBuf::new(), columns }
+    }
+
+    /// The line that names the columns.
+    fn heading(&self) -> csv::Result<Vec<u8>> {
+        let mut line = csv::Writer::from_writer(Vec::new());
+        line.write_record(&self.columns)?;
+        line.into_inner().map_err(|error| error.into_error().into())
+    }
+}
+
+impl Piece {
+    /// What there is of each table. The piece is empty then.
+    fn take(&mut self) -> impl Iterator<Item = Result<(Arc<Table>, Vec<u8>)>> {
+        std::mem::take(&mut self.tables).into_iter().map(|(table, lines)| {
+            let lines = lines.into_inner().map_err(|error| Error::output(error.into_error()))?;
+            Ok((table, lines))
+        })
+    }
+}
+
+/// A folder with a file for each table that has a row.
+pub struct Folder {
+    path: PathBuf,
+    files: HashMap<Arc<Table>, Stream<'static>>,
+}
+
+impl Folder {
+    /// A folder that is made with the first file, if it is not there yet. No file in it is ever
+    /// written over.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), files: HashMap::new() }
+    }
+
+    /// Makes the table's file. Where segments disagree on the columns of a table, there are two.
+    fn new_file(&self, table: &Table) -> Result<Stream<'static>> {
+        let same = self.files.keys().filter(|known| known.path == table.path).count();
+        let mut path = self.path.join(&table.path);
+        if same > 0 {
+            path.set_extension(format!("{}.csv", same + 1));
+        }
+        if let Some(folder) = path.parent() {
+            create_folder(folder)?;
+        }
+        let mut file = Stream::create(&path)?;
+        file.append(&table.heading().map_err(|error| Error::output(error.into()))?)?;
+        Ok(file)
+    }
+}
+
+impl Output<Piece> for Folder {
+    fn write(&mut self, piece: &mut Piece) -> Result<()> {
+        for lines in piece.take() {
+            let (table, lines) = lines?;
+            if !self.files.contains_key(&table) {
+                let file = self.new_file(&table)?;
+                self.files.insert(Arc::clone(&table), file);
+            }
+            if let Some(file) = self.files.get_mut(&table) {
+                file.append(&lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.files.values_mut().try_for_each(Stream::end)
+    }
+}
+
+/// One stream for the one table that was asked for.
+pub struct Lines<'w> {
+    stream: Stream<'w>,
+    heading: Option<Vec<u8>>,
+}
+
+impl<'w> Lines<'w> {
+    /// The columns are named in the first line, also if there is no other.
+    pub fn new(stream: Stream<'w>, select: &Select) -> Result<Self> {
+        let heading = select.table().heading().map_err(|error| Error::output(error.into()))?;
+        Ok(Self { stream, heading: Some(heading) })
+    }
+}
+
+impl Output<Piece> for Lines<'_> {
+    fn write(&mut self, piece: &mut Piece) -> Result<()> {
+        if let Some(heading) = self.heading.take() {
+            self.stream.append(&heading)?;
+        }
+        for lines in piece.take() {
+            self.stream.append(&lines?.1)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.write(&mut Piece::default())?;
+        self.stream.end()
+    }
+}
