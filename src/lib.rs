@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! record    socket -> net::client -> session -> Entry -> capture -> segment
-//! decode    capture -> Entry -> codec -> NDJSON
+//! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
 //! replay    capture -> Entry -> pace -> net::server -> sockets
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
 //! synth     seed -> Entry -> capture
