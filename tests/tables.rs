@@ -143,6 +143,27 @@ fn a_fault_leaves_no_rows_and_the_next_message_is_not_touched_by_it() {
 }
 
 #[test]
+fn a_long_text_that_very_many_rows_would_repeat_is_a_fault() {
+    let source = "syntax = \"proto3\"; message M { string s = 1; repeated E e = 2; message E { bool b = 1; } }";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("long.proto"), source).unwrap();
+    let pool = schema::from_folder(folder.path()).unwrap();
+    let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+    let layout = Layout::of(&plan);
+    let (mut rows, mut notes) = (Rows::default(), Notes::default());
+    // 64 KiB of text, which 10,000 elements repeat beyond, and 8,000 within the limit.
+    let text = [&[0x0a, 0x80, 0x80, 0x04][..], &[b'x'; 65_536]].concat();
+    let fill = |rows: &mut Rows, notes: &mut Notes, count: usize| {
+        let data = [text.clone(), [0x12, 0].repeat(count)].concat();
+        rows.fill(&plan, &layout, &data, notes).map(|()| rows.iter().count())
+    };
+    assert_eq!(fill(&mut rows, &mut notes, 8_000), Ok(8_001));
+    let fault = fill(&mut rows, &mut notes, 10_000).unwrap_err();
+    assert_eq!(fault.reason, "its rows would have more than 536870912 bytes");
+    assert_eq!(rows.iter().count(), 0);
+}
+
+#[test]
 fn a_schema_that_doubles_at_each_level_has_a_bounded_number_of_columns() {
     let levels = (0..40)
         .map(|level| format!("message M{level} {{ M{0} a = 1; M{0} b = 2; }}", level + 1))

@@ -215,7 +215,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
 impl Args {
     fn stream(&self) -> error::Result<Stream<'static>> {
         match &*self.output {
-            path if path == Path::new("-") => Ok(Stream::new(io::stdout())),
+            path if path == Path::new("-") => {
+                widen_pipe();
+                Ok(Stream::new(io::stdout()))
+            }
             path => Stream::create(path),
         }
     }
@@ -272,6 +275,19 @@ impl Args {
         Ok(Outcome::Lossy)
     }
 }
+
+/// A pipe holds 64 KiB unless it is asked for more, and both ends then wait for each other most of the
+/// time. Where stdout is no pipe, or the system has no room, nothing happens.
+#[cfg(target_os = "linux")]
+fn widen_pipe() {
+    const SIZE: usize = 1024 * 1024;
+
+    let _ = rustix::pipe::fcntl_setpipe_size(io::stdout(), SIZE);
+}
+
+/// Only Linux can.
+#[cfg(not(target_os = "linux"))]
+const fn widen_pipe() {}
 
 /// What the schema did not know, on one line: the most frequent kinds, and how many others.
 fn described(drift: &Drift) -> String {

@@ -17,6 +17,9 @@ use super::{
     walk::{self, Writer},
 };
 
+/// How much may be made of one message when every row repeats what it belongs to.
+const SIZE_LIMIT: usize = 512 * 1024 * 1024;
+
 /// What becomes of the fields of a message type and of all within it.
 #[derive(Debug)]
 pub struct Layout {
@@ -267,8 +270,31 @@ impl Rows {
                 start: 0,
             },
         };
-        walk::walk(plan, data, &mut fill, notes).inspect_err(|_| self.clear())?;
+        let walked = walk::walk(plan, data, &mut fill, notes);
+        walked.and_then(|()| self.check_size(layout)).inspect_err(|_| self.clear())?;
         self.cells.sort_unstable_by_key(|cell| (cell.row, cell.column));
+        Ok(())
+    }
+
+    /// A long text that is repeated in each of many rows makes much of a small message.
+    fn check_size(&self, layout: &Layout) -> Result<(), Fault> {
+        let columns = |row: &Row| layout.tables[row.table].columns.len();
+        let mut sizes: Vec<_> = self.list.iter().map(columns).collect();
+        for cell in &self.cells {
+            sizes[cell.row] += cell.end - cell.start;
+        }
+        let mut size = 0;
+        for at in 0..sizes.len() {
+            // What is above comes first, and has all of its own above it.
+            if at > 0 {
+                sizes[at] += sizes[self.list[at].above];
+            }
+            size += sizes[at];
+            if size > SIZE_LIMIT {
+                let reason = format!("its rows would have more than {SIZE_LIMIT} bytes");
+                return Err(Fault::new(0, String::new(), reason));
+            }
+        }
         Ok(())
     }
 
