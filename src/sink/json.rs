@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn lines_are_broken_where_serde_breaks_them_and_nothing_else_changes() {
         let values = [
-            r#"{"a":[],"b":{},"c":[1,2.5e300,"x,{y}:\"z\\"],"d":{"e":[{"f":null}]},"g":true}"#,
+            r#"{"a":[],"b":{},"c":[1,-2.5,"x,{y}:\"z\\"],"d":{"e":[{"f":null}]},"g":true}"#,
             "[]",
             "[[[]]]",
             r#""\\""#,

@@ -95,11 +95,12 @@ fn column(text: &str) -> Result<Column> {
 
 /// `data.aps[].serial`: the column `serial` of the list `data.aps`.
 fn path(text: &str) -> Option<Wanted> {
-    let (lists, name) = match text.rsplit_once("[].") {
-        Some((lists, name)) => (lists.replace("[]", ""), name),
-        None => (String::new(), text),
+    let (list, name) = match text.rsplit_once("[].") {
+        Some((lists, name)) => (lists.split('.').collect(), name),
+        None => (Vec::new(), text),
     };
-    let list: Vec<_> = lists.split('.').filter(|_| !lists.is_empty()).map(str::to_owned).collect();
+    let list: Vec<_> =
+        list.into_iter().map(|name| name.trim_end_matches("[]").to_owned()).collect();
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
     let is_path = list.iter().all(|name| is_name(name)) && name.split('.').all(is_name);
