@@ -152,7 +152,7 @@ fn a_long_text_that_very_many_rows_would_repeat_is_a_fault() {
     let layout = Layout::of(&plan);
     let (mut rows, mut notes) = (Rows::default(), Notes::default());
     // 64 KiB of text, which 10,000 elements repeat beyond, and 8,000 within the limit.
-    let text = [&[0x0a, 0x80, 0x80, 0x04][..], &[b'x'; 65_536]].concat();
+    let text = [&[0x0a, 0x80, 0x80, 0x04][..], &vec![b'x'; 65_536]].concat();
     let fill = |rows: &mut Rows, notes: &mut Notes, count: usize| {
         let data = [text.clone(), [0x12, 0].repeat(count)].concat();
         rows.fill(&plan, &layout, &data, notes).map(|()| rows.iter().count())
