@@ -565,7 +565,8 @@ fn declares_default(field: &FieldDescriptorProto) -> bool {
     field.default_value.is_some()
 }
 
-fn form(name: &str) -> Form {
+/// How a message of that full name is spelled.
+pub(super) fn form(name: &str) -> Form {
     let Some(name) = name.strip_prefix("google.protobuf.") else { return Form::Object };
     match name {
         "Timestamp" => Form::Timestamp,
