@@ -611,6 +611,21 @@ mod tests {
     }
 
     #[test]
+    fn null_is_null_whatever_its_number() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = r#"syntax = "proto3"; import "google/protobuf/struct.proto";
+            message M { repeated google.protobuf.NullValue n = 1; }"#;
+        std::fs::write(folder.path().join("test.proto"), source).unwrap();
+        let pool = crate::schema::from_folder(folder.path()).unwrap();
+        let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+        let (mut text, mut notes) = (Text::default(), Notes::default());
+        super::write(&plan, &[0x0a, 2, 0, 5], &mut text, &mut notes).unwrap();
+        assert_eq!(text.as_bytes(), br#"{"n":[null,null]}"#);
+        let path = "n".to_owned();
+        assert_eq!(notes.list(), [Note { path, what: Oddity::EnumNumber { number: 5 } }]);
+    }
+
+    #[test]
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {
             for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {

@@ -504,7 +504,11 @@ impl<'w, W: Writer> Walk<'w, W> {
             Some(name) => self.out.literal(name),
             None => {
                 self.notes.add(|| (link.path(&field.name), Oddity::EnumNumber { number }));
-                self.out.int32(number);
+                if names.is_null {
+                    self.out.null();
+                } else {
+                    self.out.int32(number);
+                }
             }
         }
     }
