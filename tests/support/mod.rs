@@ -7,4 +7,5 @@ pub mod capture;
 pub mod client;
 pub mod command;
 pub mod feed;
+pub mod judge;
 pub mod message;
