@@ -610,19 +610,34 @@ mod tests {
         assert!(text.is_empty());
     }
 
-    #[test]
-    fn null_is_null_whatever_its_number() {
+    /// What comes of a message of the type `M`.
+    fn written(source: &str, data: &[u8]) -> (Result<String, Fault>, Vec<Note>) {
         let folder = tempfile::tempdir().unwrap();
-        let source = r#"syntax = "proto3"; import "google/protobuf/struct.proto";
-            message M { repeated google.protobuf.NullValue n = 1; }"#;
         std::fs::write(folder.path().join("test.proto"), source).unwrap();
         let pool = crate::schema::from_folder(folder.path()).unwrap();
         let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
         let (mut text, mut notes) = (Text::default(), Notes::default());
-        super::write(&plan, &[0x0a, 2, 0, 5], &mut text, &mut notes).unwrap();
-        assert_eq!(text.as_bytes(), br#"{"n":[null,null]}"#);
+        let written = super::write(&plan, data, &mut text, &mut notes);
+        let text = String::from_utf8(text.as_bytes().to_vec()).unwrap();
+        (written.map(|()| text), notes.list().to_vec())
+    }
+
+    #[test]
+    fn null_is_null_whatever_its_number() {
+        let source = r#"syntax = "proto3"; import "google/protobuf/struct.proto";
+            message M { repeated google.protobuf.NullValue n = 1; }"#;
+        let (text, notes) = written(source, &[0x0a, 2, 0, 5]);
+        assert_eq!(text.unwrap(), r#"{"n":[null,null]}"#);
         let path = "n".to_owned();
-        assert_eq!(notes.list(), [Note { path, what: Oddity::EnumNumber { number: 5 } }]);
+        assert_eq!(notes, [Note { path, what: Oddity::EnumNumber { number: 5 } }]);
+    }
+
+    #[test]
+    fn the_last_second_that_has_a_name_is_shown_by_it() {
+        let source = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
+            message M { google.protobuf.Timestamp t = 1; }"#;
+        let (text, _) = written(source, &[0x0a, 7, 8, 0xff, 0xdc, 0xfd, 0x9f, 0xb0, 0x07]);
+        assert_eq!(text.unwrap(), r#"{"t":"9999-12-31T23:59:59Z"}"#);
     }
 
     #[test]
