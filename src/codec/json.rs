@@ -641,6 +641,16 @@ mod tests {
     }
 
     #[test]
+    fn what_a_group_lacks_is_not_found_in_its_tags_or_in_inner_groups() {
+        let source = r#"syntax = "proto2"; message M { optional group G = 1 {
+            required int32 a = 1; required int32 b = 2; optional group H = 3 { optional int32 b = 2; } } }"#;
+        let (text, notes) = written(source, &[0x0b, 0x1b, 0x10, 5, 0x1c, 0x0c]);
+        assert_eq!(text.unwrap(), r#"{"g":{"h":{"b":5}}}"#);
+        let missing = |path: &str| Note { path: path.to_owned(), what: Oddity::MissingRequired };
+        assert_eq!(notes, [missing("g.a"), missing("g.b")]);
+    }
+
+    #[test]
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {
             for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {
