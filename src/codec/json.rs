@@ -651,6 +651,14 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_list_past_the_end_is_told_by_its_length() {
+        let source = r#"syntax = "proto3"; message M { repeated int32 n = 1; }"#;
+        let (fault, _) = written(source, &[0x0a, 9, 1]);
+        let reason = "a length of 9 bytes reaches past the 1 that are left".to_owned();
+        assert_eq!(fault, Err(Fault::new(1, "n".to_owned(), reason)));
+    }
+
+    #[test]
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {
             for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {

@@ -540,7 +540,8 @@ impl<'w, W: Writer> Walk<'w, W> {
         {
             return Ok(start..start + length as usize);
         }
-        Err(self.broken(field, at, end, link))
+        // Also where the field's own wire type is another: a packed list has a length too.
+        Err(self.broken_value(BYTES, at, end, link, &field.name))
     }
 
     /// Where a value ends that is zero or empty; None if it is not, or is broken.
