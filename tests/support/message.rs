@@ -50,8 +50,8 @@ pub fn random_small(message: &MessageDescriptor, seed: u64) -> Vec<u8> {
     Maker { sparse: true, ..Maker::new(seed, 4) }.message(message, 0)
 }
 
-/// The same with nothing that only we show: no number without a name in a closed enum, no string
-/// that is not UTF-8, no time that cannot be told.
+/// The same with nothing that PyPI's protobuf cannot show: no number without a name in a closed enum,
+/// no string that is not UTF-8, no time that cannot be told, nothing unknown in the entry of a map.
 pub fn random_proper(message: &MessageDescriptor, seed: u64) -> Vec<u8> {
     Maker { proper: true, ..Maker::new(seed, 60) }.message(message, 0)
 }
@@ -179,7 +179,7 @@ impl Maker {
             }
             self.field(&field, depth, &mut parts);
         }
-        if !self.tidy && self.one_in(3) {
+        if !(self.tidy || entry && self.proper) && self.one_in(3) {
             parts.push(self.unknown());
         }
         if !self.tidy && self.one_in(2) {
