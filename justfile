@@ -21,6 +21,11 @@ deny:
 interop:
     tests/interop/run
 
+# The whole measure of equality with prost-reflect and with PyPI's protobuf: some minutes.
+equal:
+    MESSAGES=100000 cargo test --locked --release --test codec
+    MESSAGES=1000 tests/interop/run -k torture
+
 # Remakes what is in fixtures/.
 fixtures:
     fixtures/remake

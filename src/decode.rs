@@ -20,6 +20,10 @@ use crate::{
     sink::{Output, Sink},
 };
 
+/// The stack of a thread that decodes, as large as the main thread's: messages may be nested a hundred
+/// deep, which in a debug build is more than threads usually have room for.
+const STACK_SIZE: usize = 8 * 1024 * 1024;
+
 /// A batch is full when its frames have so many bytes.
 const BATCH_SIZE: usize = 256 * 1024;
 
@@ -85,7 +89,8 @@ pub fn decode<S: Sink>(
         [sink] => work(sink),
         sinks => thread::scope(|scope| {
             for sink in sinks {
-                scope.spawn(|| work(sink));
+                let thread = thread::Builder::new().stack_size(STACK_SIZE);
+                thread.spawn_scoped(scope, || work(sink)).expect("the system has another thread");
             }
         }),
     }

@@ -3,19 +3,37 @@
 
 mod support;
 
+use std::{
+    collections::{HashMap, HashSet},
+    fs, panic,
+    path::Path,
+    thread,
+};
+
 use centralcap::{
     codec::{
+        Fault,
         json::{self, Text},
         notes::Notes,
         plan::{BytesStyle, EnumStyle, Int64Style, Plan, Style},
         reflect,
+        walk::{ELEMENT_LIMIT, MESSAGE_LIMIT},
     },
     protocol::PROTOCOLS,
     schema::{self, FrameTypes},
 };
 use proptest::prelude::*;
-use prost_reflect::MessageDescriptor;
-use support::message;
+use prost::Message;
+use prost_reflect::{
+    MessageDescriptor,
+    prost_types::{FileDescriptorProto, FileDescriptorSet},
+};
+use serde_json::Value as Json;
+use support::{
+    hard::{self, Case},
+    judge,
+    message::{self, len},
+};
 
 const STYLES: [Style; 3] = [
     Style {
@@ -38,6 +56,12 @@ const STYLES: [Style; 3] = [
     },
 ];
 
+/// The size of messages that are cut and flipped everywhere.
+const SMALL: usize = 100;
+
+/// The one of them in which bytes can be told from text.
+const BASE64: usize = 1;
+
 /// A message type, the plans for it in every style, and the judge.
 struct Subject {
     descriptor: MessageDescriptor,
@@ -54,39 +78,50 @@ impl Subject {
         Self { descriptor, lenient, plans }
     }
 
+    fn walk(&self, data: &[u8], style: usize) -> Result<Json, Fault> {
+        let mut text = Text::default();
+        let walked = json::write(&self.plans[style], data, &mut text, &mut Notes::default());
+        assert!(walked.is_ok() || text.is_empty());
+        walked.map(|()| judge::read(text.as_bytes()))
+    }
+
     /// Fails if the two do not agree on this message, in one of the styles or in all.
     fn check(&self, data: &[u8], styles: usize) {
         let name = self.descriptor.full_name();
-        let judged = reflect::decode(&self.lenient, data);
-        let strictly = reflect::decode(&self.descriptor, data);
-        for (plan, style) in self.plans.iter().zip(STYLES).take(styles) {
-            let mut text = Text::default();
-            let walked = json::write(plan, data, &mut text, &mut Notes::default());
-            let expected = strictly.as_ref().ok().map(|message| reflect::to_json(message, style));
-            // What an `Any` holds is looked at by the judge only when it is shown.
-            if expected.as_ref().is_some_and(|json| json.to_string().contains("@unprintable")) {
-                continue;
-            }
-            assert_eq!(
-                walked.is_ok(),
-                judged.is_ok(),
-                "{name} {data:02x?}: {walked:?}, but {:?}",
-                judged.err()
-            );
-            if walked.is_ok() {
-                let found: serde_json::Value = serde_json::from_slice(text.as_bytes()).unwrap();
-                if let Some(expected) = expected {
-                    assert_eq!(found, expected, "{name} {data:02x?} in {style:?}");
+        let judged = judge::decode(&self.lenient, data);
+        let strictly = judge::decode(&self.descriptor, data).ok();
+        // What is not UTF-8 is compared in the one style in which it can be.
+        let others = (0..styles).filter(|&style| style != BASE64 && strictly.is_some());
+        let compared: Vec<_> = others.chain([BASE64]).collect();
+        for style in compared {
+            let walked = self.walk(data, style);
+            let expected = match (&judged, &strictly) {
+                (Ok(lenient), _) if style == BASE64 => {
+                    let json = reflect::to_json(lenient, STYLES[BASE64]);
+                    Ok(judge::with_text(json, &self.descriptor))
                 }
-            } else {
-                assert!(text.is_empty());
+                (Ok(_), Some(strictly)) => Ok(reflect::to_json(strictly, STYLES[style])),
+                (Ok(_), None) => unreachable!("such styles are left out"),
+                (Err(error), _) => Err(error),
+            };
+            match (walked, expected) {
+                // As text: the order of fields counts, and the sign of zero.
+                (Ok(found), Ok(expected)) => assert_eq!(
+                    found.to_string(),
+                    expected.to_string(),
+                    "{name} {data:02x?} in {:?}",
+                    STYLES[style]
+                ),
+                (Err(_), Err(_)) => {}
+                (Err(fault), Ok(_)) if judge::overlooks(&fault, &self.descriptor) => {}
+                (found, expected) => panic!("{name} {data:02x?}: {found:?}, but {expected:?}"),
             }
         }
     }
 }
 
 /// Every payload in its envelope.
-fn subjects() -> Vec<Subject> {
+fn payloads() -> Vec<MessageDescriptor> {
     let types = FrameTypes::of(PROTOCOLS[0]);
     let mut found: Vec<_> = types
         .all()
@@ -96,16 +131,192 @@ fn subjects() -> Vec<Subject> {
         })
         .collect();
     found.sort_by(|a, b| a.full_name().cmp(b.full_name()));
-    found.into_iter().map(Subject::new).collect()
+    found
+}
+
+/// All kinds of fields that there are.
+fn torture() -> Vec<MessageDescriptor> {
+    let pool = schema::from_folder(Path::new("tests/data/torture")).unwrap();
+    let all = pool.all_messages().filter(|message| !message.is_map_entry());
+    let mut all: Vec<_> =
+        all.filter(|message| message.package_name().starts_with("torture.")).collect();
+    all.sort_by(|a, b| a.full_name().cmp(b.full_name()));
+    all
+}
+
+fn subjects() -> Vec<Subject> {
+    payloads().into_iter().chain(torture()).map(Subject::new).collect()
 }
 
 thread_local! {
     static SUBJECTS: Vec<Subject> = subjects();
 }
 
+/// What came of a message in the plain style: JSON or the fault, and what was noted.
+fn outcome(plan: &Plan, data: &[u8]) -> String {
+    let (mut text, mut notes) = (Text::default(), Notes::default());
+    let walked = json::write(plan, data, &mut text, &mut notes);
+    let mut lines = match walked {
+        Ok(()) => String::from_utf8(text.as_bytes().to_vec()).unwrap(),
+        Err(fault) => return format!("byte {} {:?}: {}\n", fault.byte, fault.path, fault.reason),
+    };
+    lines.push('\n');
+    for note in notes.list() {
+        lines += &format!("  {note}\n");
+    }
+    lines
+}
+
+/// How deep messages are nested that we refuse and prost-reflect does not: for us, as for protobuf's
+/// own decoders, a map's entry is a message of its own.
+const DEEP: [&str; 2] = ["depth: 51 maps", "depth: 34 structs in values"];
+
+/// In a thread that can hold what prost-reflect puts on its stack for a hundred messages within each
+/// other, in a debug build.
+fn in_deep_thread(test: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap();
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+}
+
+#[test]
+fn hard_messages_are_decoded_as_prost_reflect_does() {
+    in_deep_thread(|| {
+        let subjects = torture().into_iter().map(Subject::new);
+        let subjects: HashMap<_, _> =
+            subjects.map(|subject| (subject.descriptor.full_name().to_owned(), subject)).collect();
+        let mut names = HashSet::new();
+        let mut shown = String::new();
+        for Case { name, message, data, is_one_of_many } in hard::cases() {
+            assert!(names.insert(name.clone()), "{name} is there twice");
+            let subject = &subjects[message];
+            if DEEP.contains(&&*name) {
+                let reason = subject.walk(&data, 0).unwrap_err().reason;
+                assert_eq!(reason, "messages are nested more than 100 deep");
+                assert!(judge::decode(&subject.lenient, &data).is_ok(), "{name}");
+            } else {
+                subject.check(&data, 3);
+            }
+            for cut in 0..data.len() {
+                subject.check(&data[..cut], 1);
+            }
+            if !is_one_of_many {
+                shown += &format!("{name}\n{}", outcome(&subject.plans[0], &data));
+            }
+        }
+        assert!(DEEP.iter().all(|name| names.contains(*name)));
+        insta::assert_snapshot!("hard", shown);
+    });
+}
+
+/// Threads have 2 MiB, unless somebody asks for more, as those of `decode` do: a debug build needs it.
+const STACK_SIZE: usize = if cfg!(debug_assertions) { 8 << 20 } else { 2 << 20 };
+
+#[test]
+fn messages_as_deep_as_allowed_fit_on_an_ordinary_stack() {
+    let walks = || {
+        let plans: HashMap<_, _> = torture()
+            .into_iter()
+            .map(|message| {
+                (message.full_name().to_owned(), STYLES.map(|style| Plan::new(&message, style)))
+            })
+            .collect();
+        let deep = hard::cases().into_iter().filter(|case| case.name.starts_with("depth: "));
+        let mut refused = 0;
+        for case in deep {
+            for plan in &plans[case.message] {
+                let (mut text, mut notes) = (Text::default(), Notes::default());
+                refused +=
+                    usize::from(json::write(plan, &case.data, &mut text, &mut notes).is_err());
+            }
+        }
+        assert!(refused > 0);
+    };
+    thread::Builder::new().stack_size(STACK_SIZE).spawn(walks).unwrap().join().unwrap();
+}
+
+#[test]
+fn lists_of_more_elements_than_allowed_are_refused_and_counted_together() {
+    let subject = torture_subject("torture.two.Lists");
+    let most = ELEMENT_LIMIT as usize;
+    let plan = &subject.plans[0];
+    let write = |data: &[u8]| json::write(plan, data, &mut Text::default(), &mut Notes::default());
+    let of = |count: usize| len(13, &vec![1; count]);
+    let refused = |byte: usize, path: &str| Fault {
+        byte,
+        path: path.to_owned(),
+        reason: "lists have more than 1048576 elements altogether".to_owned(),
+    };
+    assert_eq!(write(&of(most)), Ok(()));
+    let header = of(most).len() - most;
+    assert_eq!(write(&of(most + 1)), Err(refused(header + most, "bool")));
+    let two = [of(most), len(14, b"")].concat();
+    assert_eq!(write(&two), Err(refused(header + most + 1, "string")));
+    let disorder = [len(14, b""), of(most)].concat();
+    assert_eq!(write(&disorder), Err(refused(1, "string")));
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused() {
+    let subject = torture_subject("torture.two.Lists");
+    let write = |size: usize| {
+        // One field with all the rest for a value: its tag and its length have six bytes.
+        let data = len(15, &vec![0; size - 5]);
+        assert_eq!(data.len(), size);
+        json::write(&subject.plans[0], &data, &mut Text::default(), &mut Notes::default())
+    };
+    assert_eq!(write(MESSAGE_LIMIT), Ok(()));
+    let fault = write(MESSAGE_LIMIT + 1).unwrap_err();
+    assert_eq!((fault.byte, &*fault.path), (MESSAGE_LIMIT, ""));
+    assert_eq!(fault.reason, "a message of 67108865 bytes is over the limit");
+}
+
+fn torture_subject(name: &str) -> Subject {
+    Subject::new(torture().into_iter().find(|message| message.full_name() == name).unwrap())
+}
+
+/// The messages of a schema that is one file.
+fn compiled(source: &str) -> centralcap::error::Result<Vec<MessageDescriptor>> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("test.proto"), source).unwrap();
+    schema::from_folder(folder.path()).map(|pool| pool.all_messages().collect())
+}
+
+#[test]
+fn more_oneofs_than_a_word_has_bits_are_told_apart() {
+    let oneofs: String = (0..70)
+        .map(|index| {
+            format!(
+                "oneof o{index} {{ int32 a{index} = {}; bool b{index} = {}; }}",
+                2 * index + 1,
+                2 * index + 2
+            )
+        })
+        .collect();
+    let messages = compiled(&format!("syntax = \"proto3\"; message M {{ {oneofs} }}")).unwrap();
+    let subject = Subject::new(messages[0].clone());
+    for seed in 0..50 {
+        subject.check(&message::random(&subject.descriptor, seed), 3);
+    }
+}
+
+/// Neither protox nor prost-reflect reads them yet. What counts is that they say so.
+#[test]
+fn a_schema_with_editions_is_refused() {
+    let error = compiled("edition = \"2023\"; message M { int32 a = 1; }").unwrap_err();
+    assert!(error.to_string().contains("edition"), "{error}");
+    let file = FileDescriptorProto {
+        name: Some("test.proto".to_owned()),
+        syntax: Some("editions".to_owned()),
+        ..FileDescriptorProto::default()
+    };
+    let set = FileDescriptorSet { file: vec![file] };
+    let error = schema::from_descriptor_set(&set.encode_to_vec(), "a test").unwrap_err();
+    assert!(error.to_string().contains("makes no sense as descriptors"), "{error}");
+}
+
 /// How many random messages of each type. The whole measure is run by `just equal`.
 fn measure() -> u64 {
-    std::env::var("MESSAGES").ok().map_or(300, |count| count.parse().unwrap())
+    std::env::var("MESSAGES").ok().map_or(100, |count| count.parse().unwrap())
 }
 
 #[test]
@@ -123,8 +334,7 @@ fn every_cut_and_every_flipped_bit_gets_the_same_verdict() {
     let subjects = subjects();
     for seed in 0..200 {
         let subject = &subjects[seed as usize % subjects.len()];
-        let mut data = message::random(&subject.descriptor, seed);
-        data.truncate(300);
+        let mut data = small(&subject.descriptor, seed);
         for cut in 0..data.len() {
             subject.check(&data[..cut], 1);
         }
@@ -134,6 +344,13 @@ fn every_cut_and_every_flipped_bit_gets_the_same_verdict() {
             data[bit / 8] ^= 1 << (bit % 8);
         }
     }
+}
+
+/// A random message of at most so many bytes.
+fn small(message: &MessageDescriptor, seed: u64) -> Vec<u8> {
+    let seeds = (0..).map(|number| seed + 1000 * number);
+    let mut made = seeds.map(|seed| message::random_small(message, seed));
+    made.find(|data| (1..=SMALL).contains(&data.len()) || message.fields().len() == 0).unwrap()
 }
 
 proptest! {

@@ -22,6 +22,7 @@ use serde_json::{Value as Json, json};
 use self::support::{
     capture::{Entries, START, envelope, subscription},
     command::{Ran, centralcap},
+    message::len,
 };
 
 mod support;
@@ -477,6 +478,24 @@ fn the_order_is_kept_on_any_number_of_threads() {
         assert!(targets(&ran) == expected, "on {threads} threads");
     }
     assert_eq!(made.decoded(&["--threads", "0"]).code, 2);
+}
+
+#[test]
+fn messages_as_deep_as_allowed_are_decoded_on_any_thread() {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    // In the field `other`, and then with the name behind it, which is the wrong order.
+    for behind in [&[][..], &[0x0a, 0]] {
+        let tree =
+            (0..99).fold(Vec::new(), |tree: Vec<u8>, _| [&len(3, &tree)[..], behind].concat());
+        entries.frame(Duration::ZERO, &of, envelope("audit", "1", tree));
+    }
+    let made = Made::of(&entries);
+    let schema = ["--proto", "tests/data/torture", "--payload", "audit=torture.two.Tree"];
+    for threads in ["1", "2"] {
+        let ran = made.decoded(&[&schema[..], &["--threads", threads]].concat());
+        assert_eq!((ran.code, ran.stdout.matches("\"other\"").count()), (0, 198), "{ran:?}");
+    }
 }
 
 #[test]

@@ -618,6 +618,54 @@ mod tests {
         assert!(text.is_empty());
     }
 
+    /// What comes of a message of the type `M`.
+    fn written(source: &str, data: &[u8]) -> (Result<String, Fault>, Vec<Note>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("test.proto"), source).unwrap();
+        let pool = crate::schema::from_folder(folder.path()).unwrap();
+        let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+        let (mut text, mut notes) = (Text::default(), Notes::default());
+        let written = super::write(&plan, data, &mut text, &mut notes);
+        let text = String::from_utf8(text.as_bytes().to_vec()).unwrap();
+        (written.map(|()| text), notes.list().to_vec())
+    }
+
+    #[test]
+    fn null_is_null_whatever_its_number() {
+        let source = r#"syntax = "proto3"; import "google/protobuf/struct.proto";
+            message M { repeated google.protobuf.NullValue n = 1; }"#;
+        let (text, notes) = written(source, &[0x0a, 2, 0, 5]);
+        assert_eq!(text.unwrap(), r#"{"n":[null,null]}"#);
+        let path = "n".to_owned();
+        assert_eq!(notes, [Note { path, what: Oddity::EnumNumber { number: 5 } }]);
+    }
+
+    #[test]
+    fn the_last_second_that_has_a_name_is_shown_by_it() {
+        let source = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
+            message M { google.protobuf.Timestamp t = 1; }"#;
+        let (text, _) = written(source, &[0x0a, 7, 8, 0xff, 0xdc, 0xfd, 0x9f, 0xb0, 0x07]);
+        assert_eq!(text.unwrap(), r#"{"t":"9999-12-31T23:59:59Z"}"#);
+    }
+
+    #[test]
+    fn what_a_group_lacks_is_not_found_in_its_tags_or_in_inner_groups() {
+        let source = r#"syntax = "proto2"; message M { optional group G = 1 {
+            required int32 a = 1; required int32 b = 2; optional group H = 3 { optional int32 b = 2; } } }"#;
+        let (text, notes) = written(source, &[0x0b, 0x1b, 0x10, 5, 0x1c, 0x0c]);
+        assert_eq!(text.unwrap(), r#"{"g":{"h":{"b":5}}}"#);
+        let missing = |path: &str| Note { path: path.to_owned(), what: Oddity::MissingRequired };
+        assert_eq!(notes, [missing("g.a"), missing("g.b")]);
+    }
+
+    #[test]
+    fn a_packed_list_past_the_end_is_told_by_its_length() {
+        let source = r#"syntax = "proto3"; message M { repeated int32 n = 1; }"#;
+        let (fault, _) = written(source, &[0x0a, 9, 1]);
+        let reason = "a length of 9 bytes reaches past the 1 that are left".to_owned();
+        assert_eq!(fault, Err(Fault::new(1, "n".to_owned(), reason)));
+    }
+
     #[test]
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {

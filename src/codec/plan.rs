@@ -194,6 +194,8 @@ pub enum Bytes {
 /// The names of an enum.
 #[derive(Debug)]
 pub struct Enum {
+    /// It is `NullValue`, of which there is one value whatever the number.
+    pub is_null: bool,
     texts: Vec<Literal>,
     lookup: Lookup<i32>,
 }
@@ -391,12 +393,14 @@ impl Build {
             return index;
         }
         let values = &descriptor.enum_descriptor_proto().value;
+        let is_null = descriptor.full_name() == "google.protobuf.NullValue";
         let text = |name: &str, number: i32| match self.style.enums {
-            _ if descriptor.full_name() == "google.protobuf.NullValue" => "null".to_owned(),
+            _ if is_null => "null".to_owned(),
             EnumStyle::Name => format!("\"{name}\""),
             EnumStyle::Number => number.to_string(),
         };
         self.enums.push(Enum {
+            is_null,
             texts: values
                 .iter()
                 .map(|value| Literal::new(&text(value.name(), value.number())))
@@ -565,7 +569,8 @@ fn declares_default(field: &FieldDescriptorProto) -> bool {
     field.default_value.is_some()
 }
 
-fn form(name: &str) -> Form {
+/// How a message of that full name is spelled.
+pub(super) fn form(name: &str) -> Form {
     let Some(name) = name.strip_prefix("google.protobuf.") else { return Form::Object };
     match name {
         "Timestamp" => Form::Timestamp,

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 use super::{
     Fault,
     bytes::{self, Meaning},
-    plan::{BytesStyle, EnumStyle, Int64Style, Style},
+    plan::{self, BytesStyle, EnumStyle, Form, Int64Style, Style},
 };
 
 /// Decodes a message. What is wrong is told, but not where.
@@ -25,13 +25,33 @@ pub fn decode(message: &MessageDescriptor, data: &[u8]) -> Result<DynamicMessage
 
 /// The message as a JSON object.
 pub fn to_json(message: &DynamicMessage, style: Style) -> Json {
-    let descriptor = message.descriptor();
-    if descriptor.full_name().starts_with("google.protobuf.") {
-        return well_known(message, style);
+    let plain = || object(message, style);
+    match plan::form(message.descriptor().full_name()) {
+        Form::Object => plain(),
+        Form::Any => any(message, style),
+        Form::FieldMask => field_mask(message).map_or_else(plain, Json::String),
+        Form::Timestamp | Form::Duration if !is_in_range(message) => plain(),
+        Form::Timestamp | Form::Duration => serialized(message).unwrap_or_else(|_| plain()),
+        // As a value of serde_json's, NaN would become null, and a float a double.
+        Form::Wrapper => only_field(message, style),
+        // Prost-reflect refuses numbers that are not finite.
+        Form::Struct | Form::ListValue => {
+            serialized(message).unwrap_or_else(|_| only_field(message, style))
+        }
+        Form::Value => serialized(message).unwrap_or_else(|_| {
+            let chosen = message.fields().next();
+            chosen.map_or(Json::Null, |(field, value)| {
+                field_to_json(&field.kind(), Meaning::Opaque, value, style)
+            })
+        }),
     }
+}
+
+fn object(message: &DynamicMessage, style: Style) -> Json {
     let mut fields = Vec::new();
-    for field in descriptor.fields() {
-        if message.has_field(&field) || (style.defaults && has_given_value(&field)) {
+    for field in message.descriptor().fields() {
+        let there = message.has_field(&field) || is_negative_zero(&message.get_field(&field));
+        if there || (style.defaults && has_given_value(&field)) {
             let (value, meaning) = (message.get_field(&field), Meaning::of(&field));
             let value = field_to_json(&field.kind(), meaning, &value, style);
             fields.push((field.number(), field.name().to_owned(), value));
@@ -43,6 +63,16 @@ pub fn to_json(message: &DynamicMessage, style: Style) -> Json {
     }
     fields.sort_by_key(|(number, ..)| *number);
     Json::Object(fields.into_iter().map(|(_, name, value)| (name, value)).collect())
+}
+
+/// It is not the zero that means absent, though it equals that: prost-reflect takes it for absent,
+/// protobuf's own implementations do not.
+fn is_negative_zero(value: &Value) -> bool {
+    match value {
+        Value::F32(value) => *value == 0.0 && value.is_sign_negative(),
+        Value::F64(value) => *value == 0.0 && value.is_sign_negative(),
+        _ => false,
+    }
 }
 
 /// Whether the schema says which value the field has when it is absent. A proto2 scalar without a
@@ -135,16 +165,73 @@ fn float(value: f64, shown: f64) -> Json {
     }
 }
 
-/// Timestamps, wrappers and the like have JSON forms of their own, which prost-reflect knows.
-fn well_known(message: &DynamicMessage, style: Style) -> Json {
-    let options = SerializeOptions::new()
-        .use_proto_field_name(true)
-        .stringify_64_bit_integers(style.int64 == Int64Style::String)
-        .use_enum_numbers(style.enums == EnumStyle::Number)
-        .skip_default_fields(!style.defaults);
-    message
-        .serialize_with_options(serde_json::value::Serializer, &options)
-        .unwrap_or_else(|error| Json::String(format!("@unprintable: {error}")))
+/// In the form that prost-reflect knows for it.
+fn serialized(message: &DynamicMessage) -> Result<Json, serde_json::Error> {
+    message.serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
+}
+
+fn only_field(message: &DynamicMessage, style: Style) -> Json {
+    let field = message.descriptor().fields().next().expect("it has one");
+    field_to_json(&field.kind(), Meaning::Opaque, &message.get_field(&field), style)
+}
+
+/// What protobuf's documentation of the two demands, and prost-reflect does not look at.
+fn is_in_range(message: &DynamicMessage) -> bool {
+    let number = |name: &str| match message.get_field_by_name(name).as_deref() {
+        Some(Value::I64(value)) => *value,
+        Some(Value::I32(value)) => i64::from(*value),
+        _ => 0,
+    };
+    let (seconds, nanos) = (number("seconds"), number("nanos"));
+    match message.descriptor().name() {
+        "Timestamp" => (0..=999_999_999).contains(&nanos),
+        _ => nanos.abs() <= 999_999_999 && seconds.signum() * nanos.signum() >= 0,
+    }
+}
+
+/// Paths in camel case, of which each can be turned back. Prost-reflect also takes some that cannot.
+fn field_mask(message: &DynamicMessage) -> Option<String> {
+    let camel_case = |path: &Value| {
+        let path = path.as_str()?;
+        let (first, words) = path.split_once('_').map_or((path, None), |(a, b)| (a, Some(b)));
+        let mut camel = first.to_owned();
+        for word in words.iter().flat_map(|words| words.split('_')) {
+            let initial = word.chars().next().filter(char::is_ascii_lowercase)?;
+            camel.push(initial.to_ascii_uppercase());
+            camel += &word[1..];
+        }
+        (!path.contains(|character: char| character.is_ascii_uppercase())).then_some(camel)
+    };
+    let paths = message.get_field_by_name("paths")?;
+    let paths: Option<Vec<_>> = paths.as_list()?.iter().map(camel_case).collect();
+    Some(paths?.join(","))
+}
+
+/// With its content in our style. In it `Empty` is a message like others, as for protobuf's own
+/// implementations; prost-reflect takes it for one with a form of its own.
+fn any(message: &DynamicMessage, style: Style) -> Json {
+    let url = message.get_field_by_name("type_url");
+    let url = url.as_deref().and_then(Value::as_str).unwrap_or_default();
+    let content = message.get_field_by_name("value");
+    let content = content.as_deref().and_then(Value::as_bytes).cloned().unwrap_or_default();
+    let mut shown = serde_json::Map::new();
+    if url.is_empty() && content.is_empty() {
+        return shown.into();
+    }
+    shown.insert("@type".to_owned(), url.into());
+    let name = url.rsplit_once('/').map_or(url, |(_, name)| name);
+    let Some(inner) = message.descriptor().parent_pool().get_message_by_name(name) else {
+        shown.insert("@value".to_owned(), bytes::base64(&content).into());
+        return shown.into();
+    };
+    match decode(&inner, &content) {
+        Ok(content) => match (plan::form(name), to_json(&content, style)) {
+            (Form::Object, Json::Object(fields)) => shown.extend(fields),
+            (_, value) => drop(shown.insert("value".to_owned(), value)),
+        },
+        Err(fault) => drop(shown.insert("@unprintable".to_owned(), fault.to_string().into())),
+    }
+    shown.into()
 }
 
 #[cfg(test)]

@@ -227,6 +227,8 @@ impl<'w, W: Writer> Walk<'w, W> {
         let mut required = 0;
         let mut oneofs = 0_u64;
         let mut ended = group == 0;
+        // Where the last tag of the group begins.
+        let mut content_end = end;
         while at < end {
             let Some((tag, value)) = wide::loose_tag(self.data, at, end) else {
                 return Err(self.broken_tag(at, end, link));
@@ -243,6 +245,7 @@ impl<'w, W: Writer> Walk<'w, W> {
                     continue;
                 }
                 _ if wire_type == GROUP_END && number == group && group > 0 => {
+                    content_end = at;
                     at = value;
                     ended = true;
                     break;
@@ -290,7 +293,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             return Err(fault(end, link, "", "the data ends inside a group"));
         }
         if required != message.required {
-            self.missing(message, std::slice::from_ref(&(start..at)), link);
+            self.missing(message, start..content_end, link)?;
         }
         if last == 0 && at > start && group == 0 {
             self.notes.add(|| (link.path(""), Oddity::NothingKnown));
@@ -504,7 +507,11 @@ impl<'w, W: Writer> Walk<'w, W> {
             Some(name) => self.out.literal(name),
             None => {
                 self.notes.add(|| (link.path(&field.name), Oddity::EnumNumber { number }));
-                self.out.int32(number);
+                if names.is_null {
+                    self.out.null();
+                } else {
+                    self.out.int32(number);
+                }
             }
         }
     }
@@ -533,7 +540,8 @@ impl<'w, W: Writer> Walk<'w, W> {
         {
             return Ok(start..start + length as usize);
         }
-        Err(self.broken(field, at, end, link))
+        // Also where the field's own wire type is another: a packed list has a length too.
+        Err(self.broken_value(BYTES, at, end, link, &field.name))
     }
 
     /// Where a value ends that is zero or empty; None if it is not, or is broken.
@@ -644,20 +652,12 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(Group { content_end, next: at })
     }
 
-    /// Says which required fields a message lacks, all of whose bytes are in `spans`.
+    /// Says which required fields a message lacks, all of whose bytes are in `span`.
     #[cold]
-    fn missing(&mut self, message: &Message, spans: &[Range<usize>], link: &Link<'_>) {
-        let mut found = std::collections::HashSet::new();
-        for span in spans {
-            for field in super::wire::fields(&self.data[span.clone()]).map_while(Result::ok) {
-                found.insert(field.number);
-            }
-        }
-        for field in message.fields.iter().filter(|field| field.required) {
-            if !found.contains(&field.number) {
-                self.notes.add(|| (link.path(&field.name), Oddity::MissingRequired));
-            }
-        }
+    fn missing(&mut self, message: &Message, span: Range<usize>, link: &Link<'_>) -> Result<()> {
+        let found = self.index(message, std::slice::from_ref(&span), link)?;
+        index::note_missing(message, &found, self.notes, link);
+        Ok(())
     }
 
     /// A value of this field could not be read.

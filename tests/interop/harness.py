@@ -16,6 +16,7 @@ from mcap.reader import NonSeekingReader, make_reader
 from mcap_protobuf.decoder import DecoderFactory
 
 CENTRALCAP = os.environ["CENTRALCAP"]
+TORTURE = os.environ["TORTURE"]
 INTEROP = pathlib.Path(os.environ["INTEROP"])
 
 # Nothing here takes a tenth of it. What does has hung.
@@ -36,13 +37,13 @@ def key_of(customer):
     return f"synthetic-key-{customer}"
 
 
-def centralcap(*arguments, expected=0, **options):
+def centralcap(*arguments, expected=0, deadline=DEADLINE, **options):
     """Runs the command to its end and returns what it said."""
     done = subprocess.run(
         [CENTRALCAP, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=DEADLINE,
+        timeout=deadline,
         check=False,
         **options,
     )

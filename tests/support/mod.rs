@@ -7,4 +7,6 @@ pub mod capture;
 pub mod client;
 pub mod command;
 pub mod feed;
+pub mod hard;
+pub mod judge;
 pub mod message;

@@ -87,11 +87,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         for field in absent {
             self.absent(field);
         }
-        let required = message.fields.iter().filter(|field| field.required);
-        let there = |number| found.binary_search_by_key(&number, |one| one.number).is_ok();
-        for field in required.filter(|field| !there(field.number)) {
-            self.notes.add(|| (link.path(&field.name), Oddity::MissingRequired));
-        }
+        note_missing(message, &found, self.notes, link);
         if !known && spans.iter().any(|span| !span.is_empty()) {
             self.notes.add(|| (link.path(""), Oddity::NothingKnown));
         }
@@ -402,6 +398,15 @@ impl<'w, W: Writer> Walk<'w, W> {
             // It has been checked.
             Key::Text(text) => String::from_utf8_lossy(text).into_owned(),
         }
+    }
+}
+
+/// Says which required fields are not among those that were found.
+pub(super) fn note_missing(message: &Message, found: &[Found], notes: &mut Notes, link: &Link<'_>) {
+    let there = |number| found.binary_search_by_key(&number, |one| one.number).is_ok();
+    let required = message.fields.iter().filter(|field| field.required);
+    for field in required.filter(|field| !there(field.number)) {
+        notes.add(|| (link.path(&field.name), Oddity::MissingRequired));
     }
 }
 

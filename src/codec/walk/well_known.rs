@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, civil::DateTime};
 
 use super::{Link, Result, Walk, Writer, index::Found, wide};
 use crate::codec::{
@@ -66,8 +66,10 @@ impl<'w, W: Writer> Walk<'w, W> {
         {
             return None;
         }
-        // Jiff's own limit is some hours before the last second of 9999.
-        let whole = Timestamp::from_second(seconds).ok()?.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        // As a date and a time of day: Jiff's timestamps end some hours before 9999 does.
+        let since = SignedDuration::from_secs(seconds);
+        let whole = DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(since).ok()?;
+        let whole = whole.strftime("%Y-%m-%dT%H:%M:%S");
         Some(format!("{whole}{}Z", fraction(nanos.cast_unsigned())))
     }
 
