@@ -644,7 +644,7 @@ mod tests {
     fn the_last_second_that_has_a_name_is_shown_by_it() {
         let source = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
             message M { google.protobuf.Timestamp t = 1; }"#;
-        let (text, _) = written(source, &[0x0a, 7, 8, 0xff, 0xdc, 0xfd, 0x9f, 0xb0, 0x07]);
+        let (text, _) = written(source, &[0x0a, 7, 8, 0xff, 0x82, 0xd1, 0xff, 0xaf, 0x07]);
         assert_eq!(text.unwrap(), r#"{"t":"9999-12-31T23:59:59Z"}"#);
     }
 
