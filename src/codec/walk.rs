@@ -39,6 +39,9 @@ pub trait Writer {
     /// A place in what was written.
     type Mark: Copy;
 
+    /// Whether anybody will see it. What an `Any` holds is looked at only then.
+    const SHOWN: bool = true;
+
     /// Where the next thing will be written.
     fn mark(&self) -> Self::Mark;
     /// Forgets everything from there on.

@@ -416,6 +416,8 @@ pub(super) struct Nowhere;
 impl Writer for Nowhere {
     type Mark = ();
 
+    const SHOWN: bool = false;
+
     fn mark(&self) {}
     fn rewind(&mut self, (): ()) {}
     fn field(&mut self, _: &Field) {}

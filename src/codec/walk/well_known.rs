@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use jiff::{SignedDuration, civil::DateTime};
 
-use super::{Link, Result, Walk, Writer, index::Found, wide};
+use super::{Link, Result, Stop, Walk, Writer, index::Found, wide};
 use crate::codec::{
     notes::Oddity,
     plan::{Bytes, Form, Kind, Message},
@@ -170,6 +170,9 @@ impl<'w, W: Writer> Walk<'w, W> {
                 self.checked(field, one, link)?;
             }
         }
+        if !W::SHOWN {
+            return Ok(());
+        }
         let last = |number| found.iter().rfind(|one| one.number == number).map(Found::content);
         let url = last(1).map_or(&[][..], |span| &self.data[span]);
         let content = last(2).unwrap_or(0..0);
@@ -181,10 +184,16 @@ impl<'w, W: Writer> Walk<'w, W> {
             self.text(url);
             let name = url.rsplit_once('/').map_or(url, |(_, name)| name);
             match self.plan.named(name) {
-                Some(inner) if inner.form == Form::Object => self.fields(inner, content, link)?,
                 Some(inner) => {
-                    self.out.name("value");
-                    self.nested(&message.fields[1], inner, content, link)?;
+                    let held = match inner.form {
+                        Form::Object => self.fields(inner, content, link),
+                        _ => {
+                            self.out.name("value");
+                            self.nested(&message.fields[1], inner, content, link)
+                        }
+                    };
+                    // What follows may replace it, and then nothing is wrong.
+                    held.map_err(|stop| if self.by_index { stop } else { Stop::Disorder })?;
                 }
                 None => {
                     let url = url.to_owned();
@@ -224,4 +233,40 @@ fn camel_case(path: &str) -> Option<String> {
         }
     }
     Some(camel)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::codec::{
+        json::{self, Text},
+        notes::Notes,
+        plan::{Plan, Style},
+    };
+
+    fn json(fields: &str, data: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let source = format!(
+            r#"syntax = "proto3"; import "google/protobuf/any.proto";
+            import "google/protobuf/struct.proto"; message M {{ {fields} }}"#
+        );
+        std::fs::write(folder.path().join("test.proto"), source).unwrap();
+        let pool = crate::schema::from_folder(folder.path()).unwrap();
+        let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+        let mut text = Text::default();
+        match json::write(&plan, data, &mut text, &mut Notes::default()) {
+            Ok(()) => String::from_utf8(text.as_bytes().to_vec()).unwrap(),
+            Err(fault) => fault.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_an_any_holds_has_to_be_right_only_where_it_is_shown() {
+        let fields = "oneof o { google.protobuf.Any any = 1; int32 n = 2; }";
+        // Of the type M, with a tag that is none.
+        let any = [0x0a, 8, 0x0a, 3, b'a', b'/', b'M', 0x12, 1, 0x00];
+        assert_eq!(json(fields, &any), "any: 0 is not a field number");
+        assert_eq!(json(fields, &[&any[..], &[0x10, 7]].concat()), r#"{"n":7}"#);
+        let other = [0x0a, 3, 0x12, 1, 0x08];
+        assert_eq!(json(fields, &[&any[..], &other].concat()), "any: the data ends inside a value");
+    }
 }
