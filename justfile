@@ -26,6 +26,10 @@ equal:
     MESSAGES=100000 cargo test --locked --release --test codec
     MESSAGES=1000 tests/interop/run -k torture
 
+# protobuf's own conformance tests, from protobuf to JSON.
+conformance:
+    tests/conformance/run
+
 # Remakes what is in fixtures/.
 fixtures:
     fixtures/remake
