@@ -10,3 +10,4 @@ pub mod feed;
 pub mod hard;
 pub mod judge;
 pub mod message;
+pub mod subject;
