@@ -4,6 +4,7 @@ use std::{collections::HashSet, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use centralcap::codec::{Fault, reflect};
+use prost::encoding::decode_varint;
 use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value};
 use serde::{
     Deserialize, Deserializer,
@@ -15,6 +16,7 @@ use super::message::Declared;
 
 /// Decodes a message, and what is in each `Any`: prost-reflect looks at that only when it is shown.
 pub fn decode(message: &MessageDescriptor, data: &[u8]) -> Result<DynamicMessage, Fault> {
+    check_maps(message, data)?;
     let message = reflect::decode(message, data)?;
     check_within(&message)?;
     Ok(message)
@@ -50,21 +52,60 @@ fn inner_type(any: &DynamicMessage) -> Option<MessageDescriptor> {
     any.descriptor().parent_pool().get_message_by_name(name)
 }
 
-/// Whether that is a fault that prost-reflect does not see: it takes a map's entries for
-/// length-delimited whatever their tags say.
-pub fn overlooks(fault: &Fault, message: &MessageDescriptor) -> bool {
-    fault.reason.starts_with("expected wire type 2, found ") && is_map(message, &fault.path)
+/// Fails where a map's entry has the tag of something else: prost-reflect takes it for
+/// length-delimited whatever its tag says. All else that is wrong is left to prost-reflect.
+fn check_maps(message: &MessageDescriptor, data: &[u8]) -> Result<(), Fault> {
+    let mut rest = data;
+    // The messages that the groups are, as far as they are known.
+    let mut open = vec![Some(message.clone())];
+    while let Ok(tag) = decode_varint(&mut rest) {
+        let (number, wire_type) = ((tag >> 3) as u32, tag & 7);
+        let Some(innermost) = open.last().cloned() else { return Ok(()) };
+        let (inner, is_map) = innermost.map_or((None, false), |message| declared(&message, number));
+        if is_map && wire_type != 2 {
+            let byte = data.len() - rest.len();
+            let reason = "a map's entry has another wire type".to_owned();
+            return Err(Fault { byte, path: String::new(), reason });
+        }
+        let length = match wire_type {
+            0 => decode_varint(&mut rest).map(|_| 0),
+            1 => Ok(8),
+            2 => decode_varint(&mut rest),
+            3 => {
+                open.push(inner.clone());
+                Ok(0)
+            }
+            4 => {
+                open.pop();
+                Ok(0)
+            }
+            _ => Ok(4),
+        };
+        let content = length.ok().and_then(|length| rest.split_at_checked(length as usize));
+        let Some((content, after)) = content else { return Ok(()) };
+        if let Some(inner) = inner
+            && wire_type == 2
+        {
+            check_maps(&inner, content)?;
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
-fn is_map(message: &MessageDescriptor, path: &str) -> bool {
-    Declared::all_of(message).iter().any(|field| match path.strip_prefix(&*field.name) {
-        Some("") => field.is_map,
-        Some(rest) => match (rest.strip_prefix('.'), &field.kind) {
-            (Some(rest), Kind::Message(inner)) => is_map(inner, rest),
-            _ => false,
-        },
-        None => false,
-    })
+/// The message that is declared under that number, if there is one, and whether it is a map's entry.
+fn declared(message: &MessageDescriptor, number: u32) -> (Option<MessageDescriptor>, bool) {
+    let extension = || message.get_extension(number).map(|extension| extension.kind());
+    match message.get_field(number) {
+        Some(field) => (field.kind().as_message().cloned(), field.is_map()),
+        None => (extension().and_then(|kind| kind.as_message().cloned()), false),
+    }
+}
+
+/// Whether that is a fault that prost-reflect does not see: it does not count a map's entry as a
+/// message of its own that is nested.
+pub fn overlooks(fault: &Fault) -> bool {
+    fault.reason.starts_with("messages are nested more than")
 }
 
 /// JSON with base64 in the place of all strings that need not be UTF-8, with the strings.
