@@ -30,6 +30,12 @@ equal:
 conformance:
     tests/conformance/run
 
+# Both decoders on bytes that nobody thought of. Needs cargo-fuzz; stops at the first difference.
+fuzz seconds="600":
+    cargo run --quiet --manifest-path fuzz/Cargo.toml --example seeds -- fuzz/corpus/seeds
+    mkdir -p fuzz/corpus/decode
+    cargo fuzz run --sanitizer none decode fuzz/corpus/decode fuzz/corpus/seeds -- -max_total_time={{seconds}} -max_len=1024
+
 # Remakes what is in fixtures/.
 fixtures:
     fixtures/remake
