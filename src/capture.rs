@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod catalog;
+mod chunk;
 mod hot;
 mod reader;
 mod seal;

@@ -1,0 +1,87 @@
+//! A chunk of a sealed segment: unpacked as a whole, checked, then read record by record.
+//!
+//! What it says about its size makes no memory be touched: only what really is in it does. It is
+//! refused if that is more or less than it says, or not what its checksum is of.
+
+use mcap::records::{ChunkHeader, Record, op};
+
+use super::RECORD_LIMIT;
+
+/// An opcode and a length stand before every record.
+const HEADER_SIZE: usize = 1 + 8;
+
+/// The chunk that is being read. Its memory is kept for the next one.
+#[derive(Default)]
+pub(super) struct Chunk {
+    unpacker: Option<zstd::bulk::Decompressor<'static>>,
+    content: Vec<u8>,
+    /// Where the next record begins.
+    at: usize,
+}
+
+impl Chunk {
+    /// Takes a chunk record in place of the last one, or says what is wrong with it.
+    pub(super) fn open(&mut self, record: &[u8]) -> Result<(), String> {
+        self.content.clear();
+        self.at = 0;
+        let record = mcap::parse_record(op::CHUNK, record).map_err(|error| error.to_string())?;
+        let Record::Chunk { header, data } = record else {
+            return Err("a chunk is none".to_owned());
+        };
+        if header.uncompressed_size > RECORD_LIMIT as u64 {
+            let size = header.uncompressed_size;
+            return Err(format!("a chunk of {size} bytes is over the limit"));
+        }
+        self.unpack(&header, &data)?;
+        let (expected, found) = (header.uncompressed_size, self.content.len());
+        if found as u64 != expected {
+            return Err(format!("a chunk of {expected} bytes has {found}"));
+        }
+        // Of what has none, MCAP says 0.
+        let expected = header.uncompressed_crc;
+        let found = if expected == 0 { 0 } else { crc32fast::hash(&self.content) };
+        if found != expected {
+            return Err(format!(
+                "the checksum of a chunk is {expected:#010x}, that of its content {found:#010x}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn unpack(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<(), String> {
+        let unpackable = |error| format!("a chunk cannot be unpacked: {error}");
+        match &*header.compression {
+            "" => self.content.extend_from_slice(data),
+            "zstd" => {
+                if self.unpacker.is_none() {
+                    self.unpacker = Some(zstd::bulk::Decompressor::new().map_err(unpackable)?);
+                }
+                self.content.reserve(header.uncompressed_size as usize);
+                if let Some(unpacker) = &mut self.unpacker {
+                    unpacker.decompress_to_buffer(data, &mut self.content).map_err(unpackable)?;
+                }
+            }
+            other => return Err(format!("a chunk is compressed with {other:?}")),
+        }
+        Ok(())
+    }
+
+    /// The next record: its opcode and what is in it. None when there are no more.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<Result<(u8, &[u8]), String>> {
+        let rest = &self.content[self.at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let record = rest.split_first_chunk::<HEADER_SIZE>().and_then(|(header, rest)| {
+            let [opcode, length @ ..] = *header;
+            let data = rest.get(..usize::try_from(u64::from_le_bytes(length)).ok()?)?;
+            Some((opcode, data))
+        });
+        match record {
+            Some((_, data)) => self.at += HEADER_SIZE + data.len(),
+            None => self.at = self.content.len(),
+        }
+        Some(record.ok_or_else(|| "a record reaches past the end of its chunk".to_owned()))
+    }
+}
