@@ -5,7 +5,7 @@
 //! only the beginning counts: [`Text`] keeps room for that. Spelling as in ProtoJSON, except where
 //! the [`Style`] says otherwise. Source of the rules: <https://protobuf.dev/programming-guides/json/>.
 
-use std::{net::Ipv4Addr, ops::Range};
+use std::ops::Range;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -16,6 +16,9 @@ use super::{
     plan::{Bytes, Field, Int64Style, Literal, Plan, Style},
     walk::{self, Writer},
 };
+
+/// So many bytes can be written at once: two literals, or one and a number, or one and an address.
+const ROOM: usize = 96;
 
 /// Text that grows. Its memory is kept when it is cleared.
 #[derive(Debug, Default)]
@@ -78,6 +81,25 @@ impl Text {
     #[inline(always)]
     fn byte(&mut self, byte: u8) {
         self.block(&[byte], 1);
+    }
+
+    /// What comes next, to be written to at will; then `end` has to be moved on.
+    #[inline(always)]
+    fn room(&mut self) -> &mut [u8; ROOM] {
+        match self.bytes.len().checked_sub(self.end) {
+            Some(left) if left >= ROOM => {}
+            _ => self.grow(ROOM),
+        }
+        self.bytes[self.end..].first_chunk_mut().expect("it has grown")
+    }
+
+    /// The same with any length.
+    #[inline(always)]
+    fn long_room(&mut self, len: usize) -> &mut [u8] {
+        if self.bytes.len() < self.end + len {
+            self.grow(len);
+        }
+        &mut self.bytes[self.end..][..len]
     }
 
     #[cold]
@@ -186,49 +208,109 @@ impl<'t> Json<'t> {
         self.escaped(value);
     }
 
-    /// A number without a sign.
+    /// Begins with the name of the field, if there is one, and says how long that is: at most
+    /// [`Literal::BLOCK`].
     #[inline(always)]
-    fn digits(&mut self, number: u64) {
-        const EIGHT: u64 = 100_000_000;
-
-        if number < 10 {
-            self.text.byte(b'0' + number as u8);
-        } else if number < EIGHT {
-            self.first_digits(number as u32);
-        } else {
-            self.many_digits(number);
+    fn begin(&mut self, field: Option<&Field>) -> (&mut [u8; ROOM], usize) {
+        let Some(field) = field else { return (self.text.room(), 0) };
+        match field.key.block() {
+            Some((key, len)) => {
+                let room = self.text.room();
+                room[..Literal::BLOCK].copy_from_slice(key);
+                (room, len)
+            }
+            None => {
+                self.text.extend(field.key.text());
+                (self.text.room(), 0)
+            }
         }
     }
 
-    /// Up to eight digits, no zeros before them.
     #[inline(always)]
-    fn first_digits(&mut self, number: u32) {
-        let digits = eight_digits(number);
-        // A number is never all zeros here, so at least one byte is not zero.
-        let zeros = (digits.trailing_zeros() / 8).min(7);
-        let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
-        self.text.block(&text.to_le_bytes(), 8 - zeros as usize);
+    fn integer(&mut self, field: Option<&Field>, is_quoted: bool, minus: bool, number: u64) {
+        let (room, mut at) = self.begin(field);
+        if is_quoted {
+            room[at] = b'"';
+            at += 1;
+        }
+        if minus {
+            room[at] = b'-';
+            at += 1;
+        }
+        at = digits(room, at, number);
+        if is_quoted {
+            room[at] = b'"';
+            at += 1;
+        }
+        self.text.end += at;
     }
 
+    #[inline(always)]
+    fn text(
+        &mut self,
+        field: Option<&Field>,
+        data: &[u8],
+        span: Range<usize>,
+    ) -> Result<(), usize> {
+        let string = &data[span.clone()];
+        let len = string.len();
+        if len <= 16
+            && let Some(block) = data[span.start..].first_chunk::<16>()
+            && is_plain_block(block, len)
+        {
+            let (room, at) = self.begin(field);
+            room[at] = b'"';
+            room[at + 1..][..16].copy_from_slice(block);
+            room[at + 1 + len] = b'"';
+            self.text.end += at + len + 2;
+            return Ok(());
+        }
+        self.long_text(field, data, span)
+    }
+
+    /// A string of any length and content. It is copied by blocks while it is looked at.
     #[inline(never)]
-    fn many_digits(&mut self, number: u64) {
-        const EIGHT: u64 = 100_000_000;
-
-        let (high, low) = (number / EIGHT, number % EIGHT);
-        if high < EIGHT {
-            self.first_digits(high as u32);
-        } else {
-            self.first_digits((high / EIGHT) as u32);
-            self.next_digits((high % EIGHT) as u32);
+    fn long_text(
+        &mut self,
+        field: Option<&Field>,
+        data: &[u8],
+        span: Range<usize>,
+    ) -> Result<(), usize> {
+        if let Some(field) = field {
+            self.literal(&field.key);
         }
-        self.next_digits(low as u32);
-    }
-
-    /// Eight digits, zeros before them.
-    #[inline(always)]
-    fn next_digits(&mut self, number: u32) {
-        let text = eight_digits(number) | 0x3030_3030_3030_3030;
-        self.text.block(&text.to_le_bytes(), 8);
+        let string = &data[span.clone()];
+        // The last block may reach into what follows the string.
+        let blocks = data[span.start..].get(..string.len().next_multiple_of(16)).unwrap_or(string);
+        let (blocks, rest) = blocks.as_chunks::<16>();
+        if let Some((last, others)) = blocks.split_last()
+            && rest.is_empty()
+        {
+            let room = self.text.long_room(16 * blocks.len() + 2);
+            room[0] = b'"';
+            let mut is_plain = is_plain_block(last, string.len() - 16 * others.len());
+            for (room, block) in room[1..].as_chunks_mut::<16>().0.iter_mut().zip(blocks) {
+                *room = *block;
+            }
+            for block in others {
+                is_plain &= is_plain_block(block, 16);
+            }
+            room[1 + string.len()] = b'"';
+            if is_plain {
+                self.text.end += string.len() + 2;
+                return Ok(());
+            }
+        } else if is_plain(string) {
+            self.plain(string);
+            return Ok(());
+        }
+        match str::from_utf8(string) {
+            Ok(string) => {
+                self.escaped(string);
+                Ok(())
+            }
+            Err(error) => Err(span.start + error.valid_up_to()),
+        }
     }
 
     /// A string of any content, quotes and escapes included.
@@ -355,40 +437,22 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn int32(&mut self, value: i32) {
-        if value < 0 {
-            self.text.byte(b'-');
-        }
-        self.digits(value.unsigned_abs().into());
+        self.integer(None, false, value < 0, value.unsigned_abs().into());
     }
 
     #[inline(always)]
     fn uint32(&mut self, value: u32) {
-        self.digits(value.into());
+        self.integer(None, false, false, value.into());
     }
 
     #[inline(always)]
     fn int64(&mut self, value: i64) {
-        if self.quoted {
-            self.text.byte(b'"');
-        }
-        if value < 0 {
-            self.text.byte(b'-');
-        }
-        self.digits(value.unsigned_abs());
-        if self.quoted {
-            self.text.byte(b'"');
-        }
+        self.integer(None, self.quoted, value < 0, value.unsigned_abs());
     }
 
     #[inline(always)]
     fn uint64(&mut self, value: u64) {
-        if self.quoted {
-            self.text.byte(b'"');
-            self.digits(value);
-            self.text.byte(b'"');
-        } else {
-            self.digits(value);
-        }
+        self.integer(None, self.quoted, false, value);
     }
 
     fn float(&mut self, value: f32) {
@@ -405,28 +469,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn string(&mut self, data: &[u8], span: Range<usize>) -> Result<(), usize> {
-        let string = &data[span.clone()];
-        let block = data[span.start..].first_chunk::<16>();
-        if let Some(block) = block
-            && string.len() <= 16
-        {
-            if is_plain_block(block, string.len()) {
-                self.text.byte(b'"');
-                self.text.block(block, string.len());
-                self.text.byte(b'"');
-                return Ok(());
-            }
-        } else if is_plain(string) {
-            self.plain(string);
-            return Ok(());
-        }
-        match str::from_utf8(string) {
-            Ok(string) => {
-                self.escaped(string);
-                Ok(())
-            }
-            Err(error) => Err(span.start + error.valid_up_to()),
-        }
+        self.text(None, data, span)
     }
 
     fn not_utf8(&mut self, data: &[u8]) {
@@ -443,9 +486,12 @@ impl Writer for Json<'_> {
                 Some(mac) => self.mac_text(mac),
                 None => self.base64(data),
             },
-            Bytes::Ip => match <[u8; 4]>::try_from(data) {
-                Ok(address) => self.ip_text(address),
-                Err(_) => self.plain(Meaning::Ip.text(data).as_bytes()),
+            Bytes::Ip => match *data {
+                [a, b, c, d] => self.ipv4([a, b, c, d]),
+                _ => match data.try_into() {
+                    Ok(octets) => self.ipv6(octets),
+                    Err(_) => self.base64(data),
+                },
             },
             Bytes::Essid if is_plain(data) && !data.contains(&0x7f) => self.plain(data),
             Bytes::Essid => self.escaped(&Meaning::Essid.text(data)),
@@ -469,6 +515,73 @@ impl Writer for Json<'_> {
         self.mac_text(Mac::from_octets(address));
         self.close_message(opened);
     }
+
+    #[inline(always)]
+    fn field_int32(&mut self, field: &Field, value: i32) {
+        self.integer(Some(field), false, value < 0, value.unsigned_abs().into());
+    }
+
+    #[inline(always)]
+    fn field_uint32(&mut self, field: &Field, value: u32) {
+        self.integer(Some(field), false, false, value.into());
+    }
+
+    #[inline(always)]
+    fn field_int64(&mut self, field: &Field, value: i64) {
+        self.integer(Some(field), self.quoted, value < 0, value.unsigned_abs());
+    }
+
+    #[inline(always)]
+    fn field_uint64(&mut self, field: &Field, value: u64) {
+        self.integer(Some(field), self.quoted, false, value);
+    }
+
+    #[inline(always)]
+    fn field_string(
+        &mut self,
+        field: &Field,
+        data: &[u8],
+        span: Range<usize>,
+    ) -> Result<(), usize> {
+        self.text(Some(field), data, span)
+    }
+
+    #[inline(always)]
+    fn field_literal(&mut self, field: &Field, literal: &Literal) {
+        match literal.block() {
+            Some((block, len)) => {
+                let (room, at) = self.begin(Some(field));
+                room[at..][..Literal::BLOCK].copy_from_slice(block);
+                self.text.end += at + len;
+            }
+            None => {
+                self.field(field);
+                self.text.extend(literal.text());
+            }
+        }
+    }
+
+    fn field_mac(&mut self, field: &Field, addr: &Field, data: &[u8]) {
+        match (Mac::of(data), addr.key.block()) {
+            (Some(mac), Some((key, len))) => {
+                let (text, text_len) = mac.block();
+                let (room, at) = self.begin(Some(field));
+                let end = at + len + text_len + 3;
+                room[at..][..Literal::BLOCK].copy_from_slice(key);
+                room[at] = b'{';
+                room[at + len] = b'"';
+                room[at + len + 1..][..text.len()].copy_from_slice(text);
+                room[end - 2..end].copy_from_slice(b"\"}");
+                self.text.end += end;
+            }
+            _ => {
+                self.field(field);
+                let opened = self.open_message();
+                self.field_bytes(addr, Bytes::Mac, data);
+                self.close_message(opened);
+            }
+        }
+    }
 }
 
 impl Json<'_> {
@@ -483,16 +596,134 @@ impl Json<'_> {
         self.text.byte(b'"');
     }
 
-    fn ip_text(&mut self, address: [u8; 4]) {
-        self.text.byte(b'"');
-        let [first, rest @ ..] = Ipv4Addr::from(address).octets();
-        self.digits(first.into());
-        for octet in rest {
-            self.text.byte(b'.');
-            self.digits(octet.into());
+    /// Without a branch on how many digits an octet has.
+    fn ipv4(&mut self, address: [u8; 4]) {
+        let room = self.text.room();
+        room[0] = b'"';
+        let mut at = 1;
+        for octet in address {
+            room[at..][..4].copy_from_slice(&OCTETS[usize::from(octet)]);
+            at += 2 + usize::from(octet > 9) + usize::from(octet > 99);
         }
-        self.text.byte(b'"');
+        room[at - 1] = b'"';
+        self.text.end += at;
     }
+}
+
+impl Json<'_> {
+    /// As RFC 5952 has it: no zeros before digits, and the first of the longest runs of zero groups
+    /// left out.
+    fn ipv6(&mut self, octets: [u8; 16]) {
+        // An IPv4 address in disguise shows it.
+        if octets[..12] == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] {
+            self.plain(Meaning::Ip.text(&octets).as_bytes());
+            return;
+        }
+        let mut groups = [0; 8];
+        let mut run = 0;
+        let mut left_out = 0..0;
+        for (index, (group, pair)) in groups.iter_mut().zip(octets.as_chunks().0).enumerate() {
+            *group = u16::from_be_bytes(*pair);
+            run = if *group == 0 { run + 1 } else { 0 };
+            if run > left_out.len().max(1) {
+                left_out = index + 1 - run..index + 1;
+            }
+        }
+        let room = self.text.room();
+        room[0] = b'"';
+        let mut at = 1;
+        for (index, group) in groups.into_iter().enumerate() {
+            if left_out.contains(&index) {
+                // The colon before it stands behind the group before it, if there is one.
+                if index == left_out.start {
+                    room[at..][..2].copy_from_slice(b"::");
+                    at += if index == 0 { 2 } else { 1 };
+                }
+                continue;
+            }
+            let [high, low] = group.to_be_bytes().map(|octet| HEX_PAIRS[usize::from(octet)]);
+            let zeros = (group.leading_zeros() / 4).min(3);
+            let digits = u32::from_le_bytes([high[0], high[1], low[0], low[1]]) >> (8 * zeros);
+            room[at..][..4].copy_from_slice(&digits.to_le_bytes());
+            at += 4 - zeros as usize;
+            room[at] = b':';
+            at += usize::from(index < 7);
+        }
+        room[at] = b'"';
+        self.text.end += at + 1;
+    }
+}
+
+/// The decimal form of each octet, a dot behind it.
+const OCTETS: [[u8; 4]; 256] = {
+    let mut texts = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut skipped = if octet > 99 {
+            0
+        } else if octet > 9 {
+            1
+        } else {
+            2
+        };
+        let mut at = 0;
+        while skipped < 3 {
+            texts[octet][at] = b'0' + digits[skipped] as u8;
+            skipped += 1;
+            at += 1;
+        }
+        octet += 1;
+    }
+    texts
+};
+
+/// Writes a number and returns where it ends. There is always room for it: see [`ROOM`].
+#[inline(always)]
+fn digits(room: &mut [u8; ROOM], at: usize, number: u64) -> usize {
+    const EIGHT: u64 = 100_000_000;
+
+    if number < 10 {
+        room[at] = b'0' + number as u8;
+        at + 1
+    } else if number < EIGHT {
+        first_digits(room, at, number as u32)
+    } else {
+        many_digits(room, at, number)
+    }
+}
+
+/// Up to eight digits, no zeros before them.
+#[inline(always)]
+fn first_digits(room: &mut [u8; ROOM], at: usize, number: u32) -> usize {
+    let digits = eight_digits(number);
+    // The last digit stays, whatever it is.
+    let zeros = (digits | 1 << 56).trailing_zeros() / 8;
+    let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
+    room[at..][..8].copy_from_slice(&text.to_le_bytes());
+    at + 8 - zeros as usize
+}
+
+#[inline(never)]
+fn many_digits(room: &mut [u8; ROOM], at: usize, number: u64) -> usize {
+    const EIGHT: u64 = 100_000_000;
+
+    let (high, low) = (number / EIGHT, number % EIGHT);
+    let at = if high < EIGHT {
+        first_digits(room, at, high as u32)
+    } else {
+        let at = first_digits(room, at, (high / EIGHT) as u32);
+        next_digits(room, at, (high % EIGHT) as u32)
+    };
+    next_digits(room, at, low as u32)
+}
+
+/// Eight digits, zeros before them.
+#[inline(always)]
+fn next_digits(room: &mut [u8; ROOM], at: usize, number: u32) -> usize {
+    let text = eight_digits(number) | 0x3030_3030_3030_3030;
+    room[at..][..8].copy_from_slice(&text.to_le_bytes());
+    at + 8
 }
 
 /// The eight digits of a number below 10^8 as bytes 0 to 9, the first one lowest.
@@ -532,23 +763,23 @@ fn is_plain(text: &[u8]) -> bool {
 /// Whether the first `len` of sixteen bytes are ASCII and stand for themselves.
 #[inline(always)]
 fn is_plain_block(block: &[u8; 16], len: usize) -> bool {
-    let word = u128::from_le_bytes(*block);
-    let low = marks(word as u64);
-    let high = marks((word >> 64) as u64);
-    let special = u128::from(low) | u128::from(high) << 64;
-    special.trailing_zeros() as usize / 8 >= len
-}
+    /// At each length, the bits that count.
+    const COUNT: [u128; 17] = {
+        let mut bits = [u128::MAX; 17];
+        let mut len = 0;
+        while len < 16 {
+            bits[len] = (1 << (8 * len)) - 1;
+            len += 1;
+        }
+        bits
+    };
 
-/// Marks bytes that do not stand for themselves in their highest bits. What is above the first mark
-/// does not count: subtracting borrows from there.
-#[inline(always)]
-const fn marks(word: u64) -> u64 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-
-    let control = word.wrapping_sub(EACH * 0x20);
-    let quote = (word ^ (EACH * b'"' as u64)).wrapping_sub(EACH);
-    let backslash = (word ^ (EACH * b'\\' as u64)).wrapping_sub(EACH);
-    (word | control | quote | backslash) & (EACH * 0x80)
+    // All bytes alike and nothing else in the loop: the compiler makes vectors of it.
+    let mut special = [0; 16];
+    for (mark, &byte) in special.iter_mut().zip(block) {
+        *mark = if is_plain_byte(byte) { 0 } else { 0xff };
+    }
+    u128::from_le_bytes(special) & COUNT[len] == 0
 }
 
 #[cfg(test)]
@@ -567,7 +798,7 @@ mod tests {
         #[test]
         fn integers_are_spelled_as_rust_does(value: u64, shift in 0_u32..64) {
             let value = value >> shift;
-            prop_assert_eq!(json(|json| json.digits(value)), value.to_string());
+            prop_assert_eq!(json(|json| json.integer(None, false, false, value)), value.to_string());
             let value = value as i64;
             prop_assert_eq!(json(|json| json.int64(value)), format!("\"{value}\""));
             let value = value as i32;
@@ -581,6 +812,24 @@ mod tests {
             let data = [text.as_bytes(), after.as_bytes()].concat();
             let shown = json(|json| json.string(&data, 0..text.len()).unwrap());
             prop_assert_eq!(shown, serde_json::to_string(&text).unwrap());
+        }
+
+        #[test]
+        fn addresses_are_spelled_as_rust_does(groups: [u16; 8], zeros: u8, short: u8, v4: [u8; 4]) {
+            let mut groups = groups;
+            for (index, group) in groups.iter_mut().enumerate() {
+                *group = if zeros >> index & 1 == 1 { 0 } else { *group };
+                *group = if short >> index & 1 == 1 { *group >> 9 } else { *group };
+            }
+            let address = std::net::Ipv6Addr::from(groups);
+            let shown = json(|json| json.bytes(Bytes::Ip, &address.octets()));
+            prop_assert_eq!(shown, format!("\"{address}\""));
+            let address = std::net::Ipv6Addr::from([0, 0, 0, 0, 0, 0xffff, groups[6], groups[7]]);
+            let shown = json(|json| json.bytes(Bytes::Ip, &address.octets()));
+            prop_assert_eq!(shown, format!("\"{address}\""));
+            let address = std::net::Ipv4Addr::from(v4);
+            let shown = json(|json| json.bytes(Bytes::Ip, &address.octets()));
+            prop_assert_eq!(shown, format!("\"{address}\""));
         }
 
         #[test]
@@ -670,10 +919,10 @@ mod tests {
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {
             for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {
-                assert_eq!(json(|json| json.digits(value)), value.to_string());
+                assert_eq!(json(|json| json.integer(None, false, false, value)), value.to_string());
             }
         }
-        assert_eq!(json(|json| json.digits(u64::MAX)), u64::MAX.to_string());
+        assert_eq!(json(|json| json.integer(None, false, false, u64::MAX)), u64::MAX.to_string());
         assert_eq!(json(|json| json.int64(i64::MIN)), "\"-9223372036854775808\"");
     }
 }

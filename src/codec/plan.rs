@@ -123,8 +123,8 @@ pub struct Field {
     pub wire_type: u8,
     /// It is a list. A map is not.
     pub repeated: bool,
-    /// Something has to be looked at before a value is taken: it is required, in a oneof, a map, or
-    /// zero means that it is absent.
+    /// Something has to be looked at before a value is taken: it is a list, a map, in a oneof, or zero
+    /// means that it is absent.
     pub special: bool,
     /// Messages without it are faulty.
     pub required: bool,
@@ -433,7 +433,7 @@ impl Build {
         fields.sort_by_key(|field| field.number);
         for field in &mut fields {
             let is_map = matches!(field.kind, Kind::Map(_));
-            field.special = field.required || field.implicit || field.oneof > 0 || is_map;
+            field.special = field.repeated || field.implicit || field.oneof > 0 || is_map;
         }
         Message {
             name: descriptor.full_name().to_owned(),

@@ -89,6 +89,65 @@ pub trait Writer {
     fn literal(&mut self, literal: &Literal);
     /// The message that is nothing but these six bytes of a MAC address, in the field `addr`.
     fn mac(&mut self, addr: &Field, address: [u8; 6]);
+
+    // A field and its value at once, for those who are quicker that way.
+
+    /// [`field`](Self::field) and [`int32`](Self::int32).
+    #[inline(always)]
+    fn field_int32(&mut self, field: &Field, value: i32) {
+        self.field(field);
+        self.int32(value);
+    }
+    /// [`field`](Self::field) and [`uint32`](Self::uint32).
+    #[inline(always)]
+    fn field_uint32(&mut self, field: &Field, value: u32) {
+        self.field(field);
+        self.uint32(value);
+    }
+    /// [`field`](Self::field) and [`int64`](Self::int64).
+    #[inline(always)]
+    fn field_int64(&mut self, field: &Field, value: i64) {
+        self.field(field);
+        self.int64(value);
+    }
+    /// [`field`](Self::field) and [`uint64`](Self::uint64).
+    #[inline(always)]
+    fn field_uint64(&mut self, field: &Field, value: u64) {
+        self.field(field);
+        self.uint64(value);
+    }
+    /// [`field`](Self::field) and [`string`](Self::string). If it is not UTF-8, only the field is
+    /// written.
+    #[inline(always)]
+    fn field_string(
+        &mut self,
+        field: &Field,
+        data: &[u8],
+        span: Range<usize>,
+    ) -> Result<(), usize> {
+        self.field(field);
+        self.string(data, span)
+    }
+    /// [`field`](Self::field) and [`bytes`](Self::bytes).
+    #[inline(always)]
+    fn field_bytes(&mut self, field: &Field, shown: Bytes, data: &[u8]) {
+        self.field(field);
+        self.bytes(shown, data);
+    }
+    /// [`field`](Self::field) and [`literal`](Self::literal).
+    #[inline(always)]
+    fn field_literal(&mut self, field: &Field, literal: &Literal) {
+        self.field(field);
+        self.literal(literal);
+    }
+    /// A field with the message that is nothing but the bytes of a MAC address, in the field `addr`.
+    #[inline(always)]
+    fn field_mac(&mut self, field: &Field, addr: &Field, data: &[u8]) {
+        self.field(field);
+        let opened = self.open_message();
+        self.field_bytes(addr, Bytes::Mac, data);
+        self.close_message(opened);
+    }
 }
 
 /// Walks one message. The fields of the plan's root go to `out`, between an opening and a closing of
@@ -224,7 +283,9 @@ impl<'w, W: Writer> Walk<'w, W> {
         group: u32,
         link: &Link<'_>,
     ) -> Result<usize> {
-        let Range { start, end } = span;
+        let start = span.start;
+        let data = &self.data[..span.end];
+        let end = data.len();
         let mut at = start;
         let mut last = 0;
         let mut required = 0;
@@ -233,7 +294,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         // Where the last tag of the group begins.
         let mut content_end = end;
         while at < end {
-            let Some((tag, value)) = wide::loose_tag(self.data, at, end) else {
+            let Some((tag, value)) = wide::loose_tag(data, at, end) else {
                 return Err(self.broken_tag(at, end, link));
             };
             let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
@@ -262,35 +323,18 @@ impl<'w, W: Writer> Walk<'w, W> {
                 return Err(Stop::Disorder);
             }
             last = number;
+            required += u32::from(field.required);
             if field.special {
-                required += u32::from(field.required);
-                if field.oneof > 0 {
-                    let bit = 1_u64.checked_shl(field.oneof - 1).unwrap_or(u64::MAX);
-                    if oneofs & bit != 0 {
-                        return Err(Stop::Disorder);
-                    }
-                    oneofs |= bit;
-                }
-                if field.implicit
-                    && let Some(next) = self.zero(field, value, end)
-                {
-                    at = next;
+                if field.repeated {
+                    at = self.list(field, tag, value, end, link)?;
                     continue;
                 }
-                if let Kind::Map(entry) = field.kind {
-                    self.out.field(field);
-                    let (entries, next) = self.run(field, tag, value, end, link)?;
-                    self.map(field, self.plan.message(entry), &entries, link)?;
+                if let Some(next) = self.special(field, tag, value, end, &mut oneofs, link)? {
                     at = next;
                     continue;
                 }
             }
-            at = if field.repeated {
-                self.list(field, tag, value, end, link)?
-            } else {
-                self.out.field(field);
-                self.value(field, value, end, link)?
-            };
+            at = self.keyed(field, data, value, link)?;
         }
         if !ended {
             return Err(fault(end, link, "", "the data ends inside a group"));
@@ -304,7 +348,210 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(at)
     }
 
+    /// A field that is not just written: in a oneof, of which there has been another if its bit is set, a
+    /// map, or one for which zero means absent. Returns where it ends, if that is all there is to it.
+    #[inline(never)]
+    fn special(
+        &mut self,
+        field: &'w Field,
+        tag: u32,
+        at: usize,
+        end: usize,
+        oneofs: &mut u64,
+        link: &Link<'_>,
+    ) -> Result<Option<usize>> {
+        if field.oneof > 0 {
+            let bit = 1_u64.checked_shl(field.oneof - 1).unwrap_or(u64::MAX);
+            if *oneofs & bit != 0 {
+                return Err(Stop::Disorder);
+            }
+            *oneofs |= bit;
+        }
+        if field.implicit
+            && let Some(next) = self.zero(field, at, end)
+        {
+            return Ok(Some(next));
+        }
+        if let Kind::Map(entry) = field.kind {
+            self.out.field(field);
+            let (entries, next) = self.run(field, tag, at, end, link)?;
+            self.map(field, self.plan.message(entry), &entries, link)?;
+            return Ok(Some(next));
+        }
+        Ok(None)
+    }
+
+    /// A field that comes once, from behind its tag: its name and its value. The message ends where
+    /// `data` does. Returns where the value ends. Frequent kinds have a way of their own, on which name
+    /// and value are written at once, each in a function of its own: what one needs would be in the
+    /// way of the others.
+    #[inline(always)]
+    fn keyed(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        match field.kind {
+            Kind::Int32 => self.keyed_varint(field, data, at, link, |out, value| {
+                out.field_int32(field, value as i32);
+            }),
+            Kind::Uint32 => self.keyed_varint(field, data, at, link, |out, value| {
+                out.field_uint32(field, value as u32);
+            }),
+            Kind::Int64 => self.keyed_varint(field, data, at, link, |out, value| {
+                out.field_int64(field, value as i64);
+            }),
+            Kind::Uint64 => self.keyed_varint(field, data, at, link, |out, value| {
+                out.field_uint64(field, value);
+            }),
+            Kind::Enum(index) => self.keyed_enum(field, index, data, at, link),
+            Kind::String | Kind::LooseString => self.keyed_string(field, data, at, link),
+            Kind::Bytes(shown) => self.keyed_bytes(field, shown, data, at, link),
+            Kind::Mac(index) => self.keyed_mac(field, index, data, at, link),
+            Kind::Message(index) => self.keyed_message(field, index, data, at, link),
+            _ => self.keyed_other(field, data, at, link),
+        }
+    }
+
+    #[inline(never)]
+    fn keyed_varint(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+        write: impl FnOnce(&mut W, u64),
+    ) -> Result<usize> {
+        match wide::number(self.data, at, data.len()) {
+            Some((value, next)) => {
+                write(self.out, value);
+                Ok(next)
+            }
+            None => Err(self.broken(field, at, data.len(), link)),
+        }
+    }
+
+    #[inline(never)]
+    fn keyed_enum(
+        &mut self,
+        field: &'w Field,
+        index: u32,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let Some((number, next)) = wide::varint(data, at, data.len()) else {
+            return Err(self.broken(field, at, data.len(), link));
+        };
+        let names = self.plan.enumeration(index);
+        match names.text(number as i32) {
+            Some(name) => self.out.field_literal(field, name),
+            None => {
+                self.out.field(field);
+                self.unknown_number(field, names, number as i32, link);
+            }
+        }
+        Ok(next)
+    }
+
+    #[inline(never)]
+    fn keyed_string(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let span = self.span(field, at, data.len(), link)?;
+        let next = span.end;
+        if let Err(byte) = self.out.field_string(field, self.data, span.clone()) {
+            self.not_utf8(field, span, byte, link)?;
+        }
+        Ok(next)
+    }
+
+    #[inline(never)]
+    fn keyed_bytes(
+        &mut self,
+        field: &'w Field,
+        shown: Bytes,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let span = self.span(field, at, data.len(), link)?;
+        let next = span.end;
+        self.out.field_bytes(field, shown, &data[span]);
+        Ok(next)
+    }
+
+    #[inline(never)]
+    fn keyed_mac(
+        &mut self,
+        field: &'w Field,
+        index: u32,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let span = self.span(field, at, data.len(), link)?;
+        let next = span.end;
+        let message = self.plan.message(index);
+        match data[span.clone()] {
+            // As long as one byte can say. An empty one may count as absent.
+            [0x0a, length @ 1..0x80, ref address @ ..]
+                if usize::from(length) == address.len() && link.depth < DEPTH_LIMIT =>
+            {
+                self.out.field_mac(field, &message.fields[0], address);
+            }
+            _ => {
+                self.out.field(field);
+                self.nested(field, message, span, link)?;
+            }
+        }
+        Ok(next)
+    }
+
+    #[inline(never)]
+    fn keyed_message(
+        &mut self,
+        field: &'w Field,
+        index: u32,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let span = self.span(field, at, data.len(), link)?;
+        let next = span.end;
+        let message = self.plan.message(index);
+        self.out.field(field);
+        if message.form == Form::Object {
+            let link = link.down(field, span.start)?;
+            let opened = self.out.open_message();
+            self.straight(message, span, 0, &link)?;
+            self.out.close_message(opened);
+        } else {
+            self.nested(field, message, span, link)?;
+        }
+        Ok(next)
+    }
+
+    #[inline(never)]
+    fn keyed_other(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        self.out.field(field);
+        self.value(field, at, data.len(), link)
+    }
+
     /// Elements that follow each other, each behind the same tag. Returns where the last one ends.
+    #[inline(never)]
     fn list(
         &mut self,
         field: &'w Field,
@@ -424,6 +671,7 @@ impl<'w, W: Writer> Walk<'w, W> {
                 if let Some([8, 0x0a, 6, address @ ..]) = self.data.get(at..at + 9)
                     && let Ok(address) = <[u8; 6]>::try_from(address)
                     && at + 9 <= end
+                    && link.depth < DEPTH_LIMIT
                 {
                     self.out.mac(&message.fields[0], address);
                     return Ok(at + 9);
@@ -508,14 +756,17 @@ impl<'w, W: Writer> Walk<'w, W> {
     fn enumeration(&mut self, field: &Field, names: &'w Enum, number: i32, link: &Link<'_>) {
         match names.text(number) {
             Some(name) => self.out.literal(name),
-            None => {
-                self.notes.add(|| (link.path(&field.name), Oddity::EnumNumber { number }));
-                if names.is_null {
-                    self.out.null();
-                } else {
-                    self.out.int32(number);
-                }
-            }
+            None => self.unknown_number(field, names, number, link),
+        }
+    }
+
+    #[cold]
+    fn unknown_number(&mut self, field: &Field, names: &Enum, number: i32, link: &Link<'_>) {
+        self.notes.add(|| (link.path(&field.name), Oddity::EnumNumber { number }));
+        if names.is_null {
+            self.out.null();
+        } else {
+            self.out.int32(number);
         }
     }
 
@@ -536,15 +787,11 @@ impl<'w, W: Writer> Walk<'w, W> {
     }
 
     /// The bytes behind a length.
-    #[inline]
+    #[inline(always)]
     fn span(&self, field: &Field, at: usize, end: usize, link: &Link<'_>) -> Result<Range<usize>> {
-        if let Some((length, start)) = wide::varint(self.data, at, end)
-            && length <= (end - start) as u64
-        {
-            return Ok(start..start + length as usize);
-        }
         // Also where the field's own wire type is another: a packed list has a length too.
-        Err(self.broken_value(BYTES, at, end, link, &field.name))
+        wide::span(&self.data[..end], at)
+            .ok_or_else(|| self.broken_value(BYTES, at, end, link, &field.name))
     }
 
     /// Where a value ends that is zero or empty; None if it is not, or is broken.

@@ -3,14 +3,39 @@
 //! All functions take where the number begins and where the message ends. They return the number and
 //! where it ends, or None if it is cut off, too long or not allowed; the caller finds out which.
 
+use std::ops::Range;
+
 /// The highest bit of each byte: where it is set, a varint goes on.
 const GOES_ON: u64 = 0x8080_8080_8080_8080;
 
-/// A tag whose field number and wire type may still be impossible ones.
+/// A tag whose field number and wire type may still be impossible ones. Which fields there are varies:
+/// whether their tags have one byte or two is not for the processor to guess.
 #[inline(always)]
 pub(super) fn loose_tag(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
-    let (tag, next) = varint(data, at, end)?;
-    Some((u32::try_from(tag).ok()?, next))
+    let data = data.get(..end)?;
+    let first = *data.get(at)?;
+    if first < 0x80 {
+        return Some((u32::from(first), at + 1));
+    }
+    if let Some(&second) = data.get(at + 1)
+        && second < 0x80
+    {
+        return Some((u32::from(first & 0x7f) | u32::from(second) << 7, at + 2));
+    }
+    match long_tag(data, at) {
+        (_, 0) => None,
+        tag => Some(tag),
+    }
+}
+
+/// Where it is none, it ends at 0: two numbers stay in registers, an option of two does not.
+#[cold]
+fn long_tag(data: &[u8], at: usize) -> (u32, usize) {
+    let (tag, next) = varint(data, at, data.len()).unwrap_or_default();
+    match u32::try_from(tag) {
+        Ok(tag) => (tag, next),
+        Err(_) => (0, 0),
+    }
 }
 
 /// A tag whose field number and wire type are possible ones.
@@ -33,28 +58,36 @@ pub(super) fn varint(data: &[u8], at: usize, end: usize) -> Option<(u64, usize)>
     {
         return Some((u64::from(first & 0x7f) | u64::from(second) << 7, at + 2));
     }
-    long_varint(data, at)
+    number(data, at, data.len())
 }
 
-#[inline]
-fn long_varint(data: &[u8], at: usize) -> Option<(u64, usize)> {
-    if let Some(block) = data[at..].first_chunk::<8>() {
+/// A varint of any length, none of them quicker than others: how long numbers are is not for the
+/// processor to guess. What stands behind `end` is looked at, but does not count.
+#[inline(always)]
+pub(super) fn number(data: &[u8], at: usize, end: usize) -> Option<(u64, usize)> {
+    if let Some(block) = data.get(at..)?.first_chunk::<8>() {
         let word = u64::from_le_bytes(*block);
         let last = !word & GOES_ON;
         if last != 0 {
-            let size = last.trailing_zeros() / 8 + 1;
+            // All bits up to the highest one of the last byte.
+            let word = word & (last ^ (last - 1)) & !GOES_ON;
             // Sevens of bits become fourteens, those become twenty-eights, those the number.
-            let word = word & (u64::MAX >> (64 - 8 * size)) & !GOES_ON;
             let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
             let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
             let word = word & 0x0000_0000_0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
-            return Some((word, at + size as usize));
+            let next = at + last.trailing_zeros() as usize / 8 + 1;
+            return (next <= end).then_some((word, next));
         }
     }
+    byte_by_byte(data.get(..end)?, at)
+}
+
+#[cold]
+fn byte_by_byte(data: &[u8], at: usize) -> Option<(u64, usize)> {
     let mut value = 0;
     for (index, &byte) in data[at..].iter().take(10).enumerate() {
         if index == 9 && byte > 1 {
-            return None;
+            break;
         }
         value |= u64::from(byte & 0x7f) << (7 * index);
         if byte < 0x80 {
@@ -62,6 +95,14 @@ fn long_varint(data: &[u8], at: usize) -> Option<(u64, usize)> {
         }
     }
     None
+}
+
+/// The bytes behind a length. The message ends where `data` does.
+#[inline(always)]
+pub(super) fn span(data: &[u8], at: usize) -> Option<Range<usize>> {
+    let (length, start) = varint(data, at, data.len())?;
+    let end = start.checked_add(usize::try_from(length).ok()?)?;
+    (end <= data.len()).then_some(start..end)
 }
 
 /// So many bytes.
@@ -95,6 +136,9 @@ mod tests {
             prop_assert_eq!(varint(&data, before, data.len()), Some((value, end)));
             prop_assert_eq!(varint(&data, before, end), Some((value, end)));
             prop_assert_eq!(varint(&data, before, end - 1), None);
+            prop_assert_eq!(number(&data, before, data.len()), Some((value, end)));
+            prop_assert_eq!(number(&data, before, end), Some((value, end)));
+            prop_assert_eq!(number(&data, before, end - 1), None);
         }
     }
 
