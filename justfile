@@ -39,3 +39,7 @@ fuzz seconds="600":
 # Remakes what is in fixtures/.
 fixtures:
     fixtures/remake
+
+# How fast it is, beside others: prints the README's table.
+bench:
+    benches/run
