@@ -32,6 +32,9 @@ pub(crate) enum Kind {
     NotACapture { path: PathBuf, found: String },
     Damaged { path: PathBuf, offset: u64, reason: String },
     Record { path: PathBuf, source: mcap::McapError },
+    NotSealed { path: PathBuf },
+    NothingWritten { frames: u64, reason: String },
+    Hook { command: String, found: String },
     Descriptors { origin: String, reason: String },
     UnknownMessage { name: String, origin: String },
     Undecodable(Undecodable),
@@ -101,6 +104,11 @@ impl Error {
         matches!(*self.0, Kind::Io { .. })
     }
 
+    /// A file of that name is there already, finished or not.
+    pub fn is_taken(&self) -> bool {
+        matches!(*self.0, Kind::OutputExists { .. } | Kind::InUse { .. })
+    }
+
     /// A running recorder has it.
     pub fn is_in_use(&self) -> bool {
         matches!(*self.0, Kind::InUse { .. })
@@ -145,6 +153,9 @@ impl Error {
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
+            Kind::NotSealed { .. } => {
+                "the next recording into that folder seals it; all commands read it"
+            }
             Kind::Certificates { .. } => "--ca FILE takes a PEM file with the roots to trust",
             Kind::Identity { .. } => {
                 "--cert takes a PEM chain, the server's own certificate first, and --key its private key"
@@ -167,6 +178,12 @@ impl Error {
 
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Kind::Io { doing, path: path.to_owned(), source }.into()
+    }
+
+    /// The same where the system's own words are not at hand any more.
+    pub(crate) fn io_on(doing: &'static str, path: Option<&Path>) -> Self {
+        let source = io::Error::other("the disk did not take it");
+        Self::io(doing, path.unwrap_or(Path::new("the segment")))(source)
     }
 
     /// A wrong argument: what it should be, what it is, and what to do.
@@ -246,6 +263,18 @@ impl fmt::Display for Error {
             }
             Kind::Damaged { path, offset, reason } => {
                 write!(f, "damaged capture {} at byte {offset}: {reason}", path.display())
+            }
+            Kind::NotSealed { path } => {
+                write!(f, "cannot seal {}: it is kept as it is", path.display())
+            }
+            Kind::NothingWritten { frames, reason } => {
+                write!(
+                    f,
+                    "nothing could be written at the end, and {frames} frames were lost: {reason}"
+                )
+            }
+            Kind::Hook { command, found } => {
+                write!(f, "expected the command {command:?} to succeed, found {found}")
             }
             Kind::Record { path, source } => write!(f, "cannot write {}: {source}", path.display()),
             Kind::Descriptors { origin, reason } => {

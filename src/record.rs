@@ -16,12 +16,20 @@ use tokio::{sync::watch, task::JoinSet};
 
 pub use self::{
     board::{Board, State, Status},
+    keeper::SyncWhen,
     keys::KeySource,
+    segments::{Keep, OnFull, Split},
 };
-use self::{keeper::Keeper, keys::Keys, subscriber::Subscriber};
+use self::{
+    earlier::Covered,
+    keeper::Keeper,
+    keys::Keys,
+    segments::{Care, Place, Segments},
+    subscriber::Subscriber,
+};
 use crate::{
     accounts::Account,
-    capture::{About, HotSegment, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
+    capture::{About, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
     entry::{Entry, SessionEvent, Subscription, Timestamp},
     error::{Error, Kind, Result},
     net::client::{Connector, Endpoint},
@@ -31,8 +39,11 @@ use crate::{
 };
 
 mod board;
+mod earlier;
 mod keeper;
 mod keys;
+mod outage;
+mod segments;
 mod subscriber;
 
 /// What to record, and where to.
@@ -57,6 +68,23 @@ pub struct Options {
     pub stop_after_duration: Option<Duration>,
     /// Be content with one connection of each subscription, until the server closes it.
     pub once: bool,
+    /// What becomes of its segments.
+    pub keeping: Keeping,
+}
+
+/// What becomes of the segments of a recording.
+#[derive(Clone, Debug, Default)]
+pub struct Keeping {
+    /// When a segment ends and the next one begins.
+    pub split: Split,
+    /// How much of what is sealed stays.
+    pub keep: Keep,
+    /// What a power cut may cost.
+    pub sync: SyncWhen,
+    /// What to do when nothing can be written.
+    pub on_full: OnFull,
+    /// A command that is run with the path of each sealed segment as its argument.
+    pub on_sealed: Option<String>,
 }
 
 /// Is told what happens while it happens. It is called from many places at once, and must not block.
@@ -92,6 +120,33 @@ pub enum Notice<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// A segment is sealed.
+    Sealed {
+        /// What became of it.
+        sealed: &'a Sealed,
+    },
+    /// An old segment is about to be deleted, because so much was not to be kept.
+    Removing {
+        /// Which.
+        path: &'a Path,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// Sealing is slower than recording; so many segments wait.
+    SealingBehind {
+        /// How many.
+        segments: usize,
+    },
+    /// Something did not work, and the recording goes on.
+    Trouble {
+        /// What.
+        error: &'a Error,
+    },
+    /// After a time in which nothing could be written, it works again.
+    WritingAgain {
+        /// Frames that were lost in that time.
+        lost: u64,
+    },
     /// The renewed key is in use, but could not be written back.
     KeyNotWritten {
         /// Whose key it is.
@@ -104,8 +159,8 @@ pub enum Notice<'a> {
 /// How a recording went.
 #[derive(Debug)]
 pub struct Report {
-    /// The segment that was recorded.
-    pub sealed: Sealed,
+    /// The segments that were recorded, in order; those that the ring deleted since are among them.
+    pub sealed: Vec<Sealed>,
     /// What became of each subscription.
     pub subscriptions: Vec<Status>,
     /// Why it ended before it was asked to, if it did. What was written before is kept.
@@ -115,8 +170,18 @@ pub struct Report {
 impl Report {
     /// Something was received and not kept, or could have come while nobody listened.
     pub fn is_lossy(&self) -> bool {
-        self.sealed.damage.is_some()
+        self.sealed.iter().any(|sealed| sealed.damage.is_some())
             || self.subscriptions.iter().any(|s| s.gaps + s.dropped > 0 || s.connections == 0)
+    }
+
+    /// How many bytes the sealed segments have.
+    pub fn size(&self) -> u64 {
+        self.sealed.iter().map(|sealed| sealed.sealed_size).sum()
+    }
+
+    /// The sealed segments, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.sealed.iter().filter_map(|sealed| sealed.path.as_deref())
     }
 
     /// There never was a connection at all.
@@ -128,27 +193,40 @@ impl Report {
 /// A recording that is about to start: its file is there, and the ones before it are sealed.
 pub struct Recording {
     options: Options,
-    segment: HotSegment,
+    segments: Segments,
+    path: PathBuf,
     board: Arc<Board>,
     left_overs: Vec<Sealed>,
+    covered: Covered,
+    notify: Notify,
+    split: Arc<tokio::sync::Notify>,
 }
 
 impl Recording {
-    /// Checks the options, seals what an earlier run left behind, and creates the file.
-    pub fn prepare(options: Options) -> Result<Self> {
+    /// Checks the options, seals what an earlier run left behind, and creates the file. `notify` is
+    /// told what happens from then on.
+    pub fn prepare(options: Options, notify: Notify) -> Result<Self> {
         for (index, account) in options.accounts.iter().enumerate() {
             if options.accounts[..index].iter().any(|other| other.name == account.name) {
                 let found = format!("two subscriptions named {:?}", account.name);
                 return Err(Error::usage("names that differ", found, "rename one of them"));
             }
         }
-        let (path, left_overs) = place(&options.output)?;
+        let (place, left_overs) = place(&options)?;
+        let covered = match &place {
+            Place::File(_) => Covered::new(),
+            Place::Folder(folder) => earlier::covered_in(folder),
+        };
         let types = FrameTypes::of(options.protocol);
-        let mut kinds: Vec<_> = types.all().map(AsRef::as_ref).collect();
-        kinds.sort_by_key(|kind| &kind.label);
-        let segment = HotSegment::create(&path, &about(&options), &kinds)?;
+        let mut kinds: Vec<_> = types.all().cloned().collect();
+        kinds.sort_by(|a, b| a.label.cmp(&b.label));
+        let Keeping { split, keep, on_sealed, .. } = options.keeping.clone();
+        let care = Care { keep, on_sealed, notify: Arc::clone(&notify) };
+        let segments = Segments::start(place, about(&options), kinds, split, care)?;
+        let path = segments.path().unwrap_or(&options.output).to_owned();
         let board = Arc::new(Board::new(options.accounts.iter().map(|a| a.name.clone())));
-        Ok(Self { options, segment, board, left_overs })
+        let split = Arc::new(tokio::sync::Notify::new());
+        Ok(Self { options, segments, path, board, left_overs, covered, notify, split })
     }
 
     /// The segments of an earlier run that were sealed first.
@@ -156,9 +234,9 @@ impl Recording {
         &self.left_overs
     }
 
-    /// Where the frames go while they are recorded.
+    /// Where the frames go first.
     pub fn path(&self) -> &Path {
-        self.segment.path()
+        &self.path
     }
 
     /// The counts and states, to be read while it runs.
@@ -166,30 +244,33 @@ impl Recording {
         Arc::clone(&self.board)
     }
 
+    /// Ring it to begin a new segment, as [`Split`] does by itself.
+    pub fn split_bell(&self) -> Arc<tokio::sync::Notify> {
+        Arc::clone(&self.split)
+    }
+
     /// Records until `stop` is ready, a limit is reached, nothing can be written, all subscriptions
     /// have had the one connection that was asked for, or all were refused for good before any was
     /// connected.
     ///
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
-    pub async fn run(
-        self,
-        stop: impl Future<Output = ()>,
-        notify: Notify,
-        kept: Option<Kept>,
-    ) -> Result<Report> {
-        let Self { options, segment, board, .. } = self;
+    pub async fn run(self, stop: impl Future<Output = ()>, kept: Option<Kept>) -> Result<Report> {
+        let Self { options, segments, board, covered, notify, split, .. } = self;
         let (stop_sender, stopped) = watch::channel(false);
         let shared = keeper::Shared {
             board: Arc::clone(&board),
             stop: stop_sender.clone(),
             limit: options.stop_after_messages,
             kept,
+            sync: options.keeping.sync,
+            on_full: options.keeping.on_full,
+            notify: Arc::clone(&notify),
         };
-        let (keeper, writing) = keeper::start(segment, shared);
+        let (keeper, writing) = keeper::start(segments, shared);
         let time_out = options.stop_after_duration;
         let hopeless = Hopeless::new(options.accounts.len(), notify, stop_sender.clone());
-        let mut subscribers = subscribe(options, &board, &keeper, &hopeless, &stopped);
-        drop(keeper);
+        let mut subscribers = subscribe(options, &covered, &board, &keeper, &hopeless, &stopped);
+        let ticking = tokio::spawn(keeper.tick(split));
 
         let mut wanted = stopped.clone();
         let mut panicked = false;
@@ -201,6 +282,8 @@ impl Recording {
         }
         stop_sender.send_replace(true);
         all_ended(&mut subscribers, &mut panicked).await;
+        ticking.abort();
+        let _ = ticking.await;
         // The last keeper is gone, so the writing ends. Sealing takes its time, off the runtime.
         let finished = tokio::task::spawn_blocking(move || writing.finish()).await;
         let internal = |reason: &str| Error::from(Kind::Internal { reason: reason.to_owned() });
@@ -231,6 +314,7 @@ async fn after(time: Option<Duration>) {
 
 fn subscribe(
     options: Options,
+    covered: &Covered,
     board: &Arc<Board>,
     keeper: &Keeper,
     hopeless: &Arc<Hopeless>,
@@ -244,6 +328,10 @@ fn subscribe(
     let mut subscribers = JoinSet::new();
     for (index, account) in accounts.into_iter().enumerate() {
         let hopeless = Arc::clone(hopeless);
+        let mut session = Session::new(protocol, fastrand::u64(..));
+        if let Some(&(until, cause)) = covered.get(&account.name) {
+            session = session.resuming(until, cause);
+        }
         let subscriber = Subscriber {
             index,
             subscription: Arc::new(Subscription {
@@ -253,7 +341,7 @@ fn subscribe(
                 host: host.clone(),
             }),
             username: account.username,
-            session: Session::new(protocol, fastrand::u64(..)),
+            session,
             types: FrameTypes::of(protocol),
             connector: connector.clone(),
             keeper: keeper.clone(),
@@ -294,27 +382,29 @@ impl Hopeless {
     }
 }
 
-/// The name of the segment to come, after what was left behind beside it was sealed.
-fn place(output: &Path) -> Result<(PathBuf, Vec<Sealed>)> {
+/// Where the segments go, after what was left behind there was sealed.
+fn place(options: &Options) -> Result<(Place, Vec<Sealed>)> {
+    let output = &options.output;
     let is_file = output.to_string_lossy().ends_with(SEALED_SUFFIX) && !output.is_dir();
     if is_file {
+        if !options.keeping.split.is_never() || options.keeping.keep != Keep::default() {
+            return Err(Error::usage(
+                "a folder for more than one segment",
+                format!("the file {}", output.display()),
+                "name a folder with -o, or leave the --split and --keep options away",
+            ));
+        }
         // What a killed run left under this very name is sealed, which takes the name.
         return match sealed_left_over(output)? {
             Some(Sealed { path: Some(path), entries, .. }) => {
                 Err(Kind::SealedInstead { path, entries }.into())
             }
-            left_over => Ok((output.to_owned(), left_over.into_iter().collect())),
+            left_over => Ok((Place::File(output.clone()), left_over.into_iter().collect())),
         };
     }
     fs::create_dir_all(output).map_err(Error::io("create", output))?;
     let left_overs = seal_left_overs(output)?;
-    let stamp: String = Timestamp::now()
-        .to_string()
-        .chars()
-        .take("2026-01-01T00:00:00.000".len())
-        .filter(|character| !matches!(character, '-' | ':'))
-        .collect();
-    Ok((output.join(format!("{stamp}Z{SEALED_SUFFIX}")), left_overs))
+    Ok((Place::Folder(output.clone()), left_overs))
 }
 
 fn about(options: &Options) -> About {

@@ -146,6 +146,12 @@ impl Session {
         }
     }
 
+    /// The same for one that an earlier recording covered until then, and not since.
+    #[must_use]
+    pub fn resuming(self, covered_until: Timestamp, cause: Cause) -> Self {
+        Self { coverage: Coverage::LostAt(covered_until, cause), ..self }
+    }
+
     /// Refused for good before it was ever connected: somebody has to change something.
     pub const fn is_hopeless(&self) -> bool {
         self.hopeless
@@ -312,6 +318,16 @@ mod tests {
     fn wait(step: &Step) -> Duration {
         let Next::Wait(wait) = step.next else { panic!("expected a wait, found {step:?}") };
         wait
+    }
+
+    #[test]
+    fn what_an_earlier_run_did_not_cover_is_a_gap_before_the_first_connection() {
+        let mut session = session().resuming(at(5), Cause::Killed);
+        session.start();
+        let events = accepted(&mut session, 65).events;
+        let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
+        let cause = gap.cause();
+        assert_eq!((gap.from_ns, gap.to_ns, cause), (5 * SECOND, 65 * SECOND, Cause::Killed));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use centralcap::{
     entry::{
         Subscription,
         session_event::{
-            Closed, Connected, DroppedFrames, Event, Failed, Gap, KeyRenewed, Rejected, TextFrame,
-            gap::Cause,
+            Closed, Connected, Continued, DroppedFrames, Event, Failed, Gap, KeyRenewed, Rejected,
+            TextFrame, gap::Cause,
         },
     },
     inspect::{self, Look, Profile},
@@ -79,6 +79,7 @@ fn eventful() -> Entries {
     entries.numbered(seconds(10), &places, 6, geofence("1000001"));
     entries.numbered(seconds(11), &changes, 1, message("audit", 1, 2000));
     entries.happened(seconds(12), &changes, 1, Event::TextFrame(text_frame()));
+    entries.happened(seconds(12), &changes, 1, Event::Continued(continued()));
     entries.happened(seconds(13), &places, 1, closed(Some(1001), "going away", 6));
     entries.happened(seconds(43), &places, 1, gap(13, 43));
     entries.happened(seconds(43), &places, 2, connected(1));
@@ -98,6 +99,10 @@ fn rejected() -> Rejected {
 
 fn dropped() -> DroppedFrames {
     DroppedFrames { count: 2, bytes: 80, reason: "the disk is full".to_owned() }
+}
+
+fn continued() -> Continued {
+    Continued { since_ns: START.after(seconds(3)).as_nanos(), last_sequence: 1 }
 }
 
 fn text_frame() -> TextFrame {

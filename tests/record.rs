@@ -15,7 +15,10 @@ use std::{
 use bytes::Bytes;
 use centralcap::{
     capture::Capture,
-    entry::{Entry, What, session_event::Event},
+    entry::{
+        Entry, What,
+        session_event::{Event, gap::Cause},
+    },
 };
 use support::feed::{Feed, Reply, Say};
 
@@ -403,10 +406,17 @@ fn what_a_killed_recorder_had_is_sealed_by_the_next_one() {
     child.wait().unwrap();
 
     let output = record().args(["--stop-after-messages", "2"]).output().unwrap();
-    assert_ends(&output, 0, &["sealed", "of an earlier run"]);
+    // What came between the kill and now is nowhere, and nobody asked for that.
+    assert_ends(&output, 3, &["sealed", "of an earlier run", "1 gap"]);
     assert!(!hot.exists());
     let expected = [b"\x12\x05first", FRAME, b"\x12\x06second", FRAME];
-    assert_eq!(frames(&read(&folder)), expected);
+    let entries = read(&folder);
+    assert_eq!(frames(&entries), expected);
+    let gaps: Vec<_> = events(&entries)
+        .into_iter()
+        .filter_map(|event| if let Event::Gap(gap) = event { Some(gap.cause()) } else { None })
+        .collect();
+    assert_eq!(gaps, [Cause::Killed]);
 }
 
 #[cfg(unix)]

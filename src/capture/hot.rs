@@ -32,6 +32,8 @@ pub struct HotSegment {
     path: PathBuf,
     sealed_path: PathBuf,
     entries: u64,
+    /// The entries before the last checkpoint.
+    proven: u64,
     broken: bool,
 }
 
@@ -71,7 +73,8 @@ impl Checkpoint {
 }
 
 impl HotSegment {
-    /// Starts the segment that will be named `sealed_path` when it is sealed.
+    /// Starts the segment that will be named `sealed_path` when it is sealed. Where that fails, as on a
+    /// full disk, nothing of it stays.
     pub fn create(sealed_path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
         refuse_hot_name(sealed_path)?;
         if sealed_path.exists() {
@@ -95,6 +98,20 @@ impl HotSegment {
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
         }
 
+        let begun = Self::begin(file, path.clone(), sealed_path, about, types);
+        if begun.is_err() {
+            std::fs::remove_file(path).ok();
+        }
+        begun
+    }
+
+    fn begin(
+        file: File,
+        path: PathBuf,
+        sealed_path: &Path,
+        about: &About,
+        types: &[&FrameType],
+    ) -> Result<Self> {
         let progress = Arc::new(Progress::default());
         let tail = Tail {
             file: file.try_clone().map_err(Error::io("open", &path))?,
@@ -105,8 +122,9 @@ impl HotSegment {
         let mut writer = Writer::hot(tail, &path)?;
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
+        let (entries, proven) = (0, 0);
         let mut segment =
-            Self { writer, file, progress, path, sealed_path, entries: 0, broken: false };
+            Self { writer, file, progress, path, sealed_path, entries, proven, broken: false };
         segment.commit()?;
         Ok(segment)
     }
@@ -114,6 +132,21 @@ impl HotSegment {
     /// Where it is while it is hot.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it will be when it is sealed.
+    pub fn sealed_path(&self) -> &Path {
+        &self.sealed_path
+    }
+
+    /// No entry is in it yet.
+    pub const fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// The last checkpoint covers all entries.
+    pub const fn is_proven(&self) -> bool {
+        self.proven == self.entries
     }
 
     /// Takes one entry. It is safe only after the next [`commit`](Self::commit).
@@ -146,6 +179,7 @@ impl HotSegment {
         self.broken |= written.is_err();
         written?;
         self.commit()?;
+        self.proven = self.entries;
         self.file.try_clone().map_err(Error::io("open", &self.path))
     }
 
@@ -165,6 +199,12 @@ impl HotSegment {
         // held for as long as a slow disk syncs one of them.
         self.file.unlock().map_err(Error::io("unlock", &self.path))?;
         sealed
+    }
+
+    /// Deletes a segment that nothing is in.
+    pub fn discard(self) {
+        // Where that fails, the next start seals it.
+        std::fs::remove_file(&self.path).ok();
     }
 
     fn refuse_if_broken(&self) -> Result<()> {

@@ -14,7 +14,7 @@ use mcap::{McapError, records::MessageHeader};
 use super::{
     HOT_SUFFIX, SealedFile, hot,
     reader::{End, Record, Records},
-    sync_folder_of,
+    sync_folder_of, writer,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -38,8 +38,10 @@ pub struct Sealed {
     pub kept: Option<PathBuf>,
 }
 
-/// Seals every hot segment in `folder` that no living recorder owns, oldest name first.
+/// Seals every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing
+/// left half-done is swept away.
 pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
+    writer::sweep(folder);
     let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut found = Vec::new();
     for item in listing {

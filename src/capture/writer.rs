@@ -26,6 +26,10 @@ const CHUNK_SIZE: u64 = 1024 * 1024;
 /// The zstd level of sealed segments.
 pub(super) const LEVEL: u32 = 3;
 
+/// How the name of an unfinished sealed capture begins and ends.
+const PART_PREFIX: &str = ".centralcap-";
+const PART_SUFFIX: &str = ".part";
+
 const LIBRARY: &str = concat!("centralcap ", env!("CARGO_PKG_VERSION"));
 
 /// Writes entries to one MCAP file.
@@ -187,12 +191,14 @@ impl SealedFile {
             _ => Path::new("."),
         };
         let (file, temporary) = tempfile::Builder::new()
-            .prefix(".centralcap-")
-            .suffix(".part")
+            .prefix(PART_PREFIX)
+            .suffix(PART_SUFFIX)
             .permissions_of_new_files()
             .tempfile_in(folder)
             .map_err(Error::io("create a file in", folder))?
             .into_parts();
+        // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
+        file.try_lock().ok();
         let writer = Writer::sealed(BufWriter::with_capacity(1 << 18, file), path)?;
         Ok(Self { writer, temporary, path: path.to_owned() })
     }
@@ -222,6 +228,22 @@ impl SealedFile {
         })?;
         sync_folder_of(&path).map_err(Error::io("write", &path))?;
         Ok(size)
+    }
+}
+
+/// Deletes what those left half-written in a folder who were killed while they wrote a sealed capture.
+/// All of it is still where it came from.
+pub(super) fn sweep(folder: &Path) {
+    let Ok(listing) = std::fs::read_dir(folder) else { return };
+    for item in listing.flatten() {
+        let name = item.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(PART_PREFIX)
+            && name.ends_with(PART_SUFFIX)
+            && File::open(item.path()).is_ok_and(|file| file.try_lock().is_ok())
+        {
+            std::fs::remove_file(item.path()).ok();
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use centralcap::{
     },
     pace::Speed,
     protocol::{Key, PROTOCOLS},
-    record::{KeySource, Options, Recording, Report},
+    record::{Keeping, KeySource, Options, Recording, Report},
     replay::{self, Server},
     schema::Resolver,
     select::Selection,
@@ -64,7 +64,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let (served, report) = runtime.block_on(serve_and_record(&campus, folder, words))?;
 
     let frames = frames_of(&report);
-    let recorded = report.sealed.path.context("nothing was recorded")?;
+    let recorded = report.paths().next().context("nothing was recorded")?;
     let capture = Capture::open(&[&recorded])?;
     words.say("\n3. What is in it: centralcap inspect\n");
     let profile = inspect::inspect(&capture, Selection::default())?;
@@ -120,7 +120,7 @@ async fn serve_and_record(
         .with_context(|| format!("cannot write {}", ca.display()))?;
     words.say(format_args!("1. Serving a synthetic campus at {}", server.url()));
 
-    let recording = Recording::prepare(Options {
+    let options = Options {
         protocol: PROTOCOLS[0],
         endpoint: Endpoint::parse(&server.hostname())?,
         tls: trust::client_config(Trust::File(&ca))?,
@@ -131,19 +131,21 @@ async fn serve_and_record(
         stop_after_messages: None,
         stop_after_duration: Some(AT_MOST),
         once: true,
-    })?;
+        keeping: Keeping::default(),
+    };
+    let recording = Recording::prepare(options, Arc::new(|_| {}))?;
     words.say(format_args!("2. Recording it live to {}", recording.path().display()));
     let started = Instant::now();
     let (served, recorded) = tokio::join!(
         server.run(std::future::pending()),
-        recording.run(std::future::pending(), Arc::new(|_| {}), None)
+        recording.run(std::future::pending(), None)
     );
     let report = recorded?;
     words.say(format_args!(
         "   {} frames in {:.1} s, {} on disk",
         frames_of(&report),
         started.elapsed().as_secs_f64(),
-        ByteSize::b(report.sealed.sealed_size).display().iec()
+        ByteSize::b(report.size()).display().iec()
     ));
     Ok((served.frames, report))
 }

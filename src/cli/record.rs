@@ -4,7 +4,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -24,9 +24,13 @@ use centralcap::{
         trust::{self, Trust},
     },
     protocol::{Key, PROTOCOLS, Protocol},
-    record::{Kept, KeySource, Notice, Notify, Options, Recording, Report},
+    record::{
+        Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report, Split,
+        SyncWhen,
+    },
     sink::{Sink, ndjson::Ndjson},
 };
+use clap::ValueEnum;
 
 use super::{Outcome, Words, decode::StyleArgs, select, signal, status::Screen};
 
@@ -69,6 +73,44 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "DIR|FILE.mcap")]
     output: PathBuf,
 
+    /// Begin a new segment when the one being recorded has this size, before it is compressed.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
+    split_size: Option<u64>,
+
+    /// Begin a new segment at each multiple of this time on the wall clock, in UTC: 1h is on the hour.
+    /// SIGHUP begins one at any time.
+    #[arg(long, value_name = "D", value_parser = select::duration, help_heading = "Segments")]
+    split_every: Option<Duration>,
+
+    /// Keep so many segments of this folder, and delete the oldest.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Segments")]
+    keep_files: Option<u64>,
+
+    /// Keep segments of this size altogether, and delete the oldest.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
+    keep_size: Option<u64>,
+
+    /// Delete segments that ended so long ago.
+    #[arg(long, value_name = "D", value_parser = select::duration, help_heading = "Segments")]
+    keep_age: Option<Duration>,
+
+    /// Delete the oldest segments while less than this is free on the disk.
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
+    min_free: Option<u64>,
+
+    /// When nothing can be written: count what is lost and go on when there is room again, stop, or
+    /// delete the oldest segments to make room.
+    #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Segments")]
+    on_full: Full,
+
+    /// What a power cut may cost: nothing (each), what came in so much time (1s), or more (never).
+    #[arg(long, value_name = "WHEN", default_value = "1s", value_parser = sync, help_heading = "Segments")]
+    sync: SyncWhen,
+
+    /// Run this command with the path of each sealed segment as its last argument.
+    #[arg(long, value_name = "CMD", help_heading = "Segments")]
+    on_sealed: Option<String>,
+
     /// Stop after so many frames.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     stop_after_messages: Option<u64>,
@@ -101,6 +143,28 @@ pub(super) struct Args {
     style: StyleArgs,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Full {
+    Wait,
+    Stop,
+    DropOldest,
+}
+
+fn size(text: &str) -> Result<u64, Error> {
+    let found = text.parse::<ByteSize>().ok().map(|size| size.as_u64()).filter(|&size| size > 0);
+    found.ok_or_else(|| {
+        Error::usage("a size", format!("{text:?}"), "sizes look like 256MiB, 10GB or 500kB")
+    })
+}
+
+fn sync(text: &str) -> Result<SyncWhen, Error> {
+    match text {
+        "each" => Ok(SyncWhen::Each),
+        "never" => Ok(SyncWhen::Never),
+        time => select::duration(time).map(SyncWhen::Every),
+    }
+}
+
 fn message_limit(text: &str) -> Result<usize, Error> {
     let found = text.parse::<ByteSize>().ok().map(|size| size.as_u64() as usize);
     found.filter(|size| (1..=MESSAGE_LIMIT_MAX).contains(size)).ok_or_else(|| {
@@ -113,7 +177,19 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let decoding = args.decode.then(|| args.style.sink()).transpose()?;
     let options = args.options(words)?;
     let count = options.accounts.len();
-    let recording = Recording::prepare(options)?;
+    // What is said before the screen is there goes to stderr as it comes.
+    let screen = Arc::new(OnceLock::<Arc<Screen>>::new());
+    let notify: Notify = {
+        let screen = Arc::clone(&screen);
+        Arc::new(move |notice| {
+            let Some(text) = words_for(&notice, words) else { return };
+            match screen.get() {
+                Some(screen) => screen.say_maybe(Some(text)),
+                None => words.say(text),
+            }
+        })
+    };
+    let recording = Recording::prepare(options, notify)?;
     let mut outcome = Outcome::Done;
     for sealed in recording.left_overs() {
         outcome = tell_left_over(sealed, words).max(outcome);
@@ -122,7 +198,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         if count == 1 { "1 subscription" } else { &format!("{count} subscriptions") };
     words.say(format_args!("recording {subscriptions} to {}", recording.path().display()));
 
-    let screen = Screen::new(recording.board(), words);
+    let screen = Arc::clone(screen.get_or_init(|| Screen::new(recording.board(), words)));
     let (kept, lines) = match decoding {
         Some(sink) => {
             let (kept, lines) = Lines::start(sink, Arc::clone(&screen));
@@ -133,12 +209,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     let report = runtime.block_on(async {
         let stop = signal::stop().context("cannot wait for signals")?;
-        let notify: Notify = {
-            let screen = Arc::clone(&screen);
-            Arc::new(move |notice| screen.say_maybe(words_for(&notice, words.verbose)))
-        };
+        let splitting =
+            signal::hang_up(recording.split_bell()).context("cannot wait for signals")?;
+        let splitting = tokio::spawn(splitting);
         let drawing = tokio::spawn(Arc::clone(&screen).draw_until_dropped());
-        let report = recording.run(stop, notify, kept).await;
+        let report = recording.run(stop, kept).await;
+        splitting.abort();
         drawing.abort();
         screen.clear();
         report.map_err(anyhow::Error::from)
@@ -185,7 +261,27 @@ impl Args {
             stop_after_messages: self.stop_after_messages,
             stop_after_duration: self.stop_after_duration,
             once: self.once,
+            keeping: self.keeping(),
         })
+    }
+
+    fn keeping(&self) -> Keeping {
+        Keeping {
+            split: Split { size: self.split_size, every: self.split_every },
+            keep: Keep {
+                files: self.keep_files.and_then(|files| usize::try_from(files).ok()),
+                size: self.keep_size,
+                age: self.keep_age,
+                min_free: self.min_free,
+            },
+            sync: self.sync,
+            on_full: match self.on_full {
+                Full::Wait => OnFull::Wait,
+                Full::Stop => OnFull::Stop,
+                Full::DropOldest => OnFull::DropOldest,
+            },
+            on_sealed: self.on_sealed.clone(),
+        }
     }
 
     fn accounts(&self) -> error::Result<(Vec<Account>, KeySource)> {
@@ -235,7 +331,8 @@ fn tell_left_over(sealed: &Sealed, words: Words) -> Outcome {
 }
 
 /// What to say about a notice, if anything.
-fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
+fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
+    let verbose = words.verbose;
     match notice {
         Notice::Event { subscription, event } => {
             let text = match event.event.as_ref()? {
@@ -258,7 +355,7 @@ fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
                     format!("a text message of {} bytes came: kept, but no frame", text.data.len())
                 }
                 Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
-                Event::Gap(_) => return None,
+                Event::Gap(_) | Event::Continued(_) => return None,
             };
             Some(format!("{}: {}", subscription.name, text.trim_end()))
         }
@@ -267,6 +364,23 @@ fn words_for(notice: &Notice<'_>, verbose: bool) -> Option<String> {
         }
         Notice::KeyNotRenewed { subscription, reason } => {
             Some(format!("{}: the key could not be renewed: {reason}", subscription.name))
+        }
+        Notice::Sealed { sealed } if verbose => {
+            let path = sealed.path.as_ref()?;
+            Some(format!("sealed {}: {} entries", path.display(), sealed.entries))
+        }
+        Notice::Removing { path, size } => {
+            Some(format!("deleting {} ({})", path.display(), ByteSize::b(*size).display().iec()))
+        }
+        Notice::SealingBehind { segments } => Some(format!(
+            "{segments} segments wait to be sealed: compressing is slower than the feed"
+        )),
+        Notice::Trouble { error } => {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            Some(format!("{error}{hint}"))
+        }
+        Notice::WritingAgain { lost } => {
+            Some(format!("writing again; {lost} frames were lost meanwhile"))
         }
         Notice::KeyNotWritten { subscription, error } => Some(format!(
             "{}: the renewed key is in use but not written back: {error}",
@@ -308,17 +422,22 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
         words.say(line);
     }
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
-    if let Some(path) = &report.sealed.path {
-        words.say(format_args!(
-            "{frames} frames kept in {} ({})",
-            path.display(),
-            ByteSize::b(report.sealed.sealed_size).display().iec()
-        ));
+    let paths: Vec<_> = report.paths().collect();
+    let size = ByteSize::b(report.size()).display().iec();
+    match &paths[..] {
+        [] => {}
+        [path] => words.say(format_args!("{frames} frames kept in {} ({size})", path.display())),
+        [first, .., last] => words.say(format_args!(
+            "{frames} frames kept in {} segments, {} to {} ({size})",
+            paths.len(),
+            first.display(),
+            last.display()
+        )),
     }
-    if let Some(damage) = &report.sealed.damage {
+    for damage in report.sealed.iter().filter_map(|sealed| sealed.damage.as_ref()) {
         words.warn(damage);
     }
-    if let Some(kept) = &report.sealed.kept {
+    for kept in report.sealed.iter().filter_map(|sealed| sealed.kept.as_ref()) {
         words.warn(format_args!("all that was written stays in {}", kept.display()));
     }
     if let Some(error) = report.failed {

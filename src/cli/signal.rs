@@ -1,6 +1,9 @@
-//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped. SIGXFSZ: not the end at all.
+//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped. SIGHUP: a new segment. SIGXFSZ:
+//! not the end at all.
 
-use std::io;
+use std::{io, sync::Arc};
+
+use tokio::sync::Notify;
 
 /// Completes at Ctrl-C or SIGTERM. They are caught from now on, not from the first poll.
 #[cfg(unix)]
@@ -24,6 +27,25 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         interrupt.recv().await;
     })
+}
+
+/// Rings at each SIGHUP, for ever. It is caught from now on.
+#[cfg(unix)]
+pub(super) fn hang_up(bell: Arc<Notify>) -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hang_up = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hang_up.recv().await.is_some() {
+            bell.notify_one();
+        }
+    })
+}
+
+/// Only Unix has that signal.
+#[cfg(not(unix))]
+pub(super) fn hang_up(_: Arc<Notify>) -> io::Result<impl Future<Output = ()>> {
+    Ok(std::future::pending())
 }
 
 /// At the limit on a file's size (`ulimit -f`) the system kills a process that does not catch SIGXFSZ.

@@ -42,6 +42,8 @@ pub struct ConnectionCounts {
     /// How long these were altogether.
     #[serde(serialize_with = "seconds")]
     pub gap_seconds: Duration,
+    /// Segments that began while a connection was up.
+    pub continued: u64,
     /// Events that this version does not know.
     pub unknown: u64,
 }
@@ -60,6 +62,7 @@ impl ConnectionCounts {
             Some(Said::Closed(_)) => &mut self.closed,
             Some(Said::KeyRenewed(_)) => &mut self.key_renewals,
             Some(Said::TextFrame(_)) => &mut self.text_frames,
+            Some(Said::Continued(_)) => &mut self.continued,
             Some(Said::DroppedFrames(dropped)) => {
                 self.dropped_frames = self.dropped_frames.saturating_add(dropped.count);
                 return;
@@ -164,6 +167,11 @@ pub enum Happening {
         bytes: u64,
         reason: String,
     },
+    Continued {
+        #[serde(serialize_with = "display")]
+        since: Timestamp,
+        last_sequence: u64,
+    },
     Unknown,
 }
 
@@ -209,6 +217,10 @@ impl From<&SessionEvent> for Happening {
                 frames: dropped.count,
                 bytes: dropped.bytes,
                 reason: bounded(dropped.reason.as_bytes()),
+            },
+            Some(Said::Continued(continued)) => Self::Continued {
+                since: Timestamp::from_nanos(continued.since_ns),
+                last_sequence: continued.last_sequence,
             },
             None => Self::Unknown,
         }
@@ -260,6 +272,8 @@ impl Ledger {
         match what {
             Happening::Closed { last_sequence, .. } => self.close(last_sequence),
             Happening::Connected { .. } => self.expected = Some(1),
+            // A segment before this one may be missing, or frames at its end.
+            Happening::Continued { last_sequence, .. } => self.go_on(last_sequence),
             _ => {}
         }
         self.history.push(Event { at, connection: event.connection, what });
@@ -275,6 +289,17 @@ impl Ledger {
             self.hole(last - expected + 1);
         }
         self.expected = Some(1);
+    }
+
+    /// The frames before a segment are in the one before it, if that is there at all.
+    fn go_on(&mut self, last_sequence: u64) {
+        let Ok(last) = u32::try_from(last_sequence) else { return };
+        if let Some(expected) = self.expected
+            && last >= expected
+        {
+            self.hole(last - expected + 1);
+        }
+        self.expected = Some(last.wrapping_add(1));
     }
 
     fn hole(&mut self, frames: u32) {
@@ -293,7 +318,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::session_event::{Closed, Connected, DroppedFrames};
+    use crate::entry::session_event::{Closed, Connected, Continued, DroppedFrames};
 
     fn event(event: Said) -> SessionEvent {
         SessionEvent { connection: 1, event: Some(event) }
@@ -335,6 +360,17 @@ mod tests {
         assert_eq!(holes(&[Ok(8), Ok(9), Ok(3)]), (1, 2, 2));
         assert_eq!(holes(&[Err(connected()), Ok(3)]), (1, 2, 2));
         assert_eq!(holes(&[Ok(1), Err(closed(3)), Err(connected()), Ok(1)]), (1, 2, 2));
+    }
+
+    #[test]
+    fn a_segment_says_how_many_frames_are_in_those_before_it() {
+        let continued = |last_sequence| {
+            event(Said::Continued(Continued { last_sequence, ..Continued::default() }))
+        };
+        assert_eq!(holes(&[Ok(1), Ok(2), Err(continued(2)), Ok(3)]), (0, 0, 0));
+        assert_eq!(holes(&[Err(continued(7)), Ok(8)]), (0, 0, 0));
+        assert_eq!(holes(&[Err(continued(7)), Ok(10)]), (1, 2, 2));
+        assert_eq!(holes(&[Ok(1), Err(continued(4)), Ok(5)]), (1, 3, 3));
     }
 
     #[test]

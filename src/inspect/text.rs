@@ -404,6 +404,9 @@ fn happening_in_words(what: &Happening) -> (&'static str, String) {
         Happening::DroppedFrames { frames, reason, .. } => {
             ("dropped", format!("{}: {reason}", counted(*frames, "frame")))
         }
+        Happening::Continued { last_sequence, .. } => {
+            ("continued", format!("in a new segment, after {}", counted(*last_sequence, "frame")))
+        }
         Happening::Unknown => ("unknown", "an event that this version does not know".to_owned()),
     }
 }

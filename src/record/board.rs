@@ -3,12 +3,15 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use crate::entry::{Entry, What, session_event::Event};
+use crate::entry::{
+    Entry, What,
+    session_event::{Event, gap::Cause},
+};
 
 /// How a subscription is doing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub struct Status {
     pub connections: u64,
     /// Frames that were received but could not be kept, such as one over the limit.
     pub dropped: u64,
-    /// Times without coverage between two connections, or at the end.
+    /// Times without coverage that nobody asked for.
     pub gaps: u64,
 }
 
@@ -87,6 +90,13 @@ impl Board {
         *self.lines[index].state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// Counts entries that were kept, of any subscriptions.
+    pub(super) fn count_all(&self, entries: &[Entry]) {
+        entries
+            .chunk_by(|a, b| Arc::ptr_eq(&a.subscription, &b.subscription))
+            .for_each(|entries| self.count(entries));
+    }
+
     /// Counts entries that were kept, all of one subscription.
     pub(super) fn count(&self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
@@ -106,7 +116,8 @@ impl Board {
                     Some(Event::DroppedFrames(dropped)) => {
                         add(&line.dropped, dropped.count);
                     }
-                    Some(Event::Gap(_)) => {
+                    // Whoever stopped the last recording knows that nothing was recorded since.
+                    Some(Event::Gap(gap)) if gap.cause() != Cause::Shutdown => {
                         add(&line.gaps, 1);
                     }
                     _ => {}

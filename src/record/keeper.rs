@@ -2,21 +2,33 @@
 //!
 //! Subscriptions hand it their batches and wait until the kernel has them before they read on. Batches
 //! that are ready together go in one write. A second thread brings the file to the disk on a timer, so
-//! that a slow disk does not hold up anybody. After a failed write nothing more is accepted.
+//! that a slow disk does not hold up anybody.
+//!
+//! A file that a write or a sync has failed on is never written to again. If the user did not ask to
+//! stop then, a new segment is begun as soon as that works; what was lost until then is counted, and
+//! told in the new one.
 
 use std::{
     fs::File,
-    sync::{Arc, mpsc as std_mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc as std_mpsc,
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify as Bell, mpsc, oneshot, watch};
 
-use super::{Board, Kept};
+use super::{
+    Board, Kept, Notice, Notify,
+    outage::{Connections, Outage},
+    segments::{OnFull, Segments},
+};
 use crate::{
-    capture::{HotSegment, Sealed},
-    entry::Entry,
+    capture::Sealed,
+    entry::{Entry, Timestamp},
     error::{Error, Kind, Result},
 };
 
@@ -26,8 +38,34 @@ const QUEUE: usize = 64;
 /// How many batches go in one write.
 const TOGETHER: usize = 64;
 
+/// How often what does not depend on frames is looked after.
+const TICK: Duration = Duration::from_millis(500);
+
 /// What a power cut may cost.
-const SYNC_EVERY: Duration = Duration::from_secs(1);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncWhen {
+    /// Nothing: each write is on the disk before anything is answered.
+    Each,
+    /// What was received in so much time.
+    Every(Duration),
+    /// Whatever the system has not brought to the disk by itself.
+    Never,
+}
+
+impl Default for SyncWhen {
+    fn default() -> Self {
+        Self::Every(Duration::from_secs(1))
+    }
+}
+
+/// What the writing thread is asked for.
+enum Message {
+    Batch(Batch),
+    /// Time has passed.
+    Tick,
+    /// The user wants a new segment.
+    Split,
+}
 
 /// A batch on its way, and where to say that it is safe.
 struct Batch {
@@ -40,7 +78,7 @@ struct Batch {
 /// Where subscriptions hand in what they received.
 #[derive(Clone)]
 pub(super) struct Keeper {
-    batches: mpsc::Sender<Batch>,
+    messages: mpsc::Sender<Message>,
 }
 
 impl Keeper {
@@ -52,24 +90,42 @@ impl Keeper {
             return Some(0);
         }
         let (safe, is_safe) = oneshot::channel();
-        self.batches.send(Batch { entries, left_out: 0, safe }).await.ok()?;
+        let batch = Batch { entries, left_out: 0, safe };
+        self.messages.send(Message::Batch(batch)).await.ok()?;
         is_safe.await.ok()
+    }
+
+    /// Says when time has passed, and when the bell asks for a new segment, until nobody else hands
+    /// anything in any more.
+    pub(super) async fn tick(self, split: Arc<Bell>) {
+        let messages = self.messages.downgrade();
+        drop(self);
+        loop {
+            let message = tokio::select! {
+                () = tokio::time::sleep(TICK) => Message::Tick,
+                () = split.notified() => Message::Split,
+            };
+            let Some(messages) = messages.upgrade() else { return };
+            if messages.send(message).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
 /// The thread, until it is joined.
 pub(super) struct Writing {
-    thread: JoinHandle<(HotSegment, Option<Error>)>,
+    thread: JoinHandle<(Segments, Option<Error>)>,
 }
 
 impl Writing {
-    /// Waits for the last batch, which is when all keepers are gone, and seals the segment. An error
-    /// of the writing comes along with what was sealed before it.
-    pub(super) fn finish(self) -> Result<(Result<Sealed>, Option<Error>)> {
-        let Ok((segment, failed)) = self.thread.join() else {
+    /// Waits for the last batch, which is when all keepers are gone, and seals the last segment. An
+    /// error of the writing comes along with what was sealed before it.
+    pub(super) fn finish(self) -> Result<(Result<Vec<Sealed>>, Option<Error>)> {
+        let Ok((segments, failed)) = self.thread.join() else {
             return Err(Kind::Internal { reason: "the writing thread panicked".to_owned() }.into());
         };
-        Ok((segment.seal(), failed))
+        Ok((segments.finish(), failed))
     }
 }
 
@@ -77,95 +133,268 @@ impl Writing {
 pub(super) struct Shared {
     /// Counts, for whoever watches.
     pub board: Arc<Board>,
-    /// Stops the recording: the limit is reached, or a write failed.
+    /// Stops the recording: the limit is reached, or nothing can be written.
     pub stop: watch::Sender<bool>,
     /// The recording ends with so many frames.
     pub limit: Option<u64>,
     /// Whoever wants to see what was kept.
     pub kept: Option<Kept>,
+    pub sync: SyncWhen,
+    pub on_full: OnFull,
+    pub notify: Notify,
 }
 
 /// Starts the thread.
-pub(super) fn start(segment: HotSegment, shared: Shared) -> (Keeper, Writing) {
+pub(super) fn start(segments: Segments, shared: Shared) -> (Keeper, Writing) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    let thread = std::thread::spawn(move || write(segment, receiver, shared));
-    (Keeper { batches: sender }, Writing { thread })
+    let thread = std::thread::spawn(move || write(segments, receiver, shared));
+    (Keeper { messages: sender }, Writing { thread })
 }
 
 fn write(
-    mut segment: HotSegment,
-    mut batches: mpsc::Receiver<Batch>,
-    mut shared: Shared,
-) -> (HotSegment, Option<Error>) {
-    let syncer = Syncer::start();
-    let mut synced = Instant::now();
-    let mut left = shared.limit.unwrap_or(u64::MAX);
+    segments: Segments,
+    mut messages: mpsc::Receiver<Message>,
+    shared: Shared,
+) -> (Segments, Option<Error>) {
+    let mut desk = Desk {
+        segments,
+        left: shared.limit.unwrap_or(u64::MAX),
+        shared,
+        syncer: Syncer::start(),
+        synced: Instant::now(),
+        connections: Connections::default(),
+        outage: None,
+        continued: None,
+        written: Timestamp::now(),
+    };
     let mut together = Vec::with_capacity(TOGETHER);
     let failed = loop {
         together.clear();
-        if batches.blocking_recv_many(&mut together, TOGETHER) == 0 {
-            break None;
+        if messages.blocking_recv_many(&mut together, TOGETHER) == 0 {
+            break desk.close();
         }
-        if let Err(error) = append(&mut segment, &mut together, &mut left) {
+        if let Err(error) = desk.take(&mut together) {
+            // Dropping the receiver refuses whatever still comes.
+            desk.shared.stop.send_replace(true);
             break Some(error);
         }
-        for batch in together.drain(..) {
-            shared.board.count(&batch.entries);
-            // Nobody may wait for it any more; it is safe all the same.
-            let _ = batch.safe.send(batch.left_out);
-            if let Some(kept) = &mut shared.kept {
-                kept(batch.entries);
-            }
-        }
-        if left == 0 {
-            shared.stop.send_replace(true);
-        }
-        if synced.elapsed() >= SYNC_EVERY {
-            match segment.checkpoint() {
-                Ok(file) => syncer.sync(file),
-                Err(error) => break Some(error),
-            }
-            synced = Instant::now();
-        }
     };
-    if failed.is_some() {
-        // Dropping the receiver refuses whatever still comes.
-        shared.stop.send_replace(true);
-    }
-    (segment, failed)
+    (desk.segments, failed)
 }
 
-fn append(segment: &mut HotSegment, batches: &mut [Batch], left: &mut u64) -> Result<()> {
-    for batch in batches {
-        // The user asked for so many frames and gets no more.
+/// Where the writing thread sits.
+struct Desk {
+    segments: Segments,
+    shared: Shared,
+    /// Frames that are still wanted.
+    left: u64,
+    syncer: Syncer,
+    synced: Instant,
+    connections: Connections,
+    outage: Option<Outage>,
+    /// The connections that were up when it began.
+    continued: Option<Vec<Entry>>,
+    /// When something was last written.
+    written: Timestamp,
+}
+
+impl Desk {
+    /// Writes all that is there. An error is the end of the recording.
+    fn take(&mut self, messages: &mut Vec<Message>) -> Result<()> {
+        let mut split = false;
+        let mut batches = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            match message {
+                Message::Batch(batch) => batches.push(self.limited(batch)),
+                Message::Tick => {}
+                Message::Split => split = true,
+            }
+        }
+        if self.syncer.has_failed() && self.outage.is_none() {
+            self.fail(Error::io_on("sync", self.segments.path()))?;
+        }
+        if let Err(error) = self.write(&batches) {
+            self.fail(error)?;
+        }
+        if self.outage.is_some() {
+            self.try_again(&batches);
+        }
+        self.answer(batches);
+        if self.left == 0 {
+            self.shared.stop.send_replace(true);
+        }
+        if self.outage.is_none()
+            && let Err(error) = self.sync().and_then(|()| self.split(split))
+        {
+            self.fail(error)?;
+        }
+        Ok(())
+    }
+
+    /// The user asked for so many frames and gets no more.
+    fn limited(&mut self, mut batch: Batch) -> Batch {
         batch.entries.retain(|entry| {
-            let wanted = entry.frame().is_none() || *left > 0;
-            *left -= u64::from(entry.frame().is_some() && wanted);
+            let wanted = entry.frame().is_none() || self.left > 0;
+            self.left -= u64::from(entry.frame().is_some() && wanted);
             batch.left_out += u64::from(!wanted);
             wanted
         });
-        for entry in &batch.entries {
-            segment.append(entry)?;
+        batch
+    }
+
+    fn write(&mut self, batches: &[Batch]) -> Result<()> {
+        if self.outage.is_some() || batches.is_empty() {
+            return Ok(());
+        }
+        self.segments.write(batches.iter().flat_map(|batch| &batch.entries))?;
+        if self.shared.sync == SyncWhen::Each {
+            let file = self.segments.segment()?.checkpoint()?;
+            file.sync_data().map_err(|_| Error::io_on("sync", self.segments.path()))?;
+        }
+        self.written = Timestamp::now();
+        Ok(())
+    }
+
+    /// A write or a sync has failed: the segment is closed, and what follows is up to the user.
+    fn fail(&mut self, error: Error) -> Result<()> {
+        if self.shared.on_full == OnFull::Stop || !self.segments.has_room_for_more() {
+            return Err(error);
+        }
+        (self.shared.notify)(Notice::Trouble { error: &error });
+        self.syncer = Syncer::start();
+        self.segments.give_up();
+        self.continued = Some(self.connections.continued(self.written));
+        self.outage = Some(Outage::new(self.written, error.to_string(), Instant::now()));
+        Ok(())
+    }
+
+    /// Begins a new segment if it is time to try, and writes down what was lost.
+    fn try_again(&mut self, batches: &[Batch]) {
+        let Some(outage) = &mut self.outage else { return };
+        if outage.is_time(Instant::now()) {
+            let now = Timestamp::now();
+            let ledger = outage.ledger(now);
+            let mut begun = self.segments.begin(now);
+            if begun.is_err() && self.shared.on_full == OnFull::DropOldest {
+                while begun.is_err() && self.segments.remove_oldest() {
+                    begun = self.segments.begin(now);
+                }
+            }
+            // In the order in which it happened: what was up then may be down by now.
+            let continued = self.continued.take().unwrap_or_default();
+            let before = continued.iter().chain(&ledger);
+            let entries = before.chain(batches.iter().flat_map(|batch| &batch.entries));
+            match begun.and_then(|()| self.segments.write(entries)) {
+                Ok(()) => {
+                    self.shared.board.count_all(&ledger);
+                    (self.shared.notify)(Notice::WritingAgain { lost: outage.frames() });
+                    self.outage = None;
+                    self.written = now;
+                    return;
+                }
+                Err(_) => {
+                    self.continued = Some(continued);
+                    self.segments.give_up();
+                    outage.failed_again(Instant::now());
+                }
+            }
+        }
+        for entry in batches.iter().flat_map(|batch| &batch.entries) {
+            self.connections.see(entry);
+            // The limit counts what is kept.
+            self.left = self.left.saturating_add(u64::from(entry.frame().is_some()));
+            outage.lose(entry.clone(), &self.connections);
         }
     }
-    segment.commit()
+
+    /// Lets the subscriptions read on.
+    fn answer(&mut self, batches: Vec<Batch>) {
+        for batch in batches {
+            if self.outage.is_none() {
+                batch.entries.iter().for_each(|entry| self.connections.see(entry));
+                self.shared.board.count(&batch.entries);
+            }
+            // Nobody may wait for it any more; it is safe all the same.
+            let _ = batch.safe.send(batch.left_out);
+            if let (None, Some(kept)) = (&self.outage, &mut self.shared.kept) {
+                kept(batch.entries);
+            }
+        }
+    }
+
+    /// Begins the next segment if it is time, or if `asked` to.
+    fn split(&mut self, asked: bool) -> Result<()> {
+        let now = Timestamp::now();
+        if self.segments.split(now, asked)? {
+            self.segments.write(self.connections.continued(now).iter())?;
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let every = match self.shared.sync {
+            SyncWhen::Each => return Ok(()),
+            SyncWhen::Every(time) => time,
+            // Checkpoints are cheap, and tell what is whole.
+            SyncWhen::Never => Duration::from_secs(1),
+        };
+        if self.synced.elapsed() < every {
+            return Ok(());
+        }
+        self.synced = Instant::now();
+        let segment = self.segments.segment()?;
+        if segment.is_proven() {
+            return Ok(());
+        }
+        let file = segment.checkpoint()?;
+        if self.shared.sync != SyncWhen::Never {
+            self.syncer.sync(file);
+        }
+        Ok(())
+    }
+
+    /// Nothing more will come. What could not be told yet is tried once more.
+    fn close(&mut self) -> Option<Error> {
+        if self.outage.is_some() {
+            if let Some(outage) = &mut self.outage {
+                outage.hurry();
+            }
+            self.try_again(&[]);
+        }
+        let outage = self.outage.as_ref()?;
+        Some(
+            Kind::NothingWritten { frames: outage.frames(), reason: outage.reason().to_owned() }
+                .into(),
+        )
+    }
 }
 
 /// Syncs files in the background, one at a time; a second one waiting is as good as a third.
 struct Syncer {
     files: std_mpsc::SyncSender<File>,
+    failed: Arc<AtomicBool>,
 }
 
 impl Syncer {
     fn start() -> Self {
         let (files, receiver) = std_mpsc::sync_channel::<File>(1);
+        let failed = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&failed);
         std::thread::spawn(move || {
             for file in receiver {
-                // A failure shows at the next write or when the segment is sealed, which syncs again.
-                let _ = file.sync_data();
+                if file.sync_data().is_err() {
+                    // After a failure the system may say that all is well and have forgotten what it
+                    // did not write: it is never asked again about this file.
+                    told.store(true, Ordering::Relaxed);
+                    return;
+                }
             }
         });
-        Self { files }
+        Self { files, failed }
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     fn sync(&self, file: File) {

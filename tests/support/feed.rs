@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Barrier, Mutex},
     thread::JoinHandle,
     time::Duration,
 };
@@ -28,6 +28,9 @@ pub enum Reply {
 pub enum Say {
     Binary(Bytes),
     Text(&'static str),
+    /// Waits until the client has answered a ping, so everything before it is settled; then meets the
+    /// test at the barrier twice: to say so, and to go on.
+    Settle(Arc<Barrier>),
     /// Reads on until the client says goodbye, and answers.
     Stay,
     /// Closes properly.
@@ -123,6 +126,16 @@ fn feed(mut stream: TcpStream, head: &str, said: Vec<Say>) -> std::io::Result<()
         match say {
             Say::Binary(data) => socket.send_binary(data),
             Say::Text(text) => socket.send_text(text),
+            Say::Settle(barrier) => {
+                socket.send_ping(Bytes::from_static(b"settled?"));
+                flush(&mut stream, &mut socket)?;
+                // Nothing else comes from a client that has nothing to say.
+                let mut buffer = [0; 64];
+                let count = stream.read(&mut buffer)?;
+                socket.received(&buffer[..count]);
+                barrier.wait();
+                barrier.wait();
+            }
             Say::Stay => {
                 flush(&mut stream, &mut socket)?;
                 return until_goodbye(&mut stream, &mut socket);

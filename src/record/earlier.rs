@@ -1,0 +1,134 @@
+//! How far earlier recordings into the same folder covered each subscription.
+//!
+//! The last segment knows: a connection that was up when it began is mentioned there, and so is all
+//! that happened since. Where a connection has no end, the recorder had none either: it was killed, and
+//! the last thing that it wrote is the last moment that is known to be covered.
+
+use std::{collections::HashMap, path::Path};
+
+use super::segments::last_sealed_in;
+use crate::{
+    capture::Capture,
+    entry::{
+        Entry, Timestamp, What,
+        session_event::{Event, gap::Cause},
+    },
+};
+
+/// Until when each subscription was covered, and why not longer, by name.
+pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
+
+/// Reads the last segment in the folder. What cannot be read says nothing.
+pub(super) fn covered_in(folder: &Path) -> Covered {
+    let capture = last_sealed_in(folder).and_then(|path| Capture::open(&[path]).ok());
+    let entries = capture.iter().flat_map(Capture::entries).map_while(Result::ok);
+    covered(entries)
+}
+
+fn covered(entries: impl Iterator<Item = Entry>) -> Covered {
+    let mut last = Timestamp::default();
+    let mut subscriptions = HashMap::<String, Option<Timestamp>>::new();
+    for entry in entries {
+        last = last.max(entry.received);
+        let What::Event(event) = &entry.what else { continue };
+        let ended = match &event.event {
+            Some(Event::Connected(_) | Event::Continued(_)) => None,
+            Some(Event::Closed(_)) => Some(entry.received),
+            // Stopped while it was not connected: the gap so far is told.
+            Some(Event::Gap(gap)) if is_down(&subscriptions, &entry) => {
+                Some(Timestamp::from_nanos(gap.to_ns))
+            }
+            _ => continue,
+        };
+        subscriptions.insert(entry.subscription.name.clone(), ended);
+    }
+    let was_killed = subscriptions.values().any(Option::is_none);
+    let down = if was_killed { Cause::Network } else { Cause::Shutdown };
+    let covered = subscriptions.into_iter().map(|(name, ended)| match ended {
+        None => (name, (last, Cause::Killed)),
+        Some(ended) => (name, (ended, down)),
+    });
+    covered.collect()
+}
+
+fn is_down(subscriptions: &HashMap<String, Option<Timestamp>>, entry: &Entry) -> bool {
+    matches!(subscriptions.get(&entry.subscription.name), Some(Some(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::entry::{
+        SessionEvent, Subscription,
+        session_event::{Closed, Connected, Continued, Gap, TextFrame},
+    };
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn happened(name: &str, seconds: u64, event: Event) -> Entry {
+        let subscription = Subscription {
+            name: name.to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        };
+        let what = What::Event(SessionEvent { connection: 1, event: Some(event) });
+        Entry { subscription: Arc::new(subscription), received: at(seconds), what }
+    }
+
+    fn up() -> Event {
+        Event::Connected(Connected::default())
+    }
+
+    fn down() -> Event {
+        Event::Closed(Closed::default())
+    }
+
+    #[test]
+    fn a_connection_without_an_end_was_covered_until_the_last_thing_that_was_written() {
+        let told = covered(
+            [
+                happened("quiet", 1, Event::Continued(Continued::default())),
+                happened("lost", 2, up()),
+                happened("lost", 3, down()),
+                happened("busy", 4, up()),
+                happened("busy", 9, Event::TextFrame(TextFrame::default())),
+            ]
+            .into_iter(),
+        );
+        assert_eq!(told["quiet"], (at(9), Cause::Killed));
+        assert_eq!(told["busy"], (at(9), Cause::Killed));
+        assert_eq!(told["lost"], (at(3), Cause::Network));
+        assert_eq!(told.len(), 3);
+    }
+
+    #[test]
+    fn a_recording_that_was_stopped_ends_every_connection() {
+        let gap = Gap { from_ns: at(3).as_nanos(), to_ns: at(8).as_nanos(), cause: 1 };
+        let told = covered(
+            [
+                happened("lost", 2, up()),
+                happened("lost", 3, down()),
+                happened("busy", 4, up()),
+                happened("lost", 8, Event::Gap(gap)),
+                happened("busy", 9, down()),
+            ]
+            .into_iter(),
+        );
+        assert_eq!(told["busy"], (at(9), Cause::Shutdown));
+        assert_eq!(told["lost"], (at(8), Cause::Shutdown));
+    }
+
+    #[test]
+    fn a_gap_that_a_new_connection_ends_is_no_end() {
+        let told = covered(
+            [happened("a", 1, up()), happened("a", 1, Event::Gap(Gap::default()))].into_iter(),
+        );
+        assert_eq!(told["a"], (at(1), Cause::Killed));
+        assert!(covered(std::iter::empty()).is_empty());
+    }
+}

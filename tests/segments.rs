@@ -1,0 +1,360 @@
+//! Recordings of more than one segment: when the next one begins, which old ones go, and what happens
+//! when nothing can be written for a while.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod support;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Barrier},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use centralcap::{
+    capture::{Capture, HOT_SUFFIX},
+    entry::{
+        Entry, SessionEvent, What,
+        session_event::{Event, Gap, gap::Cause},
+    },
+};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use support::{
+    capture::message,
+    feed::{Feed, Reply, Say},
+};
+
+const KEY: &str = "synthetic-key-for-tests";
+
+/// `record` of one topic into a folder.
+fn record(feed: &Feed, folder: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
+    command
+        .args(["record", "--hostname", &feed.url(), "--topic", "monitoring", "--once", "-o"])
+        .arg(folder)
+        .args(more)
+        .env("CENTRALCAP_KEY", KEY)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// So many frames of 10 KB, each another.
+fn frames(numbers: std::ops::Range<u32>) -> impl Iterator<Item = Bytes> {
+    numbers.map(|number| message("monitoring", number, 10_000))
+}
+
+fn said(numbers: std::ops::Range<u32>) -> Vec<Say> {
+    frames(numbers).map(Say::Binary).collect()
+}
+
+fn goodbye() -> Say {
+    Say::Close(1000, "done")
+}
+
+fn entries(path: &Path) -> Vec<Entry> {
+    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+}
+
+fn frames_in(entries: &[Entry]) -> Vec<Bytes> {
+    entries.iter().filter_map(|entry| Some(entry.frame()?.data.clone())).collect()
+}
+
+fn gaps(entries: &[Entry]) -> Vec<Gap> {
+    let gap = |entry: &Entry| match &entry.what {
+        What::Event(SessionEvent { event: Some(Event::Gap(gap)), .. }) => Some(*gap),
+        _ => None,
+    };
+    entries.iter().filter_map(gap).collect()
+}
+
+/// What is in a folder, sorted.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|item| item.unwrap().file_name().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[track_caller]
+fn ended(output: &Output, code: i32) -> String {
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{words}");
+    words
+}
+
+/// Waits until it holds; what takes so long will never come.
+fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+#[test]
+fn a_segment_of_the_size_is_followed_by_the_next_and_nothing_is_lost_between() {
+    let feed =
+        Feed::start(vec![Reply::Feed(said(0..100).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = record(&feed, folder.path(), &["--split-size", "200kB"]).output().unwrap();
+    let words = ended(&output, 0);
+    let segments = names(folder.path());
+    assert!(segments.len() >= 3, "{segments:?}");
+    assert!(segments.iter().all(|name| name.ends_with("Z.mcap")), "{segments:?}");
+    assert!(words.contains(&format!("100 frames kept in {} segments", segments.len())), "{words}");
+    assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..100)));
+    // Each is a capture of its own, which says what it is a part of.
+    let mut before = 0;
+    for name in &segments {
+        let entries = entries(&folder.path().join(name));
+        let What::Event(SessionEvent { connection: 1, event }) = &entries[0].what else { panic!() };
+        match event.as_ref().unwrap() {
+            Event::Connected(_) => assert_eq!(before, 0),
+            Event::Continued(continued) => assert_eq!(continued.last_sequence, before),
+            other => panic!("{other:?}"),
+        }
+        before += frames_in(&entries).len() as u64;
+    }
+}
+
+#[test]
+fn the_time_since_the_last_recording_was_stopped_is_a_gap_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for numbers in [0..3, 3..6] {
+        let script = said(numbers).into_iter().chain([goodbye()]);
+        let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+        ended(&record(&feed, folder.path(), &[]).output().unwrap(), 0);
+    }
+    let entries = entries(folder.path());
+    let gaps = gaps(&entries);
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!(gap.cause(), Cause::Shutdown);
+    let of_second = entries.iter().filter(|entry| entry.frame().is_some()).nth(3).unwrap();
+    assert!(gap.from_ns < gap.to_ns && gap.to_ns <= of_second.received.as_nanos());
+}
+
+#[test]
+fn only_so_many_segments_stay_and_nobody_elses_files_go() {
+    let feed =
+        Feed::start(vec![Reply::Feed(said(0..200).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let others = ["precious.mcap", "notes.txt", "20200101T000000.000Z.mcap.damaged"];
+    for name in others {
+        fs::write(folder.path().join(name), "not ours").unwrap();
+    }
+    let more = ["--split-size", "200kB", "--keep-files", "3"];
+    let output = record(&feed, folder.path(), &more).output().unwrap();
+    let words = ended(&output, 0);
+    let names = names(folder.path());
+    let segments: Vec<_> = names.iter().filter(|name| name.ends_with("Z.mcap")).collect();
+    // The one being recorded was one of the three.
+    assert!((2..=3).contains(&segments.len()), "{names:?}");
+    assert!(others.iter().all(|other| names.iter().any(|name| name == other)), "{names:?}");
+    assert!(words.contains("deleting "), "{words}");
+    let kept: Vec<_> =
+        segments.iter().flat_map(|name| frames_in(&entries(&folder.path().join(name)))).collect();
+    let all: Vec<_> = frames(0..200).collect();
+    assert!(!kept.is_empty() && all.ends_with(&kept), "the newest stay");
+}
+
+#[test]
+fn sighup_begins_a_segment_and_each_that_is_sealed_is_handed_to_the_command() {
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..5)
+        .into_iter()
+        .chain([Say::Settle(Arc::clone(&barrier))])
+        .chain(said(5..10))
+        .chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hook = format!("cp -t '{}'", copies.path().display());
+    let child = record(&feed, folder.path(), &["--on-sealed", &hook]).spawn().unwrap();
+    barrier.wait();
+    let hot = |name: &String| name.ends_with(HOT_SUFFIX);
+    let first = names(folder.path()).into_iter().find(hot).unwrap();
+    kill_process(pid(&child), Signal::HUP).unwrap();
+    wait_for("the second segment", || {
+        names(folder.path()).iter().any(|name| hot(name) && *name != first)
+    });
+    wait_for("the first to be handed on", || names(copies.path()).len() == 1);
+    barrier.wait();
+    ended(&child.wait_with_output().unwrap(), 0);
+    assert_eq!(names(folder.path()), names(copies.path()));
+    let segments: Vec<_> = names(copies.path());
+    let of = |at: usize| frames_in(&entries(&copies.path().join(&segments[at])));
+    assert!(of(0).into_iter().eq(frames(0..5)) && of(1).into_iter().eq(frames(5..10)));
+}
+
+#[test]
+fn a_command_that_fails_is_told_and_stops_nothing() {
+    let feed = Feed::start(vec![Reply::Feed(said(0..3).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = record(&feed, folder.path(), &["--on-sealed", "exit 7 #"]).output().unwrap();
+    let words = ended(&output, 0);
+    assert!(words.contains("expected the command \"exit 7 #\" to succeed"), "{words}");
+    assert_eq!(frames_in(&entries(folder.path())).len(), 3);
+}
+
+#[test]
+fn a_file_that_cannot_grow_is_followed_by_another_and_nothing_is_lost() {
+    let feed =
+        Feed::start(vec![Reply::Feed(said(0..300).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let child = record(&feed, folder.path(), &[]).spawn();
+    let child = child.unwrap();
+    limit(&child, Some(1_000_000));
+    let words = ended(&child.wait_with_output().unwrap(), 0);
+    assert!(words.contains("cannot write"), "{words}");
+    assert!(names(folder.path()).len() >= 3, "{:?}", names(folder.path()));
+    assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..300)));
+}
+
+/// Sets the size beyond which no file can be written by the process.
+fn limit(child: &Child, size: Option<u64>) {
+    prlimit(Some(pid(child)), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();
+}
+
+/// Frames 0 to 10, 10 to 30 while nothing can be written, then 30 to 40.
+fn with_an_outage(more: &[&str]) -> (tempfile::TempDir, Output) {
+    let (before, during) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let script = said(0..10)
+        .into_iter()
+        .chain([Say::Settle(Arc::clone(&before))])
+        .chain(said(10..30))
+        .chain([Say::Settle(Arc::clone(&during))])
+        .chain(said(30..40))
+        .chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let child = record(&feed, folder.path(), more).spawn().unwrap();
+    before.wait();
+    let first = names(folder.path()).into_iter().find(|name| name.ends_with(HOT_SUFFIX)).unwrap();
+    limit(&child, Some(1));
+    before.wait();
+    during.wait();
+    limit(&child, None);
+    // It is tried again within seconds. While the limit holds, no new file has more than a byte.
+    let is_next = |name: &String| {
+        let size = fs::metadata(folder.path().join(name)).map_or(0, |metadata| metadata.len());
+        name.ends_with(HOT_SUFFIX) && *name != first && size > 1
+    };
+    wait_for("a new segment", || names(folder.path()).iter().any(is_next));
+    during.wait();
+    (folder, child.wait_with_output().unwrap())
+}
+
+#[test]
+fn what_is_lost_while_nothing_can_be_written_is_told_to_the_frame() {
+    let (folder, output) = with_an_outage(&[]);
+    let words = ended(&output, 3);
+    for said in [
+        "cannot write",
+        "writing again; 20 frames were lost meanwhile",
+        "20 frames not kept",
+        "1 gap",
+    ] {
+        assert!(words.contains(said), "{said} in {words}");
+    }
+    let entries = entries(folder.path());
+    assert!(frames_in(&entries).into_iter().eq(frames(0..10).chain(frames(30..40))));
+    let sequences: Vec<_> =
+        entries.iter().filter_map(|entry| Some(entry.frame()?.sequence)).collect();
+    assert!(sequences.into_iter().eq((1..=10).chain(31..=40)));
+    let lost: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match &entry.what {
+            What::Event(event) => Some((event.connection, event.event.clone()?)),
+            What::Frame(_) => None,
+        })
+        .filter(|(_, event)| matches!(event, Event::DroppedFrames(_) | Event::Gap(_)))
+        .collect();
+    let [(1, Event::DroppedFrames(dropped)), (1, Event::Gap(gap))] = &lost[..] else {
+        panic!("{lost:?}")
+    };
+    assert_eq!((dropped.count, gap.cause()), (20, Cause::Disk));
+    let bytes: usize = frames(10..30).map(|frame| frame.len()).sum();
+    assert_eq!(dropped.bytes, bytes as u64);
+    let at = |index: usize| {
+        let frame = entries.iter().filter(|entry| entry.frame().is_some()).nth(index).unwrap();
+        frame.received.as_nanos()
+    };
+    assert!(at(9) <= gap.from_ns + 1_000_000_000 && gap.from_ns < gap.to_ns && gap.to_ns <= at(10));
+}
+
+#[test]
+fn whoever_asks_for_it_stops_when_nothing_can_be_written() {
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..10).into_iter().chain([Say::Settle(Arc::clone(&barrier))]);
+    let feed =
+        Feed::start(vec![Reply::Feed(script.chain(said(10..30)).chain([Say::Stay]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let child = record(&feed, folder.path(), &["--on-full", "stop"]).spawn().unwrap();
+    barrier.wait();
+    limit(&child, Some(1));
+    barrier.wait();
+    let words = ended(&child.wait_with_output().unwrap(), 1);
+    assert!(words.contains("error: cannot write"), "{words}");
+    // Nothing could be sealed either; the hot segment is whole.
+    assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..10)));
+}
+
+#[test]
+fn one_file_has_no_next_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.mcap");
+    let feed = Feed::start(Vec::new());
+    for more in [["--split-size", "1MB"], ["--keep-files", "2"]] {
+        let output = record(&feed, &file, &more).output().unwrap();
+        let words = ended(&output, 2);
+        assert!(words.contains("expected a folder for more than one segment"), "{words}");
+    }
+    for more in [["--split-size", "0"], ["--sync", "sometimes"], ["--keep-files", "0"]] {
+        ended(&record(&feed, folder.path(), &more).output().unwrap(), 2);
+    }
+    assert!(names(folder.path()).is_empty());
+}
+
+#[test]
+fn every_way_to_sync_keeps_every_frame() {
+    for sync in ["each", "100ms", "never"] {
+        let feed =
+            Feed::start(vec![Reply::Feed(said(0..30).into_iter().chain([goodbye()]).collect())]);
+        let folder = tempfile::tempdir().unwrap();
+        let output = record(&feed, folder.path(), &["--sync", sync]).output().unwrap();
+        ended(&output, 0);
+        assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..30)), "{sync}");
+    }
+}
+
+/// Where `record` is killed between two segments, the next start seals both.
+#[test]
+fn a_kill_in_the_second_segment_loses_nothing_that_was_settled() {
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..50).into_iter().chain([Say::Settle(Arc::clone(&barrier)), Say::Stay]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = record(&feed, folder.path(), &["--split-size", "200kB"]).spawn().unwrap();
+    barrier.wait();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    barrier.wait();
+    let again =
+        Feed::start(vec![Reply::Feed(said(50..60).into_iter().chain([goodbye()]).collect())]);
+    // The time in between is a gap, and nobody asked for it.
+    ended(&record(&again, folder.path(), &[]).output().unwrap(), 3);
+    let gaps = gaps(&entries(folder.path()));
+    assert!(matches!(&gaps[..], [gap] if gap.cause() == Cause::Killed), "{gaps:?}");
+    assert!(names(folder.path()).iter().all(|name| name.ends_with("Z.mcap")));
+    assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..60)));
+}
