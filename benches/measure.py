@@ -172,7 +172,6 @@ def main():
         row = f"{length / 1e6:,.0f} MB of frames, two threads"
         rows.append((row, cost, f"at most {memory:.0f} MiB of memory"))
     rows.append(("`decode --limit 1`, the whole process", f"{best['first'] * 1e3:.1f} ms", "not in the costs above"))
-    rows.append(("schemas and plans of all topics", f"{best['start'] * 1e3:.1f} ms", "once in a run"))
     if counted:
         rows.append(("instructions for each byte of frames", f"{counted:.1f}", "by callgrind"))
 
