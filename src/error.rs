@@ -104,6 +104,14 @@ impl Error {
         matches!(*self.0, Kind::Io { .. })
     }
 
+    /// The disk, or what the user may have of it, is full.
+    pub fn is_full(&self) -> bool {
+        let is_full = |source: &io::Error| {
+            matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        matches!(&*self.0, Kind::Io { source, .. } if is_full(source))
+    }
+
     /// A file of that name is there already, finished or not.
     pub fn is_taken(&self) -> bool {
         matches!(*self.0, Kind::OutputExists { .. } | Kind::InUse { .. })

@@ -226,7 +226,8 @@ fn limit(child: &Child, size: Option<u64>) {
 }
 
 /// Frames 0 to 10, 10 to 30 while nothing can be written, then 30 to 40.
-fn with_an_outage(more: &[&str]) -> (tempfile::TempDir, Output) {
+/// It begins when so many segments are sealed.
+fn with_an_outage(sealed: usize, more: &[&str]) -> (tempfile::TempDir, Output) {
     let (before, during) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let script = said(0..10)
         .into_iter()
@@ -239,7 +240,9 @@ fn with_an_outage(more: &[&str]) -> (tempfile::TempDir, Output) {
     let folder = tempfile::tempdir().unwrap();
     let child = record(&feed, folder.path(), more).spawn().unwrap();
     before.wait();
-    let first = names(folder.path()).into_iter().find(|name| name.ends_with(HOT_SUFFIX)).unwrap();
+    let count = || names(folder.path()).iter().filter(|name| name.ends_with("Z.mcap")).count();
+    wait_for("sealed segments", || count() >= sealed);
+    let earlier = names(folder.path());
     limit(&child, Some(1));
     before.wait();
     during.wait();
@@ -247,7 +250,7 @@ fn with_an_outage(more: &[&str]) -> (tempfile::TempDir, Output) {
     // It is tried again within seconds. While the limit holds, no new file has more than a byte.
     let is_next = |name: &String| {
         let size = fs::metadata(folder.path().join(name)).map_or(0, |metadata| metadata.len());
-        name.ends_with(HOT_SUFFIX) && *name != first && size > 1
+        name.ends_with(HOT_SUFFIX) && !earlier.contains(name) && size > 1
     };
     wait_for("a new segment", || names(folder.path()).iter().any(is_next));
     during.wait();
@@ -256,7 +259,7 @@ fn with_an_outage(more: &[&str]) -> (tempfile::TempDir, Output) {
 
 #[test]
 fn what_is_lost_while_nothing_can_be_written_is_told_to_the_frame() {
-    let (folder, output) = with_an_outage(&[]);
+    let (folder, output) = with_an_outage(0, &[]);
     let words = ended(&output, 3);
     for said in [
         "cannot write",
@@ -290,6 +293,17 @@ fn what_is_lost_while_nothing_can_be_written_is_told_to_the_frame() {
         frame.received.as_nanos()
     };
     assert!(at(9) <= gap.from_ns + 1_000_000_000 && gap.from_ns < gap.to_ns && gap.to_ns <= at(10));
+}
+
+/// A limit on the size of files is no lack of room: no segment goes for it.
+#[test]
+fn nothing_is_deleted_to_make_room_where_room_is_not_what_is_missing() {
+    let (folder, output) = with_an_outage(1, &["--on-full", "drop-oldest", "--split-size", "30kB"]);
+    let words = ended(&output, 3);
+    assert!(words.contains("20 frames not kept") && !words.contains("deleting"), "{words}");
+    assert!(names(folder.path()).len() > 2, "{:?}", names(folder.path()));
+    let kept = frames_in(&entries(folder.path()));
+    assert!(kept.into_iter().eq(frames(0..10).chain(frames(30..40))));
 }
 
 #[test]

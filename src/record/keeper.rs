@@ -274,17 +274,21 @@ impl Desk {
         if outage.is_time(Instant::now()) {
             let now = Timestamp::now();
             let ledger = outage.ledger(now);
-            let mut begun = self.segments.begin(now);
-            if begun.is_err() && self.shared.on_full == OnFull::DropOldest {
-                while begun.is_err() && self.segments.remove_oldest() {
-                    begun = self.segments.begin(now);
-                }
-            }
             // In the order in which it happened: what was up then may be down by now.
             let continued = self.continued.take().unwrap_or_default();
-            let before = continued.iter().chain(&ledger);
-            let entries = before.chain(batches.iter().flat_map(|batch| &batch.entries));
-            match begun.and_then(|()| self.segments.write(entries)) {
+            let written = loop {
+                let before = continued.iter().chain(&ledger);
+                let entries = before.chain(batches.iter().flat_map(|batch| &batch.entries));
+                let tried = self.segments.begin(now).and_then(|()| self.segments.write(entries));
+                let Err(error) = tried else { break Ok(()) };
+                self.segments.give_up();
+                // Where room is not what is missing, deleting is no help and costs the only copy.
+                let makes_room = self.shared.on_full == OnFull::DropOldest && error.is_full();
+                if !makes_room || !self.segments.remove_oldest() {
+                    break Err(error);
+                }
+            };
+            match written {
                 Ok(()) => {
                     self.shared.board.count_all(&ledger);
                     (self.shared.notify)(Notice::WritingAgain { lost: outage.frames() });
@@ -294,7 +298,6 @@ impl Desk {
                 }
                 Err(_) => {
                     self.continued = Some(continued);
-                    self.segments.give_up();
                     outage.failed_again(Instant::now());
                 }
             }
