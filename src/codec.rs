@@ -12,6 +12,7 @@ pub mod json;
 pub mod notes;
 pub mod plan;
 pub mod reflect;
+pub mod text;
 pub mod walk;
 pub mod wire;
 

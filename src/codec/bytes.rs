@@ -11,6 +11,8 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use prost_reflect::FieldDescriptor;
 
+use super::text::Text;
+
 /// What the bytes of a field mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
@@ -38,9 +40,7 @@ impl Meaning {
     /// The bytes as text of that meaning, else as base64.
     pub fn text(self, data: &[u8]) -> String {
         let text = match self {
-            Self::Mac => {
-                Mac::of(data).map(|mac| String::from_utf8_lossy(mac.as_bytes()).into_owned())
-            }
+            Self::Mac => mac(data),
             Self::Ip => ip(data),
             Self::Essid => Some(essid(data)),
             Self::Opaque => None,
@@ -59,80 +59,6 @@ pub fn hex(data: &[u8]) -> String {
     data.iter().flat_map(|&byte| HEX_PAIRS[usize::from(byte)]).map(char::from).collect()
 }
 
-/// A MAC address as text.
-#[derive(Clone, Copy, Debug)]
-pub struct Mac {
-    text: [u8; Self::LONGEST],
-    len: usize,
-}
-
-impl Mac {
-    /// An EUI-64 with its colons.
-    const LONGEST: usize = 23;
-
-    /// Reads an address in any of its forms: six octets or eight, twelve digits, or pairs of digits with
-    /// colons or hyphens between them.
-    #[inline]
-    pub fn of(data: &[u8]) -> Option<Self> {
-        match data.len() {
-            6 => Some(Self::from_octets::<6>(data.try_into().ok()?)),
-            8 => Some(Self::from_octets::<8>(data.try_into().ok()?)),
-            12 => Self::from_digits(data.as_chunks().0.try_into().ok()?),
-            17 if data.iter().skip(2).step_by(3).all(|byte| matches!(byte, b':' | b'-')) => {
-                Self::from_digits(std::array::from_fn(|pair| [data[3 * pair], data[3 * pair + 1]]))
-            }
-            _ => None,
-        }
-    }
-
-    /// Lower-case pairs of digits with colons between them.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.text[..self.len]
-    }
-
-    /// The text at the beginning of a block, and how long it is.
-    pub(super) const fn block(&self) -> (&[u8; Self::LONGEST], usize) {
-        (&self.text, self.len)
-    }
-
-    #[inline]
-    pub(super) fn from_octets<const COUNT: usize>(octets: [u8; COUNT]) -> Self {
-        let mut text = [b':'; Self::LONGEST];
-        for (index, octet) in octets.into_iter().enumerate() {
-            let [high, low] = HEX_PAIRS[usize::from(octet)];
-            text[3 * index] = high;
-            text[3 * index + 1] = low;
-        }
-        Self { text, len: 3 * COUNT - 1 }
-    }
-
-    #[inline]
-    fn from_digits(pairs: [[u8; 2]; 6]) -> Option<Self> {
-        let mut text = [b':'; Self::LONGEST];
-        let mut are_digits = true;
-        for (index, [high, low]) in pairs.into_iter().enumerate() {
-            let (high, low) = (LOWER_CASE[usize::from(high)], LOWER_CASE[usize::from(low)]);
-            are_digits &= high != 0 && low != 0;
-            text[3 * index] = high;
-            text[3 * index + 1] = low;
-        }
-        are_digits.then_some(Self { text, len: 3 * 6 - 1 })
-    }
-}
-
-/// The lower-case form of each hex digit; 0 for what is none.
-const LOWER_CASE: [u8; 256] = {
-    let mut forms = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        if (byte as u8).is_ascii_hexdigit() {
-            forms[byte] = (byte as u8).to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    forms
-};
-
 /// The two lower-case hex digits of each byte.
 pub(super) const HEX_PAIRS: [[u8; 2]; 256] = {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -144,6 +70,13 @@ pub(super) const HEX_PAIRS: [[u8; 2]; 256] = {
     }
     pairs
 };
+
+fn mac(data: &[u8]) -> Option<String> {
+    let mut text = Text::default();
+    let is_mac = text.mac(data);
+    text.unquote(0);
+    is_mac.then(|| String::from_utf8_lossy(text.as_bytes()).into_owned())
+}
 
 fn ip(data: &[u8]) -> Option<String> {
     match data.len() {

@@ -1,9 +1,8 @@
 //! What a walk writes as JSON, straight into a buffer.
 //!
 //! Every field and every element begins with a comma; the first comma is turned into the opening
-//! bracket when the closing one is written. What is short is copied as a block of fixed size of which
-//! only the beginning counts: [`Text`] keeps room for that. Spelling as in ProtoJSON, except where
-//! the [`Style`] says otherwise. Source of the rules: <https://protobuf.dev/programming-guides/json/>.
+//! bracket when the closing one is written. Spelling as in ProtoJSON, except where the [`Style`] says
+//! otherwise. Source of the rules: <https://protobuf.dev/programming-guides/json/>.
 
 use std::ops::Range;
 
@@ -11,123 +10,14 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
     Fault,
-    bytes::{self, HEX_PAIRS, Mac, Meaning},
+    bytes::{self, HEX_PAIRS, Meaning},
     notes::{Note, Notes, Oddity},
     plan::{Bytes, Field, Int64Style, Literal, Plan, Style},
+    text,
     walk::{self, Writer},
 };
 
-/// So many bytes can be written at once: two literals, or one and a number, or one and an address.
-const ROOM: usize = 96;
-
-/// Text that grows. Its memory is kept when it is cleared.
-#[derive(Debug, Default)]
-pub struct Text {
-    /// Initialised over all its length; what counts is before `end`.
-    bytes: Vec<u8>,
-    end: usize,
-}
-
-impl Text {
-    /// The text so far.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.end]
-    }
-
-    /// How many bytes it has.
-    pub const fn len(&self) -> usize {
-        self.end
-    }
-
-    /// There is none.
-    pub const fn is_empty(&self) -> bool {
-        self.end == 0
-    }
-
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.end = 0;
-    }
-
-    /// Forgets all from there on.
-    pub fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(len);
-    }
-
-    /// Appends a text of any length.
-    #[inline]
-    pub fn extend(&mut self, text: &[u8]) {
-        let end = self.end + text.len();
-        if end > self.bytes.len() {
-            self.grow(text.len());
-        }
-        self.bytes[self.end..end].copy_from_slice(text);
-        self.end = end;
-    }
-
-    /// Appends the first `len` bytes of a block.
-    #[inline(always)]
-    fn block<const SIZE: usize>(&mut self, block: &[u8; SIZE], len: usize) {
-        match self.bytes.get_mut(self.end..).and_then(<[u8]>::first_chunk_mut) {
-            Some(room) => *room = *block,
-            None => {
-                self.grow(SIZE);
-                self.bytes[self.end..self.end + SIZE].copy_from_slice(block);
-            }
-        }
-        self.end += len;
-    }
-
-    #[inline(always)]
-    fn byte(&mut self, byte: u8) {
-        self.block(&[byte], 1);
-    }
-
-    /// What comes next, to be written to at will; then `end` has to be moved on.
-    #[inline(always)]
-    fn room(&mut self) -> &mut [u8; ROOM] {
-        match self.bytes.len().checked_sub(self.end) {
-            Some(left) if left >= ROOM => {}
-            _ => self.grow(ROOM),
-        }
-        self.bytes[self.end..].first_chunk_mut().expect("it has grown")
-    }
-
-    /// The same with any length.
-    #[inline(always)]
-    fn long_room(&mut self, len: usize) -> &mut [u8] {
-        if self.bytes.len() < self.end + len {
-            self.grow(len);
-        }
-        &mut self.bytes[self.end..][..len]
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self, more: usize) {
-        let len = (2 * self.bytes.len()).max(self.end + more).max(1024);
-        self.bytes.resize(len, 0);
-    }
-
-    /// Takes away the quotes round all from there on, if there are any.
-    pub(super) fn unquote(&mut self, start: usize) {
-        if let [b'"', .., b'"'] = self.bytes[start..self.end] {
-            self.bytes.copy_within(start + 1..self.end - 1, start);
-            self.end -= 2;
-        }
-    }
-
-    /// Turns the comma that begins the first field or element into a bracket, and appends the other.
-    #[inline(always)]
-    fn close(&mut self, opened: usize, brackets: [u8; 2]) {
-        if self.end == opened {
-            self.block(&brackets, 2);
-        } else {
-            self.bytes[opened] = brackets[0];
-            self.byte(brackets[1]);
-        }
-    }
-}
+pub use super::text::Text;
 
 /// Appends the message as a JSON object, or as whatever its type is spelled. On a fault nothing is
 /// appended. What the schema does not know is in `notes`.
@@ -208,43 +98,6 @@ impl<'t> Json<'t> {
         self.escaped(value);
     }
 
-    /// Begins with the name of the field, if there is one, and says how long that is: at most
-    /// [`Literal::BLOCK`].
-    #[inline(always)]
-    fn begin(&mut self, field: Option<&Field>) -> (&mut [u8; ROOM], usize) {
-        let Some(field) = field else { return (self.text.room(), 0) };
-        match field.key.block() {
-            Some((key, len)) => {
-                let room = self.text.room();
-                room[..Literal::BLOCK].copy_from_slice(key);
-                (room, len)
-            }
-            None => {
-                self.text.extend(field.key.text());
-                (self.text.room(), 0)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn integer(&mut self, field: Option<&Field>, is_quoted: bool, minus: bool, number: u64) {
-        let (room, mut at) = self.begin(field);
-        if is_quoted {
-            room[at] = b'"';
-            at += 1;
-        }
-        if minus {
-            room[at] = b'-';
-            at += 1;
-        }
-        at = digits(room, at, number);
-        if is_quoted {
-            room[at] = b'"';
-            at += 1;
-        }
-        self.text.end += at;
-    }
-
     #[inline(always)]
     fn text(
         &mut self,
@@ -252,17 +105,12 @@ impl<'t> Json<'t> {
         data: &[u8],
         span: Range<usize>,
     ) -> Result<(), usize> {
-        let string = &data[span.clone()];
-        let len = string.len();
+        let len = span.len();
         if len <= 16
             && let Some(block) = data[span.start..].first_chunk::<16>()
             && is_plain_block(block, len)
         {
-            let (room, at) = self.begin(field);
-            room[at] = b'"';
-            room[at + 1..][..16].copy_from_slice(block);
-            room[at + 1 + len] = b'"';
-            self.text.end += at + len + 2;
+            self.text.string::<16>(field.map(|field| &field.key), block, len);
             return Ok(());
         }
         self.long_text(field, data, span)
@@ -282,24 +130,13 @@ impl<'t> Json<'t> {
         let string = &data[span.clone()];
         // The last block may reach into what follows the string.
         let blocks = data[span.start..].get(..string.len().next_multiple_of(16)).unwrap_or(string);
-        let (blocks, rest) = blocks.as_chunks::<16>();
-        if let Some((last, others)) = blocks.split_last()
-            && rest.is_empty()
+        if let (blocks, []) = blocks.as_chunks()
+            && let Some((last, others)) = blocks.split_last()
+            && is_plain_block(last, string.len() - 16 * others.len())
+            && others.iter().all(|block| is_plain_block(block, 16))
         {
-            let room = self.text.long_room(16 * blocks.len() + 2);
-            room[0] = b'"';
-            let mut is_plain = is_plain_block(last, string.len() - 16 * others.len());
-            for (room, block) in room[1..].as_chunks_mut::<16>().0.iter_mut().zip(blocks) {
-                *room = *block;
-            }
-            for block in others {
-                is_plain &= is_plain_block(block, 16);
-            }
-            room[1 + string.len()] = b'"';
-            if is_plain {
-                self.text.end += string.len() + 2;
-                return Ok(());
-            }
+            self.text.quoted(blocks, string.len());
+            return Ok(());
         } else if is_plain(string) {
             self.plain(string);
             return Ok(());
@@ -364,14 +201,6 @@ impl<'t> Json<'t> {
         self.text.extend(name.as_bytes());
         false
     }
-
-    #[inline(always)]
-    fn mac_text(&mut self, mac: Mac) {
-        let (block, len) = mac.block();
-        self.text.byte(b'"');
-        self.text.block(block, len);
-        self.text.byte(b'"');
-    }
 }
 
 impl Writer for Json<'_> {
@@ -379,7 +208,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn mark(&self) -> usize {
-        self.text.end
+        self.text.len()
     }
 
     fn rewind(&mut self, to: usize) {
@@ -404,7 +233,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn open_message(&mut self) -> usize {
-        self.text.end
+        self.text.len()
     }
 
     #[inline(always)]
@@ -414,7 +243,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn open_list(&mut self) -> usize {
-        self.text.end
+        self.text.len()
     }
 
     #[inline(always)]
@@ -437,22 +266,22 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn int32(&mut self, value: i32) {
-        self.integer(None, false, value < 0, value.unsigned_abs().into());
+        self.text.integer(None, false, value < 0, value.unsigned_abs().into());
     }
 
     #[inline(always)]
     fn uint32(&mut self, value: u32) {
-        self.integer(None, false, false, value.into());
+        self.text.integer(None, false, false, value.into());
     }
 
     #[inline(always)]
     fn int64(&mut self, value: i64) {
-        self.integer(None, self.quoted, value < 0, value.unsigned_abs());
+        self.text.integer(None, self.quoted, value < 0, value.unsigned_abs());
     }
 
     #[inline(always)]
     fn uint64(&mut self, value: u64) {
-        self.integer(None, self.quoted, false, value);
+        self.text.integer(None, self.quoted, false, value);
     }
 
     fn float(&mut self, value: f32) {
@@ -482,12 +311,9 @@ impl Writer for Json<'_> {
     #[inline]
     fn bytes(&mut self, shown: Bytes, data: &[u8]) {
         match shown {
-            Bytes::Mac => match Mac::of(data) {
-                Some(mac) => self.mac_text(mac),
-                None => self.base64(data),
-            },
+            Bytes::Mac if self.text.mac(data) => {}
             Bytes::Ip => match *data {
-                [a, b, c, d] => self.ipv4([a, b, c, d]),
+                [a, b, c, d] => self.text.dotted([a, b, c, d]),
                 _ => match data.try_into() {
                     Ok(octets) => self.ipv6(octets),
                     Err(_) => self.base64(data),
@@ -495,45 +321,42 @@ impl Writer for Json<'_> {
             },
             Bytes::Essid if is_plain(data) && !data.contains(&0x7f) => self.plain(data),
             Bytes::Essid => self.escaped(&Meaning::Essid.text(data)),
-            Bytes::Base64 => self.base64(data),
+            Bytes::Mac | Bytes::Base64 => self.base64(data),
             Bytes::Hex => self.plain(bytes::hex(data).as_bytes()),
         }
     }
 
     #[inline(always)]
     fn literal(&mut self, literal: &Literal) {
-        match literal.block() {
-            Some((block, len)) => self.text.block(block, len),
-            None => self.text.extend(literal.text()),
-        }
+        self.text.literal(literal);
     }
 
     #[inline(always)]
     fn mac(&mut self, field: &Field, address: [u8; 6]) {
-        let opened = self.text.end;
+        let opened = self.text.len();
         self.field(field);
-        self.mac_text(Mac::from_octets(address));
+        self.text.mac(&address);
         self.close_message(opened);
     }
 
     #[inline(always)]
     fn field_int32(&mut self, field: &Field, value: i32) {
-        self.integer(Some(field), false, value < 0, value.unsigned_abs().into());
+        self.text.integer(Some(&field.key), false, value < 0, value.unsigned_abs().into());
     }
 
     #[inline(always)]
     fn field_uint32(&mut self, field: &Field, value: u32) {
-        self.integer(Some(field), false, false, value.into());
+        self.text.integer(Some(&field.key), false, false, value.into());
     }
 
     #[inline(always)]
     fn field_int64(&mut self, field: &Field, value: i64) {
-        self.integer(Some(field), self.quoted, value < 0, value.unsigned_abs());
+        self.text.integer(Some(&field.key), self.quoted, value < 0, value.unsigned_abs());
     }
 
     #[inline(always)]
     fn field_uint64(&mut self, field: &Field, value: u64) {
-        self.integer(Some(field), self.quoted, false, value);
+        self.text.integer(Some(&field.key), self.quoted, false, value);
     }
 
     #[inline(always)]
@@ -543,43 +366,43 @@ impl Writer for Json<'_> {
         data: &[u8],
         span: Range<usize>,
     ) -> Result<(), usize> {
-        self.text(Some(field), data, span)
+        let len = span.len();
+        if len <= 32
+            && let Some(block) = data[span.start..].first_chunk::<32>()
+            && let ([first, second], _) = block.as_chunks()
+            && is_plain_block(first, len.min(16))
+            && is_plain_block(second, len.saturating_sub(16))
+        {
+            self.text.string(Some(&field.key), block, len);
+            return Ok(());
+        }
+        self.long_text(Some(field), data, span)
+    }
+
+    #[inline(always)]
+    fn field_short_string(&mut self, field: &Field, data: &[u8], at: usize, len: usize) -> bool {
+        match data.get(at..).and_then(<[u8]>::first_chunk) {
+            Some(block) if is_plain_block(block, len) => {
+                self.text.string::<16>(Some(&field.key), block, len);
+                true
+            }
+            _ => false,
+        }
     }
 
     #[inline(always)]
     fn field_literal(&mut self, field: &Field, literal: &Literal) {
-        match literal.block() {
-            Some((block, len)) => {
-                let (room, at) = self.begin(Some(field));
-                room[at..][..Literal::BLOCK].copy_from_slice(block);
-                self.text.end += at + len;
-            }
-            None => {
-                self.field(field);
-                self.text.extend(literal.text());
-            }
-        }
+        self.text.literals(&field.key, literal);
     }
 
+    #[inline(always)]
     fn field_mac(&mut self, field: &Field, addr: &Field, data: &[u8]) {
-        match (Mac::of(data), addr.key.block()) {
-            (Some(mac), Some((key, len))) => {
-                let (text, text_len) = mac.block();
-                let (room, at) = self.begin(Some(field));
-                let end = at + len + text_len + 3;
-                room[at..][..Literal::BLOCK].copy_from_slice(key);
-                room[at] = b'{';
-                room[at + len] = b'"';
-                room[at + len + 1..][..text.len()].copy_from_slice(text);
-                room[end - 2..end].copy_from_slice(b"\"}");
-                self.text.end += end;
-            }
-            _ => {
-                self.field(field);
-                let opened = self.open_message();
-                self.field_bytes(addr, Bytes::Mac, data);
-                self.close_message(opened);
-            }
+        if !self.text.object_of_mac(&field.key, &addr.key, data) {
+            self.field(field);
+            let opened = self.open_message();
+            self.field(addr);
+            self.base64(data);
+            self.close_message(opened);
         }
     }
 }
@@ -587,26 +410,10 @@ impl Writer for Json<'_> {
 impl Json<'_> {
     fn base64(&mut self, data: &[u8]) {
         self.text.byte(b'"');
-        let len = data.len().div_ceil(3) * 4;
-        if self.text.bytes.len() < self.text.end + len {
-            self.text.grow(len);
-        }
-        let room = &mut self.text.bytes[self.text.end..];
-        self.text.end += STANDARD.encode_slice(data, room).unwrap_or(0);
+        let room = self.text.zeros(data.len().div_ceil(3) * 4);
+        let encoded = STANDARD.encode_slice(data, room);
+        debug_assert_eq!(encoded, Ok(data.len().div_ceil(3) * 4));
         self.text.byte(b'"');
-    }
-
-    /// Without a branch on how many digits an octet has.
-    fn ipv4(&mut self, address: [u8; 4]) {
-        let room = self.text.room();
-        room[0] = b'"';
-        let mut at = 1;
-        for octet in address {
-            room[at..][..4].copy_from_slice(&OCTETS[usize::from(octet)]);
-            at += 2 + usize::from(octet > 9) + usize::from(octet > 99);
-        }
-        room[at - 1] = b'"';
-        self.text.end += at;
     }
 }
 
@@ -629,157 +436,25 @@ impl Json<'_> {
                 left_out = index + 1 - run..index + 1;
             }
         }
-        let room = self.text.room();
-        room[0] = b'"';
-        let mut at = 1;
-        for (index, group) in groups.into_iter().enumerate() {
-            if left_out.contains(&index) {
-                // The colon before it stands behind the group before it, if there is one.
-                if index == left_out.start {
-                    room[at..][..2].copy_from_slice(b"::");
-                    at += if index == 0 { 2 } else { 1 };
-                }
-                continue;
-            }
-            let [high, low] = group.to_be_bytes().map(|octet| HEX_PAIRS[usize::from(octet)]);
-            let zeros = (group.leading_zeros() / 4).min(3);
-            let digits = u32::from_le_bytes([high[0], high[1], low[0], low[1]]) >> (8 * zeros);
-            room[at..][..4].copy_from_slice(&digits.to_le_bytes());
-            at += 4 - zeros as usize;
-            room[at] = b':';
-            at += usize::from(index < 7);
-        }
-        room[at] = b'"';
-        self.text.end += at + 1;
+        self.text.groups(groups, left_out);
     }
-}
-
-/// The decimal form of each octet, a dot behind it.
-const OCTETS: [[u8; 4]; 256] = {
-    let mut texts = [[b'.'; 4]; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let mut skipped = if octet > 99 {
-            0
-        } else if octet > 9 {
-            1
-        } else {
-            2
-        };
-        let mut at = 0;
-        while skipped < 3 {
-            texts[octet][at] = b'0' + digits[skipped] as u8;
-            skipped += 1;
-            at += 1;
-        }
-        octet += 1;
-    }
-    texts
-};
-
-/// Writes a number and returns where it ends. There is always room for it: see [`ROOM`].
-#[inline(always)]
-fn digits(room: &mut [u8; ROOM], at: usize, number: u64) -> usize {
-    const EIGHT: u64 = 100_000_000;
-
-    if number < 10 {
-        room[at] = b'0' + number as u8;
-        at + 1
-    } else if number < EIGHT {
-        first_digits(room, at, number as u32)
-    } else {
-        many_digits(room, at, number)
-    }
-}
-
-/// Up to eight digits, no zeros before them.
-#[inline(always)]
-fn first_digits(room: &mut [u8; ROOM], at: usize, number: u32) -> usize {
-    let digits = eight_digits(number);
-    // The last digit stays, whatever it is.
-    let zeros = (digits | 1 << 56).trailing_zeros() / 8;
-    let text = (digits | 0x3030_3030_3030_3030) >> (8 * zeros);
-    room[at..][..8].copy_from_slice(&text.to_le_bytes());
-    at + 8 - zeros as usize
-}
-
-#[inline(never)]
-fn many_digits(room: &mut [u8; ROOM], at: usize, number: u64) -> usize {
-    const EIGHT: u64 = 100_000_000;
-
-    let (high, low) = (number / EIGHT, number % EIGHT);
-    let at = if high < EIGHT {
-        first_digits(room, at, high as u32)
-    } else {
-        let at = first_digits(room, at, (high / EIGHT) as u32);
-        next_digits(room, at, (high % EIGHT) as u32)
-    };
-    next_digits(room, at, low as u32)
-}
-
-/// Eight digits, zeros before them.
-#[inline(always)]
-fn next_digits(room: &mut [u8; ROOM], at: usize, number: u32) -> usize {
-    let text = eight_digits(number) | 0x3030_3030_3030_3030;
-    room[at..][..8].copy_from_slice(&text.to_le_bytes());
-    at + 8
-}
-
-/// The eight digits of a number below 10^8 as bytes 0 to 9, the first one lowest.
-///
-/// Halves are split in two until each byte is a digit, all parts at once. Dividing by 100 and by 10 is
-/// multiplying and shifting, which is exact for numbers as small as these.
-#[inline(always)]
-const fn eight_digits(number: u32) -> u64 {
-    let number = number as u64;
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
-    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | (twos - 10 * tens) << 8
-}
-
-/// Whether a byte is ASCII and stands for itself in JSON.
-#[inline(always)]
-const fn is_plain_byte(byte: u8) -> bool {
-    byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\'
 }
 
 /// Whether all bytes are ASCII and stand for themselves. Blocks of sixteen, the last one overlapping
-/// the one before it: without a branch inside, the compiler makes one vector of each.
+/// the one before it.
 #[inline(always)]
 fn is_plain(text: &[u8]) -> bool {
     let Some(last) = text.last_chunk::<16>() else {
-        return text.iter().all(|&byte| is_plain_byte(byte));
+        return text.iter().all(|&byte| text::is_plain(byte));
     };
     let (blocks, _) = text.as_chunks::<16>();
-    blocks
-        .iter()
-        .chain([last])
-        .all(|block| block.iter().fold(true, |plain, &byte| plain & is_plain_byte(byte)))
+    blocks.iter().chain([last]).all(|block| is_plain_block(block, 16))
 }
 
 /// Whether the first `len` of sixteen bytes are ASCII and stand for themselves.
 #[inline(always)]
 fn is_plain_block(block: &[u8; 16], len: usize) -> bool {
-    /// At each length, the bits that count.
-    const COUNT: [u128; 17] = {
-        let mut bits = [u128::MAX; 17];
-        let mut len = 0;
-        while len < 16 {
-            bits[len] = (1 << (8 * len)) - 1;
-            len += 1;
-        }
-        bits
-    };
-
-    // All bytes alike and nothing else in the loop: the compiler makes vectors of it.
-    let mut special = [0; 16];
-    for (mark, &byte) in special.iter_mut().zip(block) {
-        *mark = if is_plain_byte(byte) { 0 } else { 0xff };
-    }
-    u128::from_le_bytes(special) & COUNT[len] == 0
+    text::first_special(block) >= len
 }
 
 #[cfg(test)]
@@ -798,7 +473,7 @@ mod tests {
         #[test]
         fn integers_are_spelled_as_rust_does(value: u64, shift in 0_u32..64) {
             let value = value >> shift;
-            prop_assert_eq!(json(|json| json.integer(None, false, false, value)), value.to_string());
+            prop_assert_eq!(json(|json| json.text.integer(None, false, false, value)), value.to_string());
             let value = value as i64;
             prop_assert_eq!(json(|json| json.int64(value)), format!("\"{value}\""));
             let value = value as i32;
@@ -919,10 +594,16 @@ mod tests {
     fn all_numbers_of_up_to_eight_digits_are_right_at_the_edges() {
         for power in 0..20 {
             for value in [10_u64.pow(power) - 1, 10_u64.pow(power), 10_u64.pow(power) + 1] {
-                assert_eq!(json(|json| json.integer(None, false, false, value)), value.to_string());
+                assert_eq!(
+                    json(|json| json.text.integer(None, false, false, value)),
+                    value.to_string()
+                );
             }
         }
-        assert_eq!(json(|json| json.integer(None, false, false, u64::MAX)), u64::MAX.to_string());
+        assert_eq!(
+            json(|json| json.text.integer(None, false, false, u64::MAX)),
+            u64::MAX.to_string()
+        );
         assert_eq!(json(|json| json.int64(i64::MIN)), "\"-9223372036854775808\"");
     }
 }

@@ -11,6 +11,7 @@ use prost_reflect::{
     prost_types::{EnumValueDescriptorProto, FieldDescriptorProto},
 };
 
+pub use super::text::Literal;
 use super::{bytes::Meaning, reflect};
 
 /// How values are spelled.
@@ -79,6 +80,10 @@ pub struct Message {
     /// Ascending by number, extensions among them.
     pub fields: Vec<Field>,
     lookup: Lookup<u32>,
+    /// By the tag of a single value, if that has one byte.
+    near: [Place; NEAR],
+    /// The same if it has two bytes, as far as there are any.
+    far: Vec<Place>,
     /// How many of the fields are required.
     pub required: u32,
     /// How many oneofs there are, those that only mean `optional` not counted.
@@ -123,9 +128,6 @@ pub struct Field {
     pub wire_type: u8,
     /// It is a list. A map is not.
     pub repeated: bool,
-    /// Something has to be looked at before a value is taken: it is a list, a map, in a oneof, or zero
-    /// means that it is absent.
-    pub special: bool,
     /// Messages without it are faulty.
     pub required: bool,
     /// Zero is the same as absent.
@@ -143,6 +145,74 @@ impl Field {
     #[inline]
     pub const fn is_packed_as(&self, wire_type: u8) -> bool {
         wire_type == 2 && !matches!(self.wire_type, 2 | 3)
+    }
+}
+
+/// What a walk has to know of a field at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// One more than the field's index in its message; 0 for none.
+    pub rank: u16,
+    /// How it is taken where all is in order.
+    pub step: Step,
+    /// Messages without it are faulty.
+    pub required: bool,
+}
+
+impl Place {
+    /// That of no field.
+    pub const NOWHERE: Self = Self { rank: 0, step: Step::Other, required: false };
+
+    /// None if there are too many fields before it.
+    pub(super) fn of(field: &Field, index: usize) -> Option<Self> {
+        let rank = u16::try_from(index + 1).ok()?;
+        Some(Self { rank, step: Step::of(field), required: field.required })
+    }
+
+    const fn is_nowhere(self) -> bool {
+        self.rank == 0
+    }
+}
+
+/// The step of a walk that takes a field. What is frequent has one of its own, if the key is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as in `Kind`")]
+pub enum Step {
+    Int32,
+    Uint32,
+    Int64,
+    Uint64,
+    Enum,
+    String,
+    Bytes,
+    Mac,
+    Message,
+    /// A single value of another kind.
+    Other,
+    List,
+    /// Something has to be looked at before a value is taken: it is a map, in a oneof, or zero means
+    /// that it is absent.
+    Special,
+}
+
+impl Step {
+    fn of(field: &Field) -> Self {
+        let is_map = matches!(field.kind, Kind::Map(_));
+        match field.kind {
+            _ if field.repeated => Self::List,
+            _ if is_map || field.implicit || field.oneof > 0 => Self::Special,
+            _ if !field.key.is_short() => Self::Other,
+            Kind::Int32 => Self::Int32,
+            Kind::Uint32 => Self::Uint32,
+            Kind::Int64 => Self::Int64,
+            Kind::Uint64 => Self::Uint64,
+            Kind::Enum(_) => Self::Enum,
+            Kind::String | Kind::LooseString => Self::String,
+            Kind::Bytes(_) => Self::Bytes,
+            Kind::Mac(_) => Self::Mac,
+            Kind::Message(_) => Self::Message,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -200,35 +270,8 @@ pub struct Enum {
     lookup: Lookup<i32>,
 }
 
-/// A short text that is copied as a block: the length that is meant, and the block.
-#[derive(Debug)]
-pub struct Literal {
-    block: [u8; Literal::BLOCK],
-    text: Box<[u8]>,
-}
-
-impl Literal {
-    /// Keys and names are hardly ever longer.
-    pub const BLOCK: usize = 32;
-
-    fn new(text: &str) -> Self {
-        let mut block = [0; Self::BLOCK];
-        let head = text.len().min(Self::BLOCK);
-        block[..head].copy_from_slice(&text.as_bytes()[..head]);
-        Self { block, text: text.as_bytes().into() }
-    }
-
-    /// The block that begins with the text, if all of the text fits, and the text's length.
-    #[inline]
-    pub fn block(&self) -> Option<(&[u8; Self::BLOCK], usize)> {
-        (self.text.len() <= Self::BLOCK).then_some((&self.block, self.text.len()))
-    }
-
-    /// The text itself.
-    pub fn text(&self) -> &[u8] {
-        &self.text
-    }
-}
+/// How many tags of one byte there are.
+const NEAR: usize = 0x80;
 
 /// Finds an index by a number: small numbers in an array, others in a map.
 #[derive(Debug)]
@@ -278,7 +321,25 @@ impl Message {
     /// The field of that number.
     #[inline]
     pub fn field(&self, number: u32) -> Option<&Field> {
-        self.fields.get(self.lookup.find(number)?)
+        self.fields.get(self.index(number)?)
+    }
+
+    /// Which field has that number. None, or an index past all fields, if there is none.
+    #[inline]
+    pub(super) fn index(&self, number: u32) -> Option<usize> {
+        self.lookup.find(number)
+    }
+
+    /// Where the field with that tag is, which has one byte.
+    #[inline(always)]
+    pub(super) fn near(&self, tag: u8) -> Place {
+        self.near.get(usize::from(tag)).copied().unwrap_or(Place::NOWHERE)
+    }
+
+    /// The same for a tag that has two bytes.
+    #[inline(always)]
+    pub(super) fn far(&self, tag: u16) -> Place {
+        self.far.get(usize::from(tag)).copied().unwrap_or(Place::NOWHERE)
     }
 }
 
@@ -321,6 +382,9 @@ impl Plan {
             {
                 field.kind = Kind::Mac(index);
             }
+        }
+        for message in &mut messages {
+            (message.near, message.far) = places(&message.fields);
         }
         Self { messages, enums: build.enums, by_name: build.by_name, style }
     }
@@ -431,14 +495,12 @@ impl Build {
                 .map(|extension| self.field(&Declared::of_extension(&extension))),
         );
         fields.sort_by_key(|field| field.number);
-        for field in &mut fields {
-            let is_map = matches!(field.kind, Kind::Map(_));
-            field.special = field.repeated || field.implicit || field.oneof > 0 || is_map;
-        }
         Message {
             name: descriptor.full_name().to_owned(),
             form: form(descriptor.full_name()),
             lookup: Lookup::new(fields.iter().map(|field| field.number)),
+            near: [Place::NOWHERE; NEAR],
+            far: Vec::new(),
             required: fields.iter().filter(|field| field.required).count() as u32,
             oneofs: oneofs.len() as u32,
             fields,
@@ -487,7 +549,6 @@ impl Build {
             number: declared.number,
             wire_type: if declared.is_group { 3 } else { declared.kind.wire_type() as u8 },
             repeated: declared.is_list,
-            special: false,
             required: declared.is_required,
             implicit: declared.is_implicit,
             oneof: 0,
@@ -507,6 +568,27 @@ impl Build {
         };
         Some(Literal::new(&shown))
     }
+}
+
+/// The fields by their tags: see [`Message::near`] and [`Message::far`].
+fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
+    const FAR: usize = 1 << 14;
+
+    let (mut near, mut far) = ([Place::NOWHERE; NEAR], Vec::new());
+    for (index, field) in fields.iter().enumerate() {
+        let tag = (field.number << 3 | u32::from(field.wire_type)) as usize;
+        let Some(place) = Place::of(field, index) else { break };
+        // They ascend, and of equal ones the first counts.
+        match near.get_mut(tag) {
+            Some(found) if found.is_nowhere() => *found = place,
+            None if (far.len()..FAR).contains(&tag) => {
+                far.resize(tag, Place::NOWHERE);
+                far.push(place);
+            }
+            _ => {}
+        }
+    }
+    (near, far)
 }
 
 /// What a field and an extension have in common.

@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::{
     Fault,
     notes::{Notes, Oddity},
-    plan::{Bytes, Enum, Field, Form, Kind, Literal, Message, Plan},
+    plan::{Bytes, Enum, Field, Form, Kind, Literal, Message, Place, Plan, Step},
 };
 
 mod index;
@@ -128,6 +128,13 @@ pub trait Writer {
         self.field(field);
         self.string(data, span)
     }
+    /// The same with the string of `len` bytes at `at`, if it is one of those for which there is a
+    /// quicker way; else false, and nothing is written.
+    #[inline(always)]
+    fn field_short_string(&mut self, field: &Field, data: &[u8], at: usize, len: usize) -> bool {
+        let _ = (field, data, at, len);
+        false
+    }
     /// [`field`](Self::field) and [`bytes`](Self::bytes).
     #[inline(always)]
     fn field_bytes(&mut self, field: &Field, shown: Bytes, data: &[u8]) {
@@ -230,10 +237,10 @@ impl Link<'_> {
     const ROOT: Link<'static> = Link { up: None, name: "", depth: 0 };
 
     /// To the messages in a field, the first of which begins at `at`.
+    #[inline(always)]
     fn down<'l>(&'l self, field: &'l Field, at: usize) -> Result<Link<'l>> {
         if self.depth >= DEPTH_LIMIT {
-            let reason = format!("messages are nested more than {DEPTH_LIMIT} deep");
-            return Err(fault(at, self, &field.name, &reason));
+            return Err(too_deep(at, self, &field.name));
         }
         Ok(Link { up: Some(self), name: &field.name, depth: self.depth + 1 })
     }
@@ -251,6 +258,16 @@ impl Link<'_> {
         names.retain(|name| !name.is_empty());
         names.join(".")
     }
+}
+
+/// What a field is that is not the next known one.
+enum Odd {
+    /// It is, but its tag is long.
+    Field { place: Place, tag: u32, value: usize },
+    /// It has been dealt with.
+    Done { rank: u16, next: usize },
+    /// It is the end of the group.
+    GroupEnd { next: usize },
 }
 
 /// Where a group's content ends, and where its last tag does.
@@ -287,56 +304,84 @@ impl<'w, W: Writer> Walk<'w, W> {
         let data = &self.data[..span.end];
         let end = data.len();
         let mut at = start;
+        // The rank of the last field.
         let mut last = 0;
         let mut required = 0;
         let mut oneofs = 0_u64;
-        let mut ended = group == 0;
         // Where the last tag of the group begins.
-        let mut content_end = end;
+        let mut content_end = if group == 0 { end } else { usize::MAX };
         while at < end {
-            let Some((tag, value)) = wide::loose_tag(data, at, end) else {
-                return Err(self.broken_tag(at, end, link));
+            let (mut tag, mut value, mut place) = match data[at..] {
+                [tag @ ..0x80, ..] => (tag.into(), at + 1, message.near(tag)),
+                [low, high @ ..0x80, ..] => {
+                    let tag = u16::from(low & 0x7f) | u16::from(high) << 7;
+                    (tag.into(), at + 2, message.far(tag))
+                }
+                _ => (0, at, Place::NOWHERE),
             };
-            let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
-            let field = match message.field(number) {
-                Some(field) if field.wire_type == wire_type => field,
-                Some(field) if field.repeated && field.is_packed_as(wire_type) => {
-                    if number <= last {
-                        return Err(Stop::Disorder);
+            if place.rank <= last {
+                match self.odd(message, at, end, last, group, link)? {
+                    Odd::Field { place: found, tag: found_tag, value: found_value } => {
+                        (tag, value, place) = (found_tag, found_value, found);
                     }
-                    last = number;
-                    at = self.packed_list(field, value, end, link)?;
-                    continue;
+                    Odd::Done { rank, next } => {
+                        last = rank;
+                        at = next;
+                        continue;
+                    }
+                    Odd::GroupEnd { next } => {
+                        content_end = at;
+                        at = next;
+                        break;
+                    }
                 }
-                _ if wire_type == GROUP_END && number == group && group > 0 => {
-                    content_end = at;
-                    at = value;
-                    ended = true;
-                    break;
-                }
-                known => {
-                    at = self.unexpected(known, at, end, link)?;
-                    continue;
-                }
+            }
+            last = place.rank;
+            let field = &message.fields[usize::from(place.rank) - 1];
+            required += u32::from(place.required);
+            at = match place.step {
+                Step::Int32 => match wide::short_number(self.data, value, end) {
+                    Some((number, next)) => {
+                        self.out.field_int32(field, number as i32);
+                        next
+                    }
+                    None => self.keyed_number(field, data, value, link)?,
+                },
+                Step::Uint32 => match wide::short_number(self.data, value, end) {
+                    Some((number, next)) => {
+                        self.out.field_uint32(field, number);
+                        next
+                    }
+                    None => self.keyed_number(field, data, value, link)?,
+                },
+                Step::Int64 => match wide::short_number(self.data, value, end) {
+                    Some((number, next)) => {
+                        self.out.field_int64(field, number.into());
+                        next
+                    }
+                    None => self.keyed_number(field, data, value, link)?,
+                },
+                Step::Uint64 => match wide::short_number(self.data, value, end) {
+                    Some((number, next)) => {
+                        self.out.field_uint64(field, number.into());
+                        next
+                    }
+                    None => self.keyed_number(field, data, value, link)?,
+                },
+                Step::Enum => self.keyed_enum(field, data, value, link)?,
+                Step::String => self.keyed_string(field, data, value, link)?,
+                Step::Bytes => self.keyed_bytes(field, data, value, link)?,
+                Step::Mac => self.keyed_mac(field, data, value, link)?,
+                Step::Message => self.keyed_message(field, data, value, link)?,
+                Step::Other => self.keyed_other(field, data, value, link)?,
+                Step::List => self.list(field, tag, value, end, link)?,
+                Step::Special => match self.special(field, tag, value, end, &mut oneofs, link)? {
+                    Some(next) => next,
+                    None => self.keyed_other(field, data, value, link)?,
+                },
             };
-            if number <= last {
-                return Err(Stop::Disorder);
-            }
-            last = number;
-            required += u32::from(field.required);
-            if field.special {
-                if field.repeated {
-                    at = self.list(field, tag, value, end, link)?;
-                    continue;
-                }
-                if let Some(next) = self.special(field, tag, value, end, &mut oneofs, link)? {
-                    at = next;
-                    continue;
-                }
-            }
-            at = self.keyed(field, data, value, link)?;
         }
-        if !ended {
+        if content_end == usize::MAX {
             return Err(fault(end, link, "", "the data ends inside a group"));
         }
         if required != message.required {
@@ -346,6 +391,47 @@ impl<'w, W: Writer> Walk<'w, W> {
             self.notes.add(|| (link.path(""), Oddity::NothingKnown));
         }
         Ok(at)
+    }
+
+    /// A field that is not the next known one with the tag of a single value: what it is and, if it is
+    /// not for the loop to go on with, where it ends.
+    #[inline(never)]
+    fn odd(
+        &mut self,
+        message: &'w Message,
+        at: usize,
+        end: usize,
+        last: u16,
+        group: u32,
+        link: &Link<'_>,
+    ) -> Result<Odd> {
+        let Some((tag, value)) = wide::tag(self.data, at, end) else {
+            return Err(self.broken_tag(at, end, link));
+        };
+        let (number, wire_type) = (tag >> 3, (tag & 7) as u8);
+        if wire_type == GROUP_END && number == group && group > 0 {
+            return Ok(Odd::GroupEnd { next: value });
+        }
+        let known = message.index(number);
+        let known = known.and_then(|index| Some((index, message.fields.get(index)?)));
+        let Some((index, field)) = known else {
+            let next = self.unexpected(None, at, end, link)?;
+            return Ok(Odd::Done { rank: last, next });
+        };
+        let is_packed = field.repeated && field.is_packed_as(wire_type);
+        if field.wire_type != wire_type && !is_packed {
+            let next = self.unexpected(Some(field), at, end, link)?;
+            return Ok(Odd::Done { rank: last, next });
+        }
+        // Nor is any order known among more fields than are counted.
+        let Some(place) = Place::of(field, index).filter(|place| place.rank > last) else {
+            return Err(Stop::Disorder);
+        };
+        if is_packed {
+            let next = self.packed_list(field, value, end, link)?;
+            return Ok(Odd::Done { rank: place.rank, next });
+        }
+        Ok(Odd::Field { place, tag, value })
     }
 
     /// A field that is not just written: in a oneof, of which there has been another if its bit is set, a
@@ -381,83 +467,67 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(None)
     }
 
-    /// A field that comes once, from behind its tag: its name and its value. The message ends where
-    /// `data` does. Returns where the value ends. Frequent kinds have a way of their own, on which name
-    /// and value are written at once, each in a function of its own: what one needs would be in the
-    /// way of the others.
-    #[inline(always)]
-    fn keyed(
-        &mut self,
-        field: &'w Field,
-        data: &'w [u8],
-        at: usize,
-        link: &Link<'_>,
-    ) -> Result<usize> {
-        match field.kind {
-            Kind::Int32 => self.keyed_varint(field, data, at, link, |out, value| {
-                out.field_int32(field, value as i32);
-            }),
-            Kind::Uint32 => self.keyed_varint(field, data, at, link, |out, value| {
-                out.field_uint32(field, value as u32);
-            }),
-            Kind::Int64 => self.keyed_varint(field, data, at, link, |out, value| {
-                out.field_int64(field, value as i64);
-            }),
-            Kind::Uint64 => self.keyed_varint(field, data, at, link, |out, value| {
-                out.field_uint64(field, value);
-            }),
-            Kind::Enum(index) => self.keyed_enum(field, index, data, at, link),
-            Kind::String | Kind::LooseString => self.keyed_string(field, data, at, link),
-            Kind::Bytes(shown) => self.keyed_bytes(field, shown, data, at, link),
-            Kind::Mac(index) => self.keyed_mac(field, index, data, at, link),
-            Kind::Message(index) => self.keyed_message(field, index, data, at, link),
-            _ => self.keyed_other(field, data, at, link),
-        }
-    }
-
+    /// A varint of any length.
     #[inline(never)]
-    fn keyed_varint(
+    fn keyed_number(
         &mut self,
         field: &'w Field,
         data: &'w [u8],
         at: usize,
         link: &Link<'_>,
-        write: impl FnOnce(&mut W, u64),
     ) -> Result<usize> {
-        match wide::number(self.data, at, data.len()) {
-            Some((value, next)) => {
-                write(self.out, value);
-                Ok(next)
-            }
-            None => Err(self.broken(field, at, data.len(), link)),
-        }
-    }
-
-    #[inline(never)]
-    fn keyed_enum(
-        &mut self,
-        field: &'w Field,
-        index: u32,
-        data: &'w [u8],
-        at: usize,
-        link: &Link<'_>,
-    ) -> Result<usize> {
-        let Some((number, next)) = wide::varint(data, at, data.len()) else {
+        let Some((number, next)) = wide::number(self.data, at, data.len()) else {
             return Err(self.broken(field, at, data.len(), link));
         };
-        let names = self.plan.enumeration(index);
-        match names.text(number as i32) {
-            Some(name) => self.out.field_literal(field, name),
-            None => {
-                self.out.field(field);
-                self.unknown_number(field, names, number as i32, link);
-            }
+        match field.kind {
+            Kind::Int32 => self.out.field_int32(field, number as i32),
+            Kind::Uint32 => self.out.field_uint32(field, number as u32),
+            Kind::Int64 => self.out.field_int64(field, number as i64),
+            _ => self.out.field_uint64(field, number),
         }
         Ok(next)
     }
 
-    #[inline(never)]
+    #[inline(always)]
+    fn keyed_enum(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let Kind::Enum(index) = field.kind else { return Err(Stop::Disorder) };
+        let names = self.plan.enumeration(index);
+        // As long as one byte can say.
+        if let Some(&number @ ..0x80) = data.get(at)
+            && let Some(name) = names.text(number.into())
+        {
+            self.out.field_literal(field, name);
+            return Ok(at + 1);
+        }
+        self.keyed_other(field, data, at, link)
+    }
+
+    #[inline(always)]
     fn keyed_string(
+        &mut self,
+        field: &'w Field,
+        data: &'w [u8],
+        at: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        if let Some(&len @ ..=16) = data.get(at)
+            && let next = at + 1 + usize::from(len)
+            && next <= data.len()
+            && self.out.field_short_string(field, self.data, at + 1, len.into())
+        {
+            return Ok(next);
+        }
+        self.keyed_long_string(field, data, at, link)
+    }
+
+    #[inline(never)]
+    fn keyed_long_string(
         &mut self,
         field: &'w Field,
         data: &'w [u8],
@@ -476,11 +546,11 @@ impl<'w, W: Writer> Walk<'w, W> {
     fn keyed_bytes(
         &mut self,
         field: &'w Field,
-        shown: Bytes,
         data: &'w [u8],
         at: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
+        let Kind::Bytes(shown) = field.kind else { return Err(Stop::Disorder) };
         let span = self.span(field, at, data.len(), link)?;
         let next = span.end;
         self.out.field_bytes(field, shown, &data[span]);
@@ -491,50 +561,37 @@ impl<'w, W: Writer> Walk<'w, W> {
     fn keyed_mac(
         &mut self,
         field: &'w Field,
-        index: u32,
         data: &'w [u8],
         at: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
-        let span = self.span(field, at, data.len(), link)?;
-        let next = span.end;
+        let Kind::Mac(index) = field.kind else { return Err(Stop::Disorder) };
         let message = self.plan.message(index);
-        match data[span.clone()] {
-            // As long as one byte can say. An empty one may count as absent.
-            [0x0a, length @ 1..0x80, ref address @ ..]
-                if usize::from(length) == address.len() && link.depth < DEPTH_LIMIT =>
-            {
-                self.out.field_mac(field, &message.fields[0], address);
-            }
-            _ => {
-                self.out.field(field);
-                self.nested(field, message, span, link)?;
-            }
+        // As long as one byte can say. An empty one may count as absent.
+        if let [length @ ..0x80, 0x0a, inner @ 1..0x7e, rest @ ..] = &data[at..]
+            && *length == inner + 2
+            && let Some(address) = rest.get(..usize::from(*inner))
+            && link.depth < DEPTH_LIMIT
+        {
+            self.out.field_mac(field, &message.fields[0], address);
+            return Ok(at + 1 + usize::from(*length));
         }
-        Ok(next)
+        self.keyed_other(field, data, at, link)
     }
 
     #[inline(never)]
     fn keyed_message(
         &mut self,
         field: &'w Field,
-        index: u32,
         data: &'w [u8],
         at: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
+        let Kind::Message(index) = field.kind else { return Err(Stop::Disorder) };
         let span = self.span(field, at, data.len(), link)?;
         let next = span.end;
-        let message = self.plan.message(index);
         self.out.field(field);
-        if message.form == Form::Object {
-            let link = link.down(field, span.start)?;
-            let opened = self.out.open_message();
-            self.straight(message, span, 0, &link)?;
-            self.out.close_message(opened);
-        } else {
-            self.nested(field, message, span, link)?;
-        }
+        self.nested(field, self.plan.message(index), span, link)?;
         Ok(next)
     }
 
@@ -704,6 +761,7 @@ impl<'w, W: Writer> Walk<'w, W> {
     }
 
     /// A message within another one.
+    #[inline(always)]
     fn nested(
         &mut self,
         field: &'w Field,
@@ -715,6 +773,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         self.message(message, span, &link)
     }
 
+    #[inline(always)]
     fn message(&mut self, message: &'w Message, span: Range<usize>, link: &Link<'_>) -> Result<()> {
         if message.form != Form::Object {
             return self.well_known(message, &[span], link);
@@ -725,19 +784,18 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn element(&mut self, field: &Field, at: usize, link: &Link<'_>) -> Result<()> {
         self.count(field, at, link)?;
         self.out.element();
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn count(&mut self, field: &Field, at: usize, link: &Link<'_>) -> Result<()> {
         self.elements += 1;
         if self.elements > ELEMENT_LIMIT {
-            let reason = format!("lists have more than {ELEMENT_LIMIT} elements altogether");
-            return Err(fault(at, link, &field.name, &reason));
+            return Err(too_many(field, at, link));
         }
         Ok(())
     }
@@ -881,8 +939,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             let number = tag >> 3;
             match (tag & 7) as u8 {
                 GROUP_START if link.depth as usize + open.len() >= DEPTH_LIMIT as usize => {
-                    let reason = format!("messages are nested more than {DEPTH_LIMIT} deep");
-                    return Err(fault(at, link, "", &reason));
+                    return Err(too_deep(at, link, ""));
                 }
                 GROUP_START => {
                     open.push(number);
@@ -934,6 +991,18 @@ impl<'w, W: Writer> Walk<'w, W> {
         let problem = super::wire::tag_problem(&self.data[..end], at);
         fault(at, link, "", &problem.to_string())
     }
+}
+
+#[cold]
+fn too_deep(at: usize, link: &Link<'_>, name: &str) -> Stop {
+    let reason = format!("messages are nested more than {DEPTH_LIMIT} deep");
+    fault(at, link, name, &reason)
+}
+
+#[cold]
+fn too_many(field: &Field, at: usize, link: &Link<'_>) -> Stop {
+    let reason = format!("lists have more than {ELEMENT_LIMIT} elements altogether");
+    fault(at, link, &field.name, &reason)
 }
 
 /// The wire type is not that of one value: it has to be that of a packed list.

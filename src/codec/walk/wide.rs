@@ -65,36 +65,68 @@ pub(super) fn varint(data: &[u8], at: usize, end: usize) -> Option<(u64, usize)>
 /// processor to guess. What stands behind `end` is looked at, but does not count.
 #[inline(always)]
 pub(super) fn number(data: &[u8], at: usize, end: usize) -> Option<(u64, usize)> {
-    if let Some(block) = data.get(at..)?.first_chunk::<8>() {
-        let word = u64::from_le_bytes(*block);
-        let last = !word & GOES_ON;
-        if last != 0 {
-            // All bits up to the highest one of the last byte.
-            let word = word & (last ^ (last - 1)) & !GOES_ON;
-            // Sevens of bits become fourteens, those become twenty-eights, those the number.
-            let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
-            let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
-            let word = word & 0x0000_0000_0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4;
-            let next = at + last.trailing_zeros() as usize / 8 + 1;
-            return (next <= end).then_some((word, next));
-        }
-    }
-    byte_by_byte(data.get(..end)?, at)
+    let word = match data.get(at..)?.first_chunk() {
+        Some(block) => u64::from_le_bytes(*block),
+        None => last_word(data, at),
+    };
+    let last = !word & GOES_ON;
+    // All bits up to the highest one of the last byte.
+    let bits = last ^ last.wrapping_sub(1);
+    // Sevens of bits become fourteens, those become twenty-eights, those the number: the upper one of
+    // each two moves down to the lower one.
+    let number = word & bits & !GOES_ON;
+    let number = number - ((number & 0x7f00_7f00_7f00_7f00) >> 1);
+    let number = number - 3 * ((number & 0x3fff_0000_3fff_0000) >> 2);
+    let number = number & 0xffff_ffff | number >> 32 << 28;
+    let next = at + last.trailing_zeros() as usize / 8 + 1;
+    let (number, next) = if last == 0 { longest(number, data, at + 8)? } else { (number, next) };
+    (next <= end).then_some((number, next))
 }
 
-#[cold]
-fn byte_by_byte(data: &[u8], at: usize) -> Option<(u64, usize)> {
-    let mut value = 0;
-    for (index, &byte) in data[at..].iter().take(10).enumerate() {
-        if index == 9 && byte > 1 {
-            break;
+/// A number whose first eight bytes all go on: what is negative has ten. The last one is at `at` or
+/// behind it.
+#[inline(never)]
+fn longest(number: u64, data: &[u8], at: usize) -> Option<(u64, usize)> {
+    match *data.get(at..)? {
+        [ninth @ ..0x80, ..] => Some((number | u64::from(ninth) << 56, at + 1)),
+        [ninth, tenth @ ..=1, ..] => {
+            Some((number | u64::from(ninth & 0x7f) << 56 | u64::from(tenth) << 63, at + 2))
         }
-        value |= u64::from(byte & 0x7f) << (7 * index);
-        if byte < 0x80 {
-            return Some((value, at + index + 1));
+        _ => None,
+    }
+}
+
+/// A varint of up to four bytes, as most are. None also if there are no four bytes to look at, whoever's
+/// they are.
+#[inline(always)]
+pub(super) fn short_number(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
+    let word = u32::from_le_bytes(*data.get(at..)?.first_chunk()?);
+    let last = !word & GOES_ON as u32;
+    if last == 0 {
+        return None;
+    }
+    // As in `number`.
+    let word = word & (last ^ (last - 1)) & !(GOES_ON as u32);
+    let word = word - ((word & 0x7f00_7f00) >> 1);
+    let word = word & 0xffff | word >> 16 << 14;
+    let next = at + last.trailing_zeros() as usize / 8 + 1;
+    (next <= end).then_some((word, next))
+}
+
+/// The fewer than eight bytes at the end of the data, zeros behind them: a number that is cut off ends
+/// past the end.
+#[inline(never)]
+fn last_word(data: &[u8], at: usize) -> u64 {
+    let left = data.len() - at;
+    match data.last_chunk() {
+        Some(_) if left == 0 => 0,
+        Some(block) => u64::from_le_bytes(*block) >> (64 - 8 * left),
+        None => {
+            let mut block = [0; 8];
+            block[..left].copy_from_slice(&data[at..]);
+            u64::from_le_bytes(block)
         }
     }
-    None
 }
 
 /// The bytes behind a length. The message ends where `data` does.
@@ -136,6 +168,12 @@ mod tests {
             prop_assert_eq!(varint(&data, before, data.len()), Some((value, end)));
             prop_assert_eq!(varint(&data, before, end), Some((value, end)));
             prop_assert_eq!(varint(&data, before, end - 1), None);
+            if let Some((short, next)) = short_number(&data, before, end) {
+                prop_assert_eq!((u64::from(short), next), (value, end));
+            } else {
+                prop_assert!(end - before > 4 || data.len() < before + 4);
+            }
+            prop_assert_eq!(short_number(&data, before, end - 1), None);
             prop_assert_eq!(number(&data, before, data.len()), Some((value, end)));
             prop_assert_eq!(number(&data, before, end), Some((value, end)));
             prop_assert_eq!(number(&data, before, end - 1), None);

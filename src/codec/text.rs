@@ -1,0 +1,606 @@
+//! Text that grows, and quick ways to write what JSON mostly consists of.
+//!
+//! What is short is copied as a block of fixed size of which only the beginning counts, and what belongs
+//! together (a key, its value, quotes) is written after one look at whether there is room for all of
+//! it. That this look was enough is what the compiler cannot see: this is the crate's one module with
+//! `unsafe`, and all that it offers to others is safe. Each use says why it is right, and a debug build
+//! checks each write. `benches/` shows what it buys.
+
+#![allow(unsafe_code, reason = "a bench shows what it buys")]
+
+use std::{array, ops::Range, ptr};
+
+use super::bytes::HEX_PAIRS;
+
+/// There is always room for so many bytes when a [`Pen`] is taken: more than any of the writes below
+/// comes to.
+const ROOM: usize = 128;
+
+/// Keys and names are hardly ever longer.
+const BLOCK: usize = 32;
+
+/// A short text that is copied as a block.
+#[derive(Debug)]
+pub struct Literal {
+    block: [u8; BLOCK],
+    /// How much of the block counts: at most all of it, 0 if the text is longer.
+    len: u8,
+    /// The text, if it does not fit.
+    long: Option<Box<[u8]>>,
+}
+
+impl Literal {
+    pub(super) fn new(text: &str) -> Self {
+        let text = text.as_bytes();
+        let mut block = [0; BLOCK];
+        match block.get_mut(..text.len()) {
+            Some(room) => {
+                room.copy_from_slice(text);
+                Self { block, len: text.len() as u8, long: None }
+            }
+            None => Self { block, len: 0, long: Some(text.into()) },
+        }
+    }
+
+    /// Whether it is copied as a block.
+    pub(super) const fn is_short(&self) -> bool {
+        self.long.is_none()
+    }
+
+    /// The text itself.
+    pub fn text(&self) -> &[u8] {
+        self.long.as_deref().unwrap_or(&self.block[..usize::from(self.len)])
+    }
+}
+
+/// Text that grows. Its memory is kept when it is cleared.
+#[derive(Debug, Default)]
+pub struct Text {
+    bytes: Vec<u8>,
+    /// Below this length there is still [`ROOM`].
+    limit: usize,
+}
+
+impl Text {
+    /// The text so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bytes it has.
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// There is none.
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// Forgets all from there on.
+    pub fn truncate(&mut self, len: usize) {
+        self.bytes.truncate(len);
+    }
+
+    /// Appends a text of any length.
+    #[inline]
+    pub fn extend(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+    }
+
+    /// Appends so many bytes, for the caller to write over.
+    #[inline]
+    pub(super) fn zeros(&mut self, count: usize) -> &mut [u8] {
+        let start = self.bytes.len();
+        self.bytes.resize(start + count, 0);
+        &mut self.bytes[start..]
+    }
+
+    /// Takes away the quotes round all from there on, if there are any.
+    pub(super) fn unquote(&mut self, start: usize) {
+        if let [b'"', .., b'"'] = self.bytes[start..] {
+            self.bytes.pop();
+            self.bytes.remove(start);
+        }
+    }
+
+    /// Appends one byte.
+    #[inline(always)]
+    pub(super) fn byte(&mut self, byte: u8) {
+        self.block(&[byte], 1);
+    }
+
+    /// Appends the first `len` bytes of a block.
+    #[inline(always)]
+    pub(super) fn block<const SIZE: usize>(&mut self, block: &[u8; SIZE], len: usize) {
+        const { assert!(SIZE <= ROOM) };
+        let mut pen = self.pen();
+        // SAFETY: there is room for the block.
+        unsafe {
+            pen.block(block, len.min(SIZE));
+            self.lift(pen);
+        }
+    }
+
+    /// Appends a literal.
+    #[inline(always)]
+    pub(super) fn literal(&mut self, literal: &Literal) {
+        match &literal.long {
+            Some(text) => self.extend(text),
+            None => self.block(&literal.block, usize::from(literal.len)),
+        }
+    }
+
+    /// Appends a short key and a literal.
+    #[inline(always)]
+    pub(super) fn literals(&mut self, key: &Literal, second: &Literal) {
+        if second.long.is_some() {
+            self.literal(key);
+            self.literal(second);
+            return;
+        }
+        let mut pen = self.pen_behind(Some(key));
+        // SAFETY: two blocks have 64 bytes.
+        unsafe {
+            pen.block(&second.block, usize::from(second.len));
+            self.lift(pen);
+        }
+    }
+
+    /// Appends a short key, if there is one, and an integer, in quotes if these are wanted.
+    #[inline(always)]
+    pub(super) fn integer(
+        &mut self,
+        key: Option<&Literal>,
+        has_quotes: bool,
+        is_negative: bool,
+        number: u64,
+    ) {
+        let mut pen = self.pen_behind(key);
+        // SAFETY: after 32 bytes of key two quotes, a sign and, for the number, at most 27.
+        unsafe {
+            pen.byte_if(has_quotes, b'"');
+            pen.byte_if(is_negative, b'-');
+            pen.number(number);
+            pen.byte_if(has_quotes, b'"');
+            self.lift(pen);
+        }
+    }
+
+    /// Appends a short key, if there is one, and the first `len` bytes of a block, in quotes.
+    #[inline(always)]
+    pub(super) fn string<const SIZE: usize>(
+        &mut self,
+        key: Option<&Literal>,
+        block: &[u8; SIZE],
+        len: usize,
+    ) {
+        const { assert!(BLOCK + SIZE + 2 <= ROOM) };
+        let mut pen = self.pen_behind(key);
+        // SAFETY: there is room for the key, two quotes and the block.
+        unsafe {
+            pen.byte(b'"');
+            pen.block(block, len.min(SIZE));
+            pen.byte(b'"');
+            self.lift(pen);
+        }
+    }
+
+    /// Appends the first `len` bytes of blocks that follow each other, in quotes.
+    #[inline(always)]
+    pub(super) fn quoted(&mut self, blocks: &[[u8; 16]], len: usize) {
+        let bytes = blocks.as_flattened();
+        self.bytes.reserve(bytes.len() + ROOM);
+        self.byte(b'"');
+        let mut pen = self.pen();
+        // SAFETY: room for all blocks has just been made.
+        unsafe {
+            for block in blocks {
+                pen.block(block, 16);
+            }
+            self.lift(pen);
+        }
+        let excess = bytes.len() - len.min(bytes.len());
+        self.bytes.truncate(self.bytes.len() - excess);
+        self.byte(b'"');
+    }
+
+    /// Appends a MAC address that is given in any of its forms (six octets or eight, twelve digits, or
+    /// pairs of digits with colons or hyphens between them) as lower-case pairs of digits with colons
+    /// between them, in quotes. If it is none, false, and nothing is written.
+    #[inline]
+    pub(super) fn mac(&mut self, address: &[u8]) -> bool {
+        let pen = self.pen();
+        // SAFETY: all the room is left.
+        let Some(pen) = (unsafe { pen.mac(address) }) else { return false };
+        // SAFETY: it is the last one.
+        unsafe { self.lift(pen) };
+        true
+    }
+
+    /// Appends a short key and an object that has a short key and such an address, or nothing.
+    #[inline(always)]
+    pub(super) fn object_of_mac(&mut self, key: &Literal, inner: &Literal, address: &[u8]) -> bool {
+        debug_assert!(inner.is_short());
+        let mut pen = self.pen_behind(Some(key));
+        // SAFETY: after 32 bytes of key 32 of the other, 34 of the address and a bracket.
+        unsafe {
+            let mut opened = pen;
+            pen.block(&inner.block, usize::from(inner.len));
+            // In place of the comma.
+            opened.byte(b'{');
+            let Some(mut pen) = pen.mac(address) else { return false };
+            pen.byte(b'}');
+            self.lift(pen);
+        }
+        true
+    }
+
+    /// Appends an IPv4 address, in quotes.
+    pub(super) fn dotted(&mut self, octets: [u8; 4]) {
+        let mut pen = self.pen();
+        // SAFETY: 2 quotes and 4 blocks of 4.
+        unsafe {
+            pen.byte(b'"');
+            // No branch on how many digits an octet has.
+            for octet in octets {
+                let len = 2 + usize::from(octet > 9) + usize::from(octet > 99);
+                pen.block(&DECIMAL_AND_DOT[usize::from(octet)], len);
+            }
+            // In place of the last dot.
+            pen.at -= 1;
+            pen.byte(b'"');
+            self.lift(pen);
+        }
+    }
+
+    /// Appends an IPv6 address, in quotes, with two colons for the groups that are left out.
+    pub(super) fn groups(&mut self, groups: [u16; 8], left_out: Range<usize>) {
+        let mut pen = self.pen();
+        // SAFETY: 2 quotes and for each group at most 6 bytes.
+        unsafe {
+            pen.byte(b'"');
+            for (index, group) in groups.into_iter().enumerate() {
+                if left_out.contains(&index) {
+                    // The colon before it stands behind the group before it, if there is one.
+                    if index == left_out.start {
+                        pen.block(b"::", if index == 0 { 2 } else { 1 });
+                    }
+                    continue;
+                }
+                let [high, low] = group.to_be_bytes().map(|octet| HEX_PAIRS[usize::from(octet)]);
+                let zeros = (group.leading_zeros() / 4).min(3);
+                let digits = u32::from_le_bytes([high[0], high[1], low[0], low[1]]) >> (8 * zeros);
+                pen.block(&digits.to_le_bytes(), 4 - zeros as usize);
+                pen.byte_if(index < 7, b':');
+            }
+            pen.byte(b'"');
+            self.lift(pen);
+        }
+    }
+
+    /// Turns the comma that begins the first field or element into a bracket, and appends the other.
+    #[inline(always)]
+    pub(super) fn close(&mut self, opened: usize, brackets: [u8; 2]) {
+        match self.bytes.get_mut(opened) {
+            Some(comma) => {
+                *comma = brackets[0];
+                self.byte(brackets[1]);
+            }
+            None => self.block(&brackets, 2),
+        }
+    }
+
+    /// A pen behind all that is there, with [`ROOM`] before it.
+    #[inline(always)]
+    fn pen(&mut self) -> Pen {
+        if self.bytes.len() >= self.limit {
+            self.make_room();
+        }
+        Pen {
+            start: self.bytes.as_mut_ptr(),
+            at: self.bytes.len(),
+            #[cfg(debug_assertions)]
+            end: self.bytes.capacity(),
+        }
+    }
+
+    /// A pen behind the short key, if there is one. There is room for what [`ROOM`] leaves beside
+    /// [`BLOCK`].
+    #[inline(always)]
+    fn pen_behind(&mut self, key: Option<&Literal>) -> Pen {
+        let mut pen = self.pen();
+        if let Some(key) = key {
+            debug_assert!(key.is_short());
+            // SAFETY: there is room for a block. Of a key that is too long for one nothing counts.
+            unsafe { pen.block(&key.block, usize::from(key.len)) };
+        }
+        pen
+    }
+
+    /// Makes what was written count.
+    #[inline(always)]
+    unsafe fn lift(&mut self, pen: Pen) {
+        // SAFETY: `at` is within the capacity, and all before it has been written, if the pen is the last
+        // one that was taken.
+        unsafe { self.bytes.set_len(pen.at) };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self) {
+        self.bytes.reserve(self.bytes.len().max(1024));
+        // The capacity never becomes less, so this stays true.
+        self.limit = self.bytes.capacity() - ROOM;
+    }
+}
+
+/// Writes bytes one behind the other into room that has been made. They count when it is lifted.
+///
+/// Whoever calls its methods has to see to it that, since the pen was taken, no more than [`ROOM`]
+/// bytes are written, blocks counted in full.
+#[derive(Clone, Copy)]
+struct Pen {
+    /// Where the text begins.
+    start: *mut u8,
+    /// Behind the last byte that counts.
+    at: usize,
+    /// How much of the text's memory may be written to.
+    #[cfg(debug_assertions)]
+    end: usize,
+}
+
+impl Pen {
+    /// A block of which the first `len` bytes count.
+    #[inline(always)]
+    unsafe fn block<const SIZE: usize>(&mut self, block: &[u8; SIZE], len: usize) {
+        debug_assert!(len <= SIZE);
+        #[cfg(debug_assertions)]
+        assert!(self.at + SIZE <= self.end);
+        // SAFETY: the caller says that there is room. Nobody else has a reference to it.
+        unsafe { ptr::copy_nonoverlapping(block.as_ptr(), self.start.add(self.at), SIZE) };
+        self.at += len;
+    }
+
+    #[inline(always)]
+    unsafe fn byte(&mut self, byte: u8) {
+        // SAFETY: the caller says that there is room.
+        unsafe { self.block(&[byte], 1) };
+    }
+
+    #[inline(always)]
+    unsafe fn byte_if(&mut self, is_wanted: bool, byte: u8) {
+        // SAFETY: the caller says that there is room.
+        unsafe { self.block(&[byte], usize::from(is_wanted)) };
+    }
+
+    /// A number: at most 20 digits, in blocks that come to at most 24 bytes.
+    #[inline(always)]
+    unsafe fn number(&mut self, number: u64) {
+        // SAFETY: the caller says that there is room.
+        unsafe {
+            if number < EIGHT_DIGITS {
+                self.first_digits(number as u32);
+            } else {
+                *self = many_digits(*self, number);
+            }
+        }
+    }
+
+    /// Up to eight digits, no zeros before them.
+    #[inline(always)]
+    unsafe fn first_digits(&mut self, number: u32) {
+        let digits = eight_digits(number);
+        // The last digit stays, whatever it is.
+        let zeros = (digits | 1 << 56).trailing_zeros() / 8;
+        let text = (digits | ASCII_ZEROS) >> (8 * zeros);
+        // SAFETY: the caller says that there is room.
+        unsafe { self.block(&text.to_le_bytes(), 8 - zeros as usize) };
+    }
+
+    /// Eight digits, zeros before them.
+    #[inline(always)]
+    unsafe fn next_digits(&mut self, number: u32) {
+        let text = eight_digits(number) | ASCII_ZEROS;
+        // SAFETY: the caller says that there is room.
+        unsafe { self.block(&text.to_le_bytes(), 8) };
+    }
+
+    /// A MAC address in any of its forms, in quotes, in blocks that come to at most 34 bytes. None if it
+    /// is none.
+    #[inline(always)]
+    unsafe fn mac(mut self, address: &[u8]) -> Option<Self> {
+        // SAFETY: the caller says that there is room.
+        unsafe {
+            match <[u8; 6]>::try_from(address) {
+                Ok(octets) => {
+                    self.octets(octets);
+                    Some(self)
+                }
+                Err(_) => self.other_mac(address),
+            }
+        }
+    }
+
+    /// One that is no six octets.
+    #[inline(never)]
+    unsafe fn other_mac(mut self, address: &[u8]) -> Option<Self> {
+        if let Ok(octets) = <[u8; 8]>::try_from(address) {
+            // SAFETY: the caller says that there is room.
+            unsafe { self.octets(octets) };
+            return Some(self);
+        }
+        let pairs: [[u8; 2]; 6] = match *address {
+            [
+                _,
+                _,
+                b':' | b'-',
+                _,
+                _,
+                b':' | b'-',
+                _,
+                _,
+                b':' | b'-',
+                _,
+                _,
+                b':' | b'-',
+                _,
+                _,
+                b':' | b'-',
+                _,
+                _,
+            ] => array::from_fn(|pair| [address[3 * pair], address[3 * pair + 1]]),
+            _ => address.as_chunks().0.try_into().ok().filter(|_| address.len() == 12)?,
+        };
+        let mut are_digits = true;
+        // SAFETY: the caller says that there is room.
+        unsafe {
+            self.byte(b'"');
+            for pair in pairs {
+                let [high, low] = pair.map(|digit| LOWER_CASE[usize::from(digit)]);
+                are_digits &= high.min(low) != 0;
+                self.block(&[high, low, b':'], 3);
+            }
+            // In place of the last colon.
+            self.at -= 1;
+            self.byte(b'"');
+        }
+        are_digits.then_some(self)
+    }
+
+    /// Pairs of hex digits with colons between them, in quotes.
+    #[inline(always)]
+    unsafe fn octets<const COUNT: usize>(&mut self, octets: [u8; COUNT]) {
+        // SAFETY: the caller says that there is room.
+        unsafe {
+            self.byte(b'"');
+            for octet in octets {
+                self.block(&PAIRS_AND_COLON[usize::from(octet)], 3);
+            }
+            // In place of the last colon.
+            self.at -= 1;
+            self.byte(b'"');
+        }
+    }
+}
+
+/// The lower-case form of each hex digit; 0 for what is none.
+static LOWER_CASE: [u8; 256] = {
+    let mut forms = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_hexdigit() {
+            forms[byte] = (byte as u8).to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    forms
+};
+
+/// The two hex digits of each octet, a colon behind them.
+static PAIRS_AND_COLON: [[u8; 4]; 256] = {
+    let mut texts = [[b':'; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        [texts[octet][0], texts[octet][1]] = HEX_PAIRS[octet];
+        octet += 1;
+    }
+    texts
+};
+
+/// The decimal form of each octet, a dot behind it.
+static DECIMAL_AND_DOT: [[u8; 4]; 256] = {
+    let mut texts = [[b'.'; 4]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let mut skipped = if octet > 99 {
+            0
+        } else if octet > 9 {
+            1
+        } else {
+            2
+        };
+        let mut at = 0;
+        while skipped < 3 {
+            texts[octet][at] = b'0' + digits[skipped] as u8;
+            skipped += 1;
+            at += 1;
+        }
+        octet += 1;
+    }
+    texts
+};
+
+/// The first number that has more digits.
+const EIGHT_DIGITS: u64 = 100_000_000;
+
+/// Turns eight digits into their characters.
+const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// A number that has more than eight digits, and room for 24.
+#[inline(never)]
+unsafe fn many_digits(mut pen: Pen, number: u64) -> Pen {
+    let (high, low) = (number / EIGHT_DIGITS, number % EIGHT_DIGITS);
+    // SAFETY: the caller says that there is room.
+    unsafe {
+        if high < EIGHT_DIGITS {
+            pen.first_digits(high as u32);
+        } else {
+            pen.first_digits((high / EIGHT_DIGITS) as u32);
+            pen.next_digits((high % EIGHT_DIGITS) as u32);
+        }
+        pen.next_digits(low as u32);
+    }
+    pen
+}
+
+/// The eight digits of a number below 10^8 as bytes 0 to 9, the first one lowest.
+///
+/// Halves are split in two until each byte is a digit, all parts at once. Dividing by 100 and by 10 is
+/// multiplying and shifting, which is exact for numbers as small as these.
+#[inline(always)]
+const fn eight_digits(number: u32) -> u64 {
+    let number = number as u64;
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | (twos - 10 * tens) << 8
+}
+
+/// Whether a byte is ASCII and stands for itself in JSON.
+#[inline(always)]
+pub(super) const fn is_plain(byte: u8) -> bool {
+    byte.cast_signed() >= 0x20 && byte != b'"' && byte != b'\\'
+}
+
+/// Which of sixteen bytes is the first that is not plain; 16 if all are.
+#[inline(always)]
+pub(super) fn first_special(block: &[u8; 16]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128,
+            _mm_set1_epi8,
+        };
+
+        // SAFETY: SSE2 is part of every x86-64, and sixteen bytes are read from sixteen.
+        let special = unsafe {
+            let block = _mm_loadu_si128(block.as_ptr().cast());
+            // What is not ASCII is negative.
+            let low = _mm_cmplt_epi8(block, _mm_set1_epi8(0x20));
+            let quote = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'"' as i8));
+            let backslash = _mm_cmpeq_epi8(block, _mm_set1_epi8(b'\\' as i8));
+            _mm_movemask_epi8(_mm_or_si128(low, _mm_or_si128(quote, backslash)))
+        };
+        (special | 1 << 16).trailing_zeros() as usize
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    block.iter().position(|&byte| !is_plain(byte)).unwrap_or(16)
+}
