@@ -1,15 +1,17 @@
 //! capture -> Entry -> codec -> sink -> output, on as many threads as there are sinks.
 //!
-//! Each thread takes the next batch of entries, decodes it with a sink of its own, and writes what
-//! came of it when its turn has come. So the order is kept, a batch per thread is all that is held,
-//! and no stage waits while another has work: whoever is free does what is next.
+//! Each thread does what is next: it reads a batch of entries if few are left, decodes one with a sink
+//! of its own, and writes what came of it if its turn has come; if not, it leaves that to whoever is
+//! writing, and goes on. So no thread waits while there is work, the order is kept, and a few batches
+//! are all that is held.
 //!
 //! A frame that does not decode and a segment that is damaged are told to the caller and counted;
 //! the rest goes on, unless the caller is strict.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     ops::ControlFlow,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
     thread,
 };
 
@@ -58,29 +60,19 @@ pub fn decode<S: Sink>(
     strict: bool,
     lost: impl FnMut(&Error) + Send,
 ) -> Result<Summary> {
-    let source = Mutex::new(Source { entries, turn: 0, is_over: false });
-    let writing = Writing {
-        ledger: Mutex::new(Ledger {
-            out,
-            lost,
-            turn: 0,
-            is_capture: false,
-            strangers: Vec::new(),
-            summary: Summary::default(),
-            failure: None,
-        }),
-        moved: Condvar::new(),
-    };
-    // The lock is released before the batch is decoded.
-    let fill = |batch: &mut _| locked(&source).fill(batch);
+    // One thread has nobody to read ahead for.
+    let ahead = if sinks.len() > 1 { 2 * sinks.len() } else { 1 };
+    let reading = Reading::new(entries, ahead);
+    let writing = Writing::new(out, lost, ahead);
     let work = |sink: &mut S| {
-        let mut batch = Vec::new();
-        let mut piece = S::Piece::default();
-        let _guard = StopOnPanic(&writing);
-        while let Some(turn) = fill(&mut batch) {
-            let result = decode_batch(sink, &mut batch, &mut piece, strict);
-            if writing.write(turn, &mut piece, result).is_break() {
-                locked(&source).is_over = true;
+        let _guard = StopOnPanic(&reading, &writing);
+        while let Some(mut batch) = reading.take() {
+            let Some(mut piece) = writing.empty_piece(batch.turn) else { break };
+            let result = decode_batch(sink, &mut batch.entries, &mut piece, strict);
+            let turn = batch.turn;
+            reading.give_back(batch);
+            if writing.put(turn, piece, result).is_break() {
+                reading.stop();
                 break;
             }
         }
@@ -102,20 +94,107 @@ pub fn decode<S: Sink>(
     Ok(summary)
 }
 
-/// Entries, taken in batches by whoever is free.
+/// Entries that are decoded together.
+struct Batch {
+    /// Counted from 0.
+    turn: u64,
+    entries: Vec<Result<Entry>>,
+}
+
+/// Where batches come from.
+struct Reading<I> {
+    source: Mutex<Source<I>>,
+    ready: Mutex<Ready>,
+    /// There are more batches, or all is over.
+    filled: Condvar,
+    /// How many batches should be ready.
+    ahead: usize,
+}
+
+/// Entries, in the order in which they are written.
 struct Source<I> {
     entries: I,
+    /// That of the next batch.
     turn: u64,
     is_over: bool,
 }
 
+/// What has been read and not been taken.
+#[derive(Default)]
+struct Ready {
+    batches: VecDeque<Batch>,
+    /// Their memory is used again.
+    spare: Vec<Vec<Result<Entry>>>,
+    /// There will be no more.
+    is_over: bool,
+}
+
+impl<I: Iterator<Item = Result<Entry>>> Reading<I> {
+    fn new(entries: I, ahead: usize) -> Self {
+        Self {
+            source: Mutex::new(Source { entries, turn: 0, is_over: false }),
+            ready: Mutex::default(),
+            filled: Condvar::new(),
+            ahead,
+        }
+    }
+
+    /// The next batch; None when there is nothing more.
+    fn take(&self) -> Option<Batch> {
+        self.read_ahead();
+        let mut ready = locked(&self.ready);
+        loop {
+            if let Some(batch) = ready.batches.pop_front() {
+                return Some(batch);
+            }
+            if ready.is_over {
+                return None;
+            }
+            // Somebody else is reading.
+            ready = self.filled.wait(ready).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Reads until enough is ready, if nobody else does.
+    fn read_ahead(&self) {
+        loop {
+            let mut source = match self.source.try_lock() {
+                Ok(source) => source,
+                Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => return,
+            };
+            let mut ready = locked(&self.ready);
+            if ready.is_over || ready.batches.len() >= self.ahead {
+                return;
+            }
+            let memory = ready.spare.pop().unwrap_or_default();
+            drop(ready);
+            let batch = source.batch(memory);
+            let mut ready = locked(&self.ready);
+            ready.is_over |= source.is_over;
+            ready.batches.extend(batch);
+            self.filled.notify_all();
+        }
+    }
+
+    fn give_back(&self, batch: Batch) {
+        locked(&self.ready).spare.push(batch.entries);
+    }
+
+    fn stop(&self) {
+        let mut ready = locked(&self.ready);
+        ready.is_over = true;
+        ready.batches.clear();
+        self.filled.notify_all();
+    }
+}
+
 impl<I: Iterator<Item = Result<Entry>>> Source<I> {
-    /// Fills a batch and returns its turn, counted from 0; None when there is nothing more. After an
-    /// error that ends everything there is nothing more.
-    fn fill(&mut self, batch: &mut Vec<Result<Entry>>) -> Option<u64> {
-        batch.clear();
+    /// The next batch, None if there is nothing more. After an error that ends everything there is
+    /// nothing more.
+    fn batch(&mut self, mut entries: Vec<Result<Entry>>) -> Option<Batch> {
+        entries.clear();
         let mut size = 0;
-        while !self.is_over && size < BATCH_SIZE && batch.len() < BATCH_ENTRIES {
+        while !self.is_over && size < BATCH_SIZE && entries.len() < BATCH_ENTRIES {
             let Some(entry) = self.entries.next() else {
                 self.is_over = true;
                 break;
@@ -124,13 +203,13 @@ impl<I: Iterator<Item = Result<Entry>>> Source<I> {
                 Ok(entry) => size += entry.frame().map_or(0, |frame| frame.data.len()),
                 Err(error) => self.is_over = !goes_on_after(error),
             }
-            batch.push(entry);
+            entries.push(entry);
         }
-        if batch.is_empty() {
+        if entries.is_empty() {
             return None;
         }
         self.turn += 1;
-        Some(self.turn - 1)
+        Some(Batch { turn: self.turn - 1, entries })
     }
 }
 
@@ -172,17 +251,31 @@ fn decode_batch<S: Sink>(
 }
 
 /// Where pieces are written in turn.
-struct Writing<'o, O, F> {
-    ledger: Mutex<Ledger<'o, O, F>>,
+struct Writing<'o, O, F, P> {
+    queue: Mutex<Queue<P>>,
     /// The turn has passed on, or all is over.
     moved: Condvar,
+    /// How many pieces may be waiting or worked on.
+    ahead: usize,
+    ledger: Mutex<Ledger<'o, O, F>>,
+}
+
+/// What has been decoded and not been written.
+struct Queue<P> {
+    /// Whose turn it is.
+    turn: u64,
+    pieces: BTreeMap<u64, (P, Decoded)>,
+    /// Their memory is used again.
+    spare: Vec<P>,
+    /// Somebody is, and will write what comes next too.
+    is_writing: bool,
+    /// Nothing more will be written.
+    is_over: bool,
 }
 
 struct Ledger<'o, O, F> {
     out: &'o mut O,
     lost: F,
-    /// Whose turn it is.
-    turn: u64,
     is_capture: bool,
     /// Kept back until something else is seen to be a capture.
     strangers: Vec<Error>,
@@ -195,35 +288,83 @@ enum Failure {
     /// The output still can be.
     Elsewhere(Error),
     OfOutput(Error),
-    Panic,
 }
 
-impl<O, F: FnMut(&Error)> Writing<'_, O, F> {
-    /// Waits for the turn, then writes. Breaks if that was the last one.
-    fn write<P>(&self, turn: u64, piece: &mut P, result: Decoded) -> ControlFlow<()>
-    where
-        O: Output<P>,
-    {
-        let mut ledger = locked(&self.ledger);
-        while ledger.turn != turn && ledger.failure.is_none() {
-            ledger = self.moved.wait(ledger).unwrap_or_else(PoisonError::into_inner);
+impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
+    fn new(out: &'o mut O, lost: F, ahead: usize) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                turn: 0,
+                pieces: BTreeMap::new(),
+                spare: Vec::new(),
+                is_writing: false,
+                is_over: false,
+            }),
+            moved: Condvar::new(),
+            ahead,
+            ledger: Mutex::new(Ledger {
+                out,
+                lost,
+                is_capture: false,
+                strangers: Vec::new(),
+                summary: Summary::default(),
+                failure: None,
+            }),
         }
-        if ledger.failure.is_none() {
-            ledger.failure = match ledger.out.write(piece) {
-                Ok(()) => ledger.enter(result).map(Failure::Elsewhere),
-                Err(error) => Some(Failure::OfOutput(error)),
-            };
+    }
+
+    /// Something to decode a batch into, as soon as not too many others are waiting; None if all is over.
+    fn empty_piece(&self, turn: u64) -> Option<P> {
+        let mut queue = locked(&self.queue);
+        while turn >= queue.turn + self.ahead as u64 && !queue.is_over {
+            queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        ledger.turn += 1;
+        (!queue.is_over).then(|| queue.spare.pop().unwrap_or_default())
+    }
+
+    /// Writes all pieces whose turn it is, unless somebody else does. Breaks if there is to be no more.
+    fn put(&self, turn: u64, piece: P, result: Decoded) -> ControlFlow<()> {
+        let mut queue = locked(&self.queue);
+        queue.pieces.insert(turn, (piece, result));
+        while !queue.is_writing
+            && !queue.is_over
+            && let turn = queue.turn
+            && let Some((mut piece, result)) = queue.pieces.remove(&turn)
+        {
+            queue.is_writing = true;
+            drop(queue);
+            let written = locked(&self.ledger).write(&mut piece, result);
+            queue = locked(&self.queue);
+            queue.is_writing = false;
+            queue.is_over |= written.is_break();
+            queue.turn += 1;
+            queue.spare.push(piece);
+            self.moved.notify_all();
+        }
+        if queue.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+impl<O, F, P> Writing<'_, O, F, P> {
+    fn stop(&self) {
+        locked(&self.queue).is_over = true;
         self.moved.notify_all();
-        match ledger.failure {
-            None => ControlFlow::Continue(()),
-            Some(_) => ControlFlow::Break(()),
-        }
     }
 }
 
 impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
+    /// Writes what came of a batch. Breaks if it is the last one.
+    fn write<P>(&mut self, piece: &mut P, result: Decoded) -> ControlFlow<()>
+    where
+        O: Output<P>,
+    {
+        self.failure = match self.out.write(piece) {
+            Ok(()) => self.enter(result).map(Failure::Elsewhere),
+            Err(error) => Some(Failure::OfOutput(error)),
+        };
+        if self.failure.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     /// Counts what came of a batch, and returns why it is the last one.
     fn enter(&mut self, result: Decoded) -> Option<Error> {
         self.summary.decoded += result.frames;
@@ -260,7 +401,7 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
         let error = match self.failure {
             Some(Failure::OfOutput(error)) => return Err(error),
             Some(Failure::Elsewhere(error)) => Some(error),
-            Some(Failure::Panic) | None => self.strangers.into_iter().next(),
+            None => self.strangers.into_iter().next(),
         };
         match error {
             // An output in which nothing is should not stay.
@@ -271,14 +412,17 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
     }
 }
 
-/// A panic in one thread must not leave the others waiting for its turn.
-struct StopOnPanic<'w, 'o, O, F>(&'w Writing<'o, O, F>);
+/// A panic in one thread must not leave the others waiting.
+struct StopOnPanic<'w, 'o, I: Iterator<Item = Result<Entry>>, O, F, P>(
+    &'w Reading<I>,
+    &'w Writing<'o, O, F, P>,
+);
 
-impl<O, F> Drop for StopOnPanic<'_, '_, O, F> {
+impl<I: Iterator<Item = Result<Entry>>, O, F, P> Drop for StopOnPanic<'_, '_, I, O, F, P> {
     fn drop(&mut self) {
         if thread::panicking() {
-            locked(&self.0.ledger).failure = Some(Failure::Panic);
-            self.0.moved.notify_all();
+            self.0.stop();
+            self.1.stop();
         }
     }
 }
