@@ -93,8 +93,7 @@ impl Selection {
     }
 
     fn names(&self, subscription: &Subscription) -> bool {
-        self.subscriptions.is_empty()
-            || self.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name))
+        self.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name))
     }
 
     fn wants_topic(&self, entry: &Entry) -> bool {
@@ -143,6 +142,9 @@ impl<I> Selected<I> {
             || selection.to.is_some_and(|to| entry.received >= at(to))
         {
             return false;
+        }
+        if selection.subscriptions.is_empty() {
+            return selection.wants_topic(entry) && selection.wants_customer(entry);
         }
         let address = Arc::as_ptr(&entry.subscription) as usize;
         let (_, named) = self.named.entry(address).or_insert_with(|| {

@@ -3,6 +3,9 @@
 //! What it says about its size makes no memory be touched: only what really is in it does. It is
 //! refused if that is more or less than it says, or not what its checksum is of.
 
+use std::{collections::VecDeque, mem, ops::Range};
+
+use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
 
 use super::RECORD_LIMIT;
@@ -10,19 +13,28 @@ use super::RECORD_LIMIT;
 /// An opcode and a length stand before every record.
 const HEADER_SIZE: usize = 1 + 8;
 
-/// The chunk that is being read. Its memory is kept for the next one.
+/// The chunk that is being read.
 #[derive(Default)]
 pub(super) struct Chunk {
     unpacker: Option<zstd::bulk::Decompressor<'static>>,
-    content: Vec<u8>,
+    content: Bytes,
     /// Where the next record begins.
     at: usize,
+    /// Earlier ones. When nobody has kept a part of one, its memory is used again.
+    read: VecDeque<Bytes>,
 }
+
+/// So many chunks are looked after: in as many the frames lie that are being decoded.
+const READ: usize = 8;
 
 impl Chunk {
     /// Takes a chunk record in place of the last one, or says what is wrong with it.
     pub(super) fn open(&mut self, record: &[u8]) -> Result<(), String> {
-        self.content.clear();
+        let read = mem::take(&mut self.content);
+        if !read.is_empty() {
+            self.read.truncate(READ - 1);
+            self.read.push_front(read);
+        }
         self.at = 0;
         let record = mcap::parse_record(op::CHUNK, record).map_err(|error| error.to_string())?;
         let Record::Chunk { header, data } = record else {
@@ -32,7 +44,7 @@ impl Chunk {
             let size = header.uncompressed_size;
             return Err(format!("a chunk of {size} bytes is over the limit"));
         }
-        self.unpack(&header, &data)?;
+        self.content = self.unpack(&header, &data)?;
         let (expected, found) = (header.uncompressed_size, self.content.len());
         if found as u64 != expected {
             return Err(format!("a chunk of {expected} bytes has {found}"));
@@ -48,27 +60,36 @@ impl Chunk {
         Ok(())
     }
 
-    fn unpack(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<(), String> {
+    fn unpack(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<Bytes, String> {
         let unpackable = |error| format!("a chunk cannot be unpacked: {error}");
         match &*header.compression {
-            "" => self.content.extend_from_slice(data),
+            "" => Ok(Bytes::copy_from_slice(data)),
             "zstd" => {
-                if self.unpacker.is_none() {
-                    self.unpacker = Some(zstd::bulk::Decompressor::new().map_err(unpackable)?);
-                }
-                self.content.reserve(header.uncompressed_size as usize);
-                if let Some(unpacker) = &mut self.unpacker {
-                    unpacker.decompress_to_buffer(data, &mut self.content).map_err(unpackable)?;
-                }
+                let unpacker = match &mut self.unpacker {
+                    Some(unpacker) => unpacker,
+                    none => none.insert(zstd::bulk::Decompressor::new().map_err(unpackable)?),
+                };
+                let free = self.read.iter().position(Bytes::is_unique);
+                let free = free.and_then(|index| self.read.remove(index));
+                let mut content = free.map(Vec::from).unwrap_or_default();
+                content.clear();
+                content.reserve(header.uncompressed_size as usize);
+                unpacker.decompress_to_buffer(data, &mut content).map_err(unpackable)?;
+                Ok(content.into())
             }
-            other => return Err(format!("a chunk is compressed with {other:?}")),
+            other => Err(format!("a chunk is compressed with {other:?}")),
         }
-        Ok(())
     }
 
-    /// The next record: its opcode and what is in it. None when there are no more.
+    /// All its records. Parts of it may be kept when it is no longer read.
+    pub(super) const fn content(&self) -> &Bytes {
+        &self.content
+    }
+
+    /// The next record: its opcode and where in the content is what is in it. None when there are no
+    /// more.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Result<(u8, &[u8]), String>> {
+    pub(super) fn next(&mut self) -> Option<Result<(u8, Range<usize>), String>> {
         let rest = &self.content[self.at..];
         if rest.is_empty() {
             return None;
@@ -76,12 +97,11 @@ impl Chunk {
         let record = rest.split_first_chunk::<HEADER_SIZE>().and_then(|(header, rest)| {
             let [opcode, length @ ..] = *header;
             let data = rest.get(..usize::try_from(u64::from_le_bytes(length)).ok()?)?;
-            Some((opcode, data))
+            Some((opcode, data.len()))
         });
-        match record {
-            Some((_, data)) => self.at += HEADER_SIZE + data.len(),
-            None => self.at = self.content.len(),
-        }
+        let start = self.at + HEADER_SIZE;
+        self.at = record.map_or(self.content.len(), |(_, length)| start + length);
+        let record = record.map(|(opcode, length)| (opcode, start..start + length));
         Some(record.ok_or_else(|| "a record reaches past the end of its chunk".to_owned()))
     }
 }

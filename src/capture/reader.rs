@@ -8,7 +8,7 @@
 //! once takes half the time.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -42,7 +42,7 @@ const RECORD_HEADER_SIZE: u64 = 9;
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
 
-/// The bytes of messages that follow each other lie in blocks of this size.
+/// The bytes of messages that follow each other outside of chunks lie in blocks of this size.
 const BLOCK_SIZE: usize = 64 * 1024;
 
 /// How much is tried where the file seems to be at its end: it may grow.
@@ -187,7 +187,10 @@ impl Records {
     fn step(&mut self) -> Result<Option<Record>> {
         loop {
             if let Some(record) = self.chunk.next() {
-                let parsed = record.and_then(|(opcode, data)| parse(opcode, data, &mut self.block));
+                let content = self.chunk.content();
+                let parsed = record.and_then(|(opcode, span)| {
+                    parse(opcode, &content[span], |data| content.slice_ref(data))
+                });
                 match parsed.map_err(|reason| damaged(&self.path, self.place(), reason))? {
                     Some(Parsed::Record(record)) => return Ok(Some(record)),
                     Some(Parsed::Header(_)) | None => continue,
@@ -227,7 +230,8 @@ impl Records {
                         self.checksum.update(&(data.len() as u64).to_le_bytes());
                         self.checksum.update(data);
                     }
-                    (opcode, parse(opcode, data, &mut self.block), data.len() as u64)
+                    let parsed = parse(opcode, data, |data| copied(data, &mut self.block));
+                    (opcode, parsed, data.len() as u64)
                 }
                 Some(Err(error)) => return Err(self.fault(&error)),
             };
@@ -374,7 +378,12 @@ enum Parsed {
     Record(Record),
 }
 
-fn parse(opcode: u8, data: &[u8], block: &mut BytesMut) -> Result<Option<Parsed>, String> {
+/// `keep` makes something lasting of a message's bytes.
+fn parse(
+    opcode: u8,
+    data: &[u8],
+    keep: impl FnOnce(&[u8]) -> Bytes,
+) -> Result<Option<Parsed>, String> {
     if is_reserved(opcode) {
         return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
     }
@@ -394,7 +403,7 @@ fn parse(opcode: u8, data: &[u8], block: &mut BytesMut) -> Result<Option<Parsed>
         }),
         records::Record::Channel(channel) => Parsed::Record(Record::Channel(channel)),
         records::Record::Message { header, data } => {
-            Parsed::Record(Record::Message { header, data: copied(&data, block) })
+            Parsed::Record(Record::Message { header, data: keep(&data) })
         }
         records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
         _ => return Ok(None),
@@ -426,8 +435,8 @@ fn check(data: &[u8], last: Option<Checkpoint>, found: Checkpoint) -> Result<(),
 /// The entries of one segment.
 pub(super) struct SegmentEntries {
     records: Records,
-    schemas: HashMap<u16, (String, Bytes)>,
-    channels: HashMap<u16, Channel>,
+    schemas: BTreeMap<u16, (String, Bytes)>,
+    channels: BTreeMap<u16, Channel>,
     metadata: Vec<records::Metadata>,
     shared: Shared,
 }
@@ -500,8 +509,8 @@ impl SegmentEntries {
     pub(super) fn open(path: &Path) -> Result<Self> {
         Ok(Self {
             records: Records::open(path)?,
-            schemas: HashMap::new(),
-            channels: HashMap::new(),
+            schemas: BTreeMap::new(),
+            channels: BTreeMap::new(),
             metadata: Vec::new(),
             shared: Shared::default(),
         })

@@ -1,6 +1,6 @@
 //! One frame, one line: the shape that README and CLI promise.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     codec::{
@@ -25,9 +25,9 @@ pub struct Ndjson {
     shows_unknown: bool,
     channels: Vec<Channel>,
     /// Which channel it is, by the addresses of subscription and frame type.
-    by_address: HashMap<(usize, usize), usize>,
+    by_address: BTreeMap<(usize, usize), usize>,
     /// By the frame type's address.
-    plans: HashMap<usize, Arc<Plan>>,
+    plans: BTreeMap<usize, Arc<Plan>>,
     notes: Notes,
     drift: Drift,
     received: Clock,
@@ -53,8 +53,8 @@ impl Ndjson {
             style,
             shows_unknown: false,
             channels: Vec::new(),
-            by_address: HashMap::new(),
-            plans: HashMap::new(),
+            by_address: BTreeMap::new(),
+            plans: BTreeMap::new(),
             notes: Notes::default(),
             drift: Drift::default(),
             received: Clock::default(),
