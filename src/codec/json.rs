@@ -340,6 +340,12 @@ impl Writer for Json<'_> {
     }
 
     #[inline(always)]
+    fn field_bool(&mut self, field: &Field, value: bool) {
+        let (word, len) = if value { (b"true\0", 4) } else { (b"false", 5) };
+        self.text.word(&field.key, word, len);
+    }
+
+    #[inline(always)]
     fn field_int32(&mut self, field: &Field, value: i32) {
         self.text.integer(Some(&field.key), false, value < 0, value.unsigned_abs().into());
     }

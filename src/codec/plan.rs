@@ -155,18 +155,18 @@ pub struct Place {
     pub rank: u16,
     /// How it is taken where all is in order.
     pub step: Step,
-    /// Messages without it are faulty.
-    pub required: bool,
+    /// 1 if messages without it are faulty, else 0.
+    pub required: u8,
 }
 
 impl Place {
     /// That of no field.
-    pub const NOWHERE: Self = Self { rank: 0, step: Step::Other, required: false };
+    pub const NOWHERE: Self = Self { rank: 0, step: Step::Other, required: 0 };
 
     /// None if there are too many fields before it.
     pub(super) fn of(field: &Field, index: usize) -> Option<Self> {
         let rank = u16::try_from(index + 1).ok()?;
-        Some(Self { rank, step: Step::of(field), required: field.required })
+        Some(Self { rank, step: Step::of(field), required: field.required.into() })
     }
 
     const fn is_nowhere(self) -> bool {
@@ -182,6 +182,7 @@ pub enum Step {
     Uint32,
     Int64,
     Uint64,
+    Bool,
     Enum,
     String,
     Bytes,
@@ -206,6 +207,7 @@ impl Step {
             Kind::Uint32 => Self::Uint32,
             Kind::Int64 => Self::Int64,
             Kind::Uint64 => Self::Uint64,
+            Kind::Bool => Self::Bool,
             Kind::Enum(_) => Self::Enum,
             Kind::String | Kind::LooseString => Self::String,
             Kind::Bytes(_) => Self::Bytes,

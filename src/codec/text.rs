@@ -152,6 +152,23 @@ impl Text {
         }
     }
 
+    /// Appends a short key and the first `len` bytes of a block.
+    #[inline(always)]
+    pub(super) fn word<const SIZE: usize>(
+        &mut self,
+        key: &Literal,
+        block: &[u8; SIZE],
+        len: usize,
+    ) {
+        const { assert!(BLOCK + SIZE <= ROOM) };
+        let mut pen = self.pen_behind(Some(key));
+        // SAFETY: there is room for the key and the block.
+        unsafe {
+            pen.block(block, len.min(SIZE));
+            self.lift(pen);
+        }
+    }
+
     /// Appends a short key, if there is one, and an integer, in quotes if these are wanted.
     #[inline(always)]
     pub(super) fn integer(

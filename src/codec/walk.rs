@@ -92,6 +92,12 @@ pub trait Writer {
 
     // A field and its value at once, for those who are quicker that way.
 
+    /// [`field`](Self::field) and [`bool`](Self::bool).
+    #[inline(always)]
+    fn field_bool(&mut self, field: &Field, value: bool) {
+        self.field(field);
+        self.bool(value);
+    }
     /// [`field`](Self::field) and [`int32`](Self::int32).
     #[inline(always)]
     fn field_int32(&mut self, field: &Field, value: i32) {
@@ -368,6 +374,13 @@ impl<'w, W: Writer> Walk<'w, W> {
                     }
                     None => self.keyed_number(field, data, value, link)?,
                 },
+                Step::Bool => match data.get(value) {
+                    Some(&bit @ ..=1) => {
+                        self.out.field_bool(field, bit != 0);
+                        value + 1
+                    }
+                    _ => self.keyed_other(field, data, value, link)?,
+                },
                 Step::Enum => self.keyed_enum(field, data, value, link)?,
                 Step::String => self.keyed_string(field, data, value, link)?,
                 Step::Bytes => self.keyed_bytes(field, data, value, link)?,
@@ -567,6 +580,12 @@ impl<'w, W: Writer> Walk<'w, W> {
     ) -> Result<usize> {
         let Kind::Mac(index) = field.kind else { return Err(Stop::Disorder) };
         let message = self.plan.message(index);
+        if let Some([8, 0x0a, 6, address @ ..]) = data.get(at..at + 9)
+            && link.depth < DEPTH_LIMIT
+        {
+            self.out.field_mac(field, &message.fields[0], address);
+            return Ok(at + 9);
+        }
         // As long as one byte can say. An empty one may count as absent.
         if let [length @ ..0x80, 0x0a, inner @ 1..0x7e, rest @ ..] = &data[at..]
             && *length == inner + 2
@@ -619,17 +638,62 @@ impl<'w, W: Writer> Walk<'w, W> {
     ) -> Result<usize> {
         self.out.field(field);
         let opened = self.out.open_list();
+        let next = match field.kind {
+            Kind::Message(index) if self.plan.message(index).form == Form::Object => {
+                self.messages(field, self.plan.message(index), tag, at, end, link)?
+            }
+            _ => self.values(field, tag, at, end, link)?,
+        };
+        self.out.close_list(opened);
+        Ok(next)
+    }
+
+    /// The elements of a list, the first one's tag already read. Returns where the last one ends.
+    #[inline(never)]
+    fn values(
+        &mut self,
+        field: &'w Field,
+        tag: u32,
+        at: usize,
+        end: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
         let mut at = at;
         loop {
             self.element(field, at, link)?;
             at = self.value(field, at, end, link)?;
             match wide::loose_tag(self.data, at, end) {
                 Some((next, value)) if next == tag => at = value,
-                _ => break,
+                _ => return Ok(at),
             }
         }
-        self.out.close_list(opened);
-        Ok(at)
+    }
+
+    /// The same for messages that are objects.
+    #[inline(never)]
+    fn messages(
+        &mut self,
+        field: &'w Field,
+        message: &'w Message,
+        tag: u32,
+        at: usize,
+        end: usize,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        let mut at = at;
+        loop {
+            self.element(field, at, link)?;
+            let span = self.span(field, at, end, link)?;
+            let inner = link.down(field, span.start)?;
+            at = span.end;
+            let opened = self.out.open_message();
+            self.straight(message, span, 0, &inner)?;
+            self.out.close_message(opened);
+            match wide::loose_tag(self.data, at, end) {
+                Some((next, value)) if next == tag => at = value,
+                _ => return Ok(at),
+            }
+        }
     }
 
     /// A list of numbers behind one tag. Returns where it ends.
