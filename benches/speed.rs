@@ -2,6 +2,9 @@
 //! capture that is given, or only the one way that is named. Prints a line for each: its name, the
 //! seconds it took, and the bytes that it went over. Without a capture there is nothing to do.
 //!
+//! The way `unpack` is not one of these: it does nothing but read the capture and unpack it, so that the
+//! whole process can be held against `decode`, which does that too.
+//!
 //! Seconds are those for which the processor worked on it, where the system tells: others who use the
 //! machine change them less.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
@@ -11,6 +14,7 @@ use std::{
     collections::HashMap,
     env, fs,
     hint::black_box,
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     time::Instant,
@@ -39,6 +43,9 @@ fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
     let Some(capture) = arguments.next().map(PathBuf::from) else { return };
     let only = arguments.next();
+    if only.as_deref() == Some("unpack") {
+        return read_and_unpack(&capture);
+    }
 
     let frames = frames(&capture);
     let size = frames.iter().map(|entry| entry.frame().unwrap().data.len()).sum();
@@ -168,6 +175,32 @@ fn chunks(capture: &Path) -> Vec<Chunk> {
         }
     }
     chunks
+}
+
+/// The least that a process can do to have all chunks unpacked: record after record is read, and nothing
+/// is checked.
+fn read_and_unpack(capture: &Path) {
+    let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
+    let mut file = fs::File::open(capture).unwrap();
+    let end = file.metadata().unwrap().len() - mcap::MAGIC.len() as u64;
+    let mut at = file.seek(SeekFrom::Start(mcap::MAGIC.len() as u64)).unwrap();
+    let (mut header, mut record, mut content) = ([0; 9], Vec::new(), Vec::new());
+    while at < end {
+        file.read_exact(&mut header).unwrap();
+        let length = u64::from_le_bytes(header[1..].try_into().unwrap());
+        record.clear();
+        (&mut file).take(length).read_to_end(&mut record).unwrap();
+        if header[0] == op::CHUNK
+            && let Record::Chunk { header, data } = mcap::parse_record(op::CHUNK, &record).unwrap()
+        {
+            content.clear();
+            content.reserve(header.uncompressed_size as usize);
+            decompressor.decompress_to_buffer(&data, &mut content).unwrap();
+            assert_eq!(content.len() as u64, header.uncompressed_size);
+            black_box(&content);
+        }
+        at += header.len() as u64 + length;
+    }
 }
 
 /// What zstd can do at best: each chunk in one go, into memory that is already there.
