@@ -26,6 +26,7 @@ use self::{
     keys::Keys,
     segments::{Care, Place, Segments},
     subscriber::Subscriber,
+    turnstile::Turnstile,
 };
 use crate::{
     accounts::Account,
@@ -45,6 +46,7 @@ mod keys;
 mod outage;
 mod segments;
 mod subscriber;
+mod turnstile;
 
 /// What to record, and where to.
 pub struct Options {
@@ -325,6 +327,7 @@ fn subscribe(
     let connector = Connector::new(endpoint, protocol, tls, message_limit);
     let all_keys = accounts.iter().map(|account| account.key.clone()).collect();
     let keys = Arc::new(Keys::new(keys, all_keys));
+    let turnstile = Arc::new(Turnstile::default());
     let mut subscribers = JoinSet::new();
     for (index, account) in accounts.into_iter().enumerate() {
         let hopeless = Arc::clone(hopeless);
@@ -344,6 +347,7 @@ fn subscribe(
             session,
             types: FrameTypes::of(protocol),
             connector: connector.clone(),
+            turnstile: Arc::clone(&turnstile),
             keeper: keeper.clone(),
             keys: Arc::clone(&keys),
             board: Arc::clone(board),

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Board, Keys, Notice, Notify, State, keeper::Keeper};
+use super::{Board, Keys, Notice, Notify, State, keeper::Keeper, turnstile::Turnstile};
 use crate::{
     entry::{
         Entry, SessionEvent, Subscription, Timestamp, What,
@@ -47,6 +47,7 @@ pub(super) struct Subscriber {
     pub session: Session,
     pub types: FrameTypes,
     pub connector: Connector,
+    pub turnstile: Arc<Turnstile>,
     pub keeper: Keeper,
     pub keys: Arc<Keys>,
     pub board: Arc<Board>,
@@ -141,6 +142,7 @@ impl Subscriber {
     }
 
     async fn connect(&self) -> Result<Accepted, NotConnected> {
+        self.turnstile.pass().await;
         let key = self.keys.of(self.index);
         let username = self.username.as_deref();
         let ask = Ask { key: &key, topic: &self.subscription.topic, username };
@@ -149,6 +151,7 @@ impl Subscriber {
 
     async fn renew(&mut self) -> Step {
         let old = self.keys.of(self.index);
+        self.turnstile.pass().await;
         let renewal = match self.connector.renew(&old).await {
             Ok(new) if new == self.keys.of(self.index) => Renewal::SameKey,
             Ok(new) => {

@@ -1,12 +1,12 @@
-//! A feed that follows a script: one reply for each connection, in order, over plain TCP. When the
-//! script is over, connections are refused.
+//! A feed over plain TCP that follows a script, one reply for each connection, in order, and refuses
+//! connections when it is over; or one that looks at each request and serves many at once.
 
 use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Barrier, Mutex},
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub enum Say {
     /// Waits until the client has answered a ping, so everything before it is settled; then meets the
     /// test at the barrier twice: to say so, and to go on.
     Settle(Arc<Barrier>),
+    /// Meets others at the barrier, once.
+    Meet(Arc<Barrier>),
     /// Reads on until the client says goodbye, and answers.
     Stay,
     /// Closes properly.
@@ -42,24 +44,68 @@ pub enum Say {
 /// The running feed.
 pub struct Feed {
     pub address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<Request>>>,
     _thread: JoinHandle<()>,
+}
+
+/// What somebody asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When the connection was accepted.
+    pub at: Instant,
+    pub head: String,
+}
+
+impl Request {
+    pub fn is_renewal(&self) -> bool {
+        self.head.starts_with("GET /streaming/token/validate ")
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        header(&self.head, "authorization")
+    }
+
+    pub fn topic(&self) -> &str {
+        header(&self.head, "topic")
+    }
+}
+
+fn header<'h>(head: &'h str, wanted: &str) -> &'h str {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map_or("", |(_, value)| value)
 }
 
 impl Feed {
     pub fn start(script: Vec<Reply>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
-        let thread = std::thread::spawn(move || {
+        Self::listen(|listener, requests| {
             for reply in script {
                 let Ok((stream, _)) = listener.accept() else { return };
-                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                serve(stream, reply, &seen);
+                serve(stream, &requests, |_| reply);
             }
-        });
-        Self { address, heads, _thread: thread }
+        })
+    }
+
+    /// Answers whatever is asked for, for ever.
+    pub fn answering(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let reply = Arc::new(reply);
+        Self::listen(move |listener, requests| {
+            while let Ok((stream, _)) = listener.accept() {
+                let (reply, requests) = (Arc::clone(&reply), Arc::clone(&requests));
+                std::thread::spawn(move || serve(stream, &requests, |request| reply(request)));
+            }
+        })
+    }
+
+    fn listen(
+        serve_all: impl FnOnce(TcpListener, Arc<Mutex<Vec<Request>>>) + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let thread = std::thread::spawn(move || serve_all(listener, seen));
+        Self { address, requests, _thread: thread }
     }
 
     /// What `--hostname` takes.
@@ -69,16 +115,26 @@ impl Feed {
 
     /// The heads of the requests so far.
     pub fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
+        self.requests().into_iter().map(|request| request.head).collect()
+    }
+
+    /// The requests so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
     }
 }
 
-fn serve(mut stream: TcpStream, reply: Reply, heads: &Mutex<Vec<String>>) {
-    if matches!(reply, Reply::HangUp) {
-        return;
-    }
+fn serve(
+    mut stream: TcpStream,
+    requests: &Mutex<Vec<Request>>,
+    choose: impl FnOnce(&Request) -> Reply,
+) {
+    let at = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let Some(head) = read_head(&mut stream) else { return };
-    heads.lock().unwrap().push(head.clone());
+    let request = Request { at, head: head.clone() };
+    requests.lock().unwrap().push(request.clone());
+    let reply = choose(&request);
     // Whoever has seen enough may hang up on us at any time.
     let _ = match reply {
         Reply::Feed(said) => feed(stream, &head, said),
@@ -108,13 +164,7 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
 }
 
 fn feed(mut stream: TcpStream, head: &str, said: Vec<Say>) -> std::io::Result<()> {
-    let key = head
-        .lines()
-        .find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            name.eq_ignore_ascii_case("sec-websocket-key").then_some(value)
-        })
-        .unwrap();
+    let key = header(head, "sec-websocket-key");
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
     let answer = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -134,6 +184,10 @@ fn feed(mut stream: TcpStream, head: &str, said: Vec<Say>) -> std::io::Result<()
                 let count = stream.read(&mut buffer)?;
                 socket.received(&buffer[..count]);
                 barrier.wait();
+                barrier.wait();
+            }
+            Say::Meet(barrier) => {
+                flush(&mut stream, &mut socket)?;
                 barrier.wait();
             }
             Say::Stay => {
