@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     OutputExists { path: PathBuf },
     SealedInstead { path: PathBuf, entries: u64 },
     InUse { path: PathBuf },
+    Busy { path: PathBuf },
     NoCapture { path: PathBuf },
     NotACapture { path: PathBuf, found: String },
     Damaged { path: PathBuf, offset: u64, reason: String },
@@ -262,6 +263,10 @@ impl fmt::Display for Error {
                     "expected {} to be free, found it in use by a running recording",
                     path.display()
                 )
+            }
+            Kind::Busy { path } => {
+                let path = path.display();
+                write!(f, "expected {path} to be free for a moment, found somebody at work on it")
             }
             Kind::NoCapture { path } => {
                 write!(f, "expected a capture, found none in {}", path.display())

@@ -214,6 +214,9 @@ impl Recording {
                 return Err(Error::usage("names that differ", found, "rename one of them"));
             }
         }
+        if let Err(error) = options.keys.tidy() {
+            notify(Notice::Trouble { error: &error });
+        }
         let (place, left_overs) = place(&options)?;
         let covered = match &place {
             Place::File(_) => Covered::new(),

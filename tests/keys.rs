@@ -7,7 +7,9 @@ mod support;
 
 use std::{
     fs,
-    path::PathBuf,
+    io::Read,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Barrier,
@@ -16,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use centralcap::{accounts, protocol::Key};
 use support::feed::{Feed, Reply, Request, Say};
 
 /// What takes so long will never come.
@@ -23,25 +26,34 @@ const AT_MOST: Duration = Duration::from_secs(60);
 
 /// A recording of an input file that runs, into a folder.
 struct Running {
-    child: Child,
+    child: Option<Child>,
     folder: tempfile::TempDir,
 }
 
 impl Running {
-    fn start(feed: &Feed, input: &str) -> Self {
+    /// Its input file, in a folder of its own.
+    fn prepare(input: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("input.json"), input).unwrap();
+        Self { child: None, folder }
+    }
+
+    fn start(feed: &Feed, input: &str) -> Self {
+        Self::prepare(input).go(feed)
+    }
+
+    fn go(mut self, feed: &Feed) -> Self {
         let child = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"))
             .args(["record", "-v", "--hostname", &feed.url(), "--input"])
-            .arg(folder.path().join("input.json"))
+            .arg(self.path("input.json"))
             .arg("-o")
-            .arg(folder.path().join("recordings"))
+            .arg(self.path("recordings"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.path().join("stderr")).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, folder }
+            .stderr(fs::File::create(self.path("stderr")).unwrap())
+            .spawn();
+        self.child = Some(child.unwrap());
+        self
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -58,7 +70,7 @@ impl Running {
     fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
         let deadline = Instant::now() + AT_MOST;
         while !holds() {
-            assert!(Instant::now() < deadline, "no {what}: {}", self.words());
+            assert!(Instant::now() < deadline, "no {what}:\n{}", self.words());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -66,8 +78,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -106,4 +120,94 @@ fn a_hundred_connections_that_are_dropped_at_once_come_back_twenty_a_second() {
     for wave in [first, second] {
         assert!(duration(wave) >= Duration::from_secs(4), "{:?}", duration(wave));
     }
+}
+
+/// A feed that refuses the old key and gives the new one for it.
+fn renewing(old: &'static str, new: &'static str) -> Feed {
+    Feed::answering(move |request| {
+        if request.is_renewal() {
+            return Reply::Answer("200 OK", format!(r#"{{"token":"{new}"}}"#));
+        }
+        match request.key() == old {
+            true => Reply::Answer("401 Unauthorized", String::new()),
+            false => Reply::Feed(vec![Say::Stay]),
+        }
+    })
+}
+
+#[test]
+fn a_key_that_cannot_be_written_back_is_used_and_that_is_said() {
+    let feed = renewing("synthetic-old-key", "synthetic-new-key");
+    let running = Running::prepare(&input([("east", "synthetic-old-key")]));
+    // The new file's name is taken by what nobody deletes for us: this stops root, too.
+    let obstacle = running.path(".input.json.centralcap-new");
+    fs::create_dir(&obstacle).unwrap();
+    fs::write(obstacle.join("file"), "").unwrap();
+    let running = running.go(&feed);
+    running.wait_for("connection", || running.words().contains("east: connected"));
+    let words = running.words();
+    assert!(words.contains("east: the renewed key is in use until the recording ends"), "{words}");
+    assert!(words.contains("cannot create "), "{words}");
+    let expected = input([("east", "synthetic-old-key")]);
+    assert_eq!(fs::read_to_string(running.path("input.json")).unwrap(), expected);
+}
+
+/// Where the process that is to be killed finds its file.
+const REWRITTEN: &str = "CENTRALCAP_TEST_REWRITTEN";
+
+/// Not a test by itself: what the next one starts and kills.
+#[test]
+fn rewriting_for_ever() {
+    let Some(path) = std::env::var_os(REWRITTEN) else { return };
+    let [old, new] = ["synthetic-old-key", "synthetic-new-key"].map(|key| Key::new(key).unwrap());
+    loop {
+        for (old, new) in [(&old, &new), (&new, &old)] {
+            assert!(accounts::replace_key(Path::new(&path), old, new).unwrap());
+            println!("rewritten");
+        }
+    }
+}
+
+/// KILLS says how often.
+#[test]
+fn a_kill_at_any_moment_leaves_the_old_file_or_the_new_one() {
+    let kills = std::env::var("KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("input.json");
+    // Long enough to be written in more than one piece, if anything does that.
+    let names: Vec<_> = (0..2000).map(|number| format!("feed-{number}")).collect();
+    let content = |key| input(names.iter().map(|name| (name.as_str(), key)));
+    let (old, new) = (content("synthetic-old-key"), content("synthetic-new-key"));
+    fs::write(&path, &old).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let mut found_new = 0;
+    for _ in 0..kills {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "rewriting_for_ever", "--nocapture"])
+            .env(REWRITTEN, &path)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // It may be in the middle of the second time, or of a later one.
+        let mut said = child.stdout.take().unwrap();
+        let mut words = String::new();
+        while !words.contains("rewritten") {
+            let mut some = [0; 64];
+            let count = said.read(&mut some).unwrap();
+            assert!(count > 0, "it ended by itself: {words}");
+            words.push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..50_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let found = fs::read_to_string(&path).unwrap();
+        assert!(found == old || found == new, "{} bytes", found.len());
+        found_new += u32::from(found == new);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert!(fs::read_dir(folder.path()).unwrap().count() <= 2);
+    }
+    println!("{kills} kills, {found_new} with the new file");
+    accounts::remove_left_over(&path).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

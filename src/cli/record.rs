@@ -383,8 +383,10 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
             Some(format!("writing again; {lost} frames were lost meanwhile"))
         }
         Notice::KeyNotWritten { subscription, error } => Some(format!(
-            "{}: the renewed key is in use but not written back: {error}",
-            subscription.name
+            "{}: the renewed key is in use until the recording ends, as it could not be written back: \
+             {error}{}",
+            subscription.name,
+            error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
         )),
         Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
             "{}: nothing to hope for unless something is changed; the next try would be in {:.0} s",

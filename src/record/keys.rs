@@ -24,8 +24,16 @@ impl KeySource {
     fn replace(&self, old: &Key, new: &Key) -> Result<bool> {
         match self {
             Self::InputFile(path) => accounts::replace_key(path, old, new),
-            Self::KeyFile(path) => accounts::write_key(path, new).map(|()| true),
+            Self::KeyFile(path) => accounts::replace_only_key(path, old, new),
             Self::Memory => Ok(false),
+        }
+    }
+
+    /// Deletes what a killed recorder may have left beside the file.
+    pub(super) fn tidy(&self) -> Result<()> {
+        match self {
+            Self::InputFile(path) | Self::KeyFile(path) => accounts::remove_left_over(path),
+            Self::Memory => Ok(()),
         }
     }
 }
