@@ -39,6 +39,9 @@ pub trait Protocol: fmt::Debug + Sync {
     /// The key in the body of an answered renewal.
     fn renewed_key(&self, body: &[u8]) -> Option<Key>;
 
+    /// What a key says about itself, if it can be read at all. Nothing is verified.
+    fn key_facts(&self, key: &Key) -> KeyFacts;
+
     /// What a refused upgrade means.
     fn refusal(&self, status: u16) -> Refusal;
 
@@ -79,6 +82,15 @@ pub struct Ask<'a> {
     pub topic: &'a str,
     /// The account's e-mail address, where the user gave one.
     pub username: Option<&'a str>,
+}
+
+/// What a key says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The customer whose key it is.
+    pub customer: Option<String>,
+    /// When it will have lived its life.
+    pub expires: Option<Timestamp>,
 }
 
 /// What to do about a refused upgrade.

@@ -328,8 +328,7 @@ fn subscribe(
     let Options { protocol, endpoint, tls, accounts, keys, message_limit, once, .. } = options;
     let host = endpoint.authority();
     let connector = Connector::new(endpoint, protocol, tls, message_limit);
-    let all_keys = accounts.iter().map(|account| account.key.clone()).collect();
-    let keys = Arc::new(Keys::new(keys, all_keys));
+    let keys = Arc::new(Keys::new(protocol, keys));
     let turnstile = Arc::new(Turnstile::default());
     let mut subscribers = JoinSet::new();
     for (index, account) in accounts.into_iter().enumerate() {
@@ -353,6 +352,8 @@ fn subscribe(
             turnstile: Arc::clone(&turnstile),
             keeper: keeper.clone(),
             keys: Arc::clone(&keys),
+            used: account.key.clone(),
+            key: keys.add(account.key),
             board: Arc::clone(board),
             notify: Arc::new(move |notice| hopeless.notice(index, notice)),
             stop: stop.clone(),

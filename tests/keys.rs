@@ -122,6 +122,37 @@ fn a_hundred_connections_that_are_dropped_at_once_come_back_twenty_a_second() {
     }
 }
 
+#[test]
+fn twenty_subscriptions_with_one_key_ask_for_a_new_one_once() {
+    let (old, new) = ("synthetic-old-key", "synthetic-new-key");
+    let feed = renewing(old, new);
+    let names: Vec<_> = (0..20).map(|number| format!("feed-{number}")).collect();
+    let running = Running::start(&feed, &input(names.iter().map(|name| (name.as_str(), old))));
+    let connected = || running.words().matches(": connected to ").count();
+    running.wait_for("connections of all", || connected() == 20);
+    let asked = feed.requests().iter().filter(|request| request.is_renewal()).count();
+    assert_eq!(asked, 1, "{}", running.words());
+    let expected = input(names.iter().map(|name| (name.as_str(), new)));
+    assert_eq!(fs::read_to_string(running.path("input.json")).unwrap(), expected);
+}
+
+#[test]
+fn a_customer_whose_key_is_refused_for_good_is_asked_about_once() {
+    let feed = Feed::answering(|request| match request.topic() {
+        "" => Reply::Answer("403 Forbidden", String::new()),
+        _ if request.key() == "synthetic-good-key" => Reply::Feed(vec![Say::Stay]),
+        _ => Reply::Answer("401 Unauthorized", String::new()),
+    });
+    let subscriptions =
+        [("a", "synthetic-bad-key"), ("b", "synthetic-bad-key"), ("c", "synthetic-good-key")];
+    let running = Running::start(&feed, &input(subscriptions));
+    running.wait_for("two that have to wait", || {
+        running.words().matches("could not be renewed: expected status 200").count() == 2
+    });
+    let renewals = feed.requests().into_iter().filter(Request::is_renewal);
+    assert_eq!(renewals.count(), 1, "{}", running.words());
+}
+
 /// A feed that refuses the old key and gives the new one for it.
 fn renewing(old: &'static str, new: &'static str) -> Feed {
     Feed::answering(move |request| {

@@ -1,6 +1,10 @@
 //! Classic Central streaming: a bare key, a `Topic` header, one protobuf envelope per message.
 
-use super::{Ask, Envelope, Key, Payload, Protocol, Refusal, Topic};
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+use super::{Ask, Envelope, Key, KeyFacts, Payload, Protocol, Refusal, Topic};
 use crate::{
     codec::wire::{self, Value},
     entry::Timestamp,
@@ -9,6 +13,9 @@ use crate::{
 /// Classic Central.
 #[derive(Debug)]
 pub struct Classic;
+
+/// How long a key lives.
+const KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const TOPICS: [Topic; 6] = [
     Topic {
@@ -69,6 +76,18 @@ impl Protocol for Classic {
         Key::new(answer.get("token")?.as_str()?)
     }
 
+    /// A key is a JWT (RFC 7519) whose claims say when it was made but not when it ends, or it is
+    /// opaque.
+    fn key_facts(&self, key: &Key) -> KeyFacts {
+        let Some(claims) = claims(key) else { return KeyFacts::default() };
+        let created = claims.get("creation_date").and_then(serde_json::Value::as_i64);
+        let customer = claims.get("customer_id").and_then(serde_json::Value::as_str);
+        KeyFacts {
+            customer: customer.map(str::to_owned),
+            expires: created.and_then(time_by_magnitude).map(|created| created.after(KEY_LIFE)),
+        }
+    }
+
     fn refusal(&self, status: u16) -> Refusal {
         match status {
             401 => Refusal::RenewKey,
@@ -103,6 +122,18 @@ impl Protocol for Classic {
             payloads => payloads.first(),
         }
     }
+}
+
+/// The middle one of a JWT's three parts.
+fn claims(key: &Key) -> Option<serde_json::Value> {
+    let mut parts = key.expose().split('.');
+    let (Some(_), Some(claims), Some(_), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&claims).ok()
 }
 
 /// `stream_location` requires field 15 and its field 1 is a float (wire type 5). A geofence notice has
@@ -193,5 +224,27 @@ mod tests {
         assert_eq!(renewed.expose(), "synthetic-renewed");
         assert!(Classic.renewed_key(b"<html>").is_none());
         assert!(Classic.renewed_key(br#"{"token": ""}"#).is_none());
+    }
+
+    #[test]
+    fn a_key_that_can_be_read_says_whose_it_is_and_when_it_ends() {
+        let facts = |claims: &str| {
+            let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+            let parts =
+                [r#"{"alg":"HS256","type":"jwt"}"#, claims, "synthetic signature"].map(part);
+            Classic.key_facts(&Key::new(&parts.join(".")).unwrap())
+        };
+        let both = facts(r#"{"customer_id":"synthetic","creation_date":1795000000}"#);
+        let expires = Timestamp::from_nanos((1_795_000_000 + 7 * 86_400) * 1_000_000_000);
+        assert_eq!(
+            both,
+            KeyFacts { customer: Some("synthetic".to_owned()), expires: Some(expires) }
+        );
+        for claims in ["{}", "[]", "", "\u{1}", r#"{"customer_id":7,"creation_date":"soon"}"#] {
+            assert_eq!(facts(claims), KeyFacts::default(), "{claims:?}");
+        }
+        for opaque in ["synthetic-key", "a.b.c", "a..b", "a.e30.b.c", "."] {
+            assert_eq!(Classic.key_facts(&Key::new(opaque).unwrap()), KeyFacts::default());
+        }
     }
 }

@@ -1,12 +1,26 @@
-//! The keys in use, and where renewed ones go.
+//! The keys in use, how often the server is asked about them, and where renewed ones go.
+//!
+//! Each subscription has a [`Slot`] that holds its key and says when there is another one. Subscriptions
+//! of one customer share what they learn: one of them asks at a time, at most once a minute, and the
+//! others wait for its answer.
 
-use std::{path::PathBuf, sync::Mutex};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
 
 use crate::{
     accounts,
-    error::{Error, Result},
-    protocol::Key,
+    error::{Error, Kind, Result},
+    protocol::{Key, Protocol},
 };
+
+/// How long a customer is left alone after the server was asked about its key.
+const ASK_EVERY: Duration = Duration::from_secs(60);
 
 /// Where keys came from, and where a renewed one is written back to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,34 +55,216 @@ impl KeySource {
 /// The keys of all subscriptions. Several may share one, and all learn of its successor.
 #[derive(Debug)]
 pub(super) struct Keys {
+    protocol: &'static dyn Protocol,
     source: KeySource,
-    current: Mutex<Vec<Key>>,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    customers: Mutex<HashMap<CustomerId, Arc<Customer>>>,
+    /// One file, one writer at a time.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// The key of one subscription.
+#[derive(Debug)]
+pub(super) struct Slot {
+    held: watch::Sender<Held>,
+}
+
+/// A key, and what is known about it.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub key: Key,
+    /// It is where the next run will look for it.
+    pub stored: bool,
+    customer: Arc<Customer>,
+}
+
+impl Slot {
+    /// What is held right now.
+    pub(super) fn held(&self) -> Held {
+        self.held.borrow().clone()
+    }
+}
+
+/// Whom a key belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum CustomerId {
+    Named(String),
+    /// The key does not say; whoever has the same key is the same customer.
+    Unnamed(Key),
+}
+
+/// What the subscriptions of a customer share. Whoever asks the server has the lock.
+#[derive(Debug, Default)]
+struct Customer {
+    asked: tokio::sync::Mutex<Option<Asked>>,
+}
+
+/// When the server was last asked, about which key, and which key it gave, the same one while that is
+/// still good; or why it gave none.
+#[derive(Clone, Debug)]
+struct Asked {
+    at: Instant,
+    key: Key,
+    answer: Result<Key, String>,
+}
+
+/// What to do about a key that is in doubt.
+#[derive(Debug, PartialEq, Eq)]
+enum Advice {
+    Ask,
+    /// It was asked about a moment ago.
+    Share(Result<Key, String>),
+    /// Another key of the customer was.
+    Wait(Duration),
+}
+
+fn advice(asked: Option<&Asked>, key: &Key, now: Instant) -> Advice {
+    let Some(asked) = asked else { return Advice::Ask };
+    let left = ASK_EVERY.saturating_sub(now.saturating_duration_since(asked.at));
+    if left.is_zero() {
+        Advice::Ask
+    } else if asked.key == *key {
+        Advice::Share(asked.answer.clone())
+    } else {
+        Advice::Wait(left)
+    }
+}
+
+/// What came of asking for a key's successor.
+#[derive(Debug)]
+pub(super) enum Successor {
+    /// The slot holds another key by now.
+    Here,
+    /// The server says that the key is still good.
+    SameKey,
+    /// The server gave no key.
+    None(String),
 }
 
 impl Keys {
-    pub(super) fn new(source: KeySource, keys: Vec<Key>) -> Self {
-        Self { source, current: Mutex::new(keys) }
-    }
-
-    /// The key of the subscription at `index`.
-    pub(super) fn of(&self, index: usize) -> Key {
-        self.lock()[index].clone()
-    }
-
-    /// Puts a new key in the place of an old one. Tells whether it could be written back; it is in
-    /// use either way.
-    pub(super) fn replace(&self, old: &Key, new: &Key) -> (bool, Option<Error>) {
-        // The lock is held over the writing, so that two renewals do not overwrite each other.
-        let mut current = self.lock();
-        current.iter_mut().filter(|key| *key == old).for_each(|key| key.clone_from(new));
-        match self.source.replace(old, new) {
-            Ok(written) => (written, None),
-            Err(error) => (false, Some(error)),
+    pub(super) fn new(protocol: &'static dyn Protocol, source: KeySource) -> Self {
+        Self {
+            protocol,
+            source,
+            slots: Mutex::default(),
+            customers: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Key>> {
-        // A panic elsewhere cannot have left a key half replaced.
-        self.current.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// A place for the key of one more subscription.
+    pub(super) fn add(&self, key: Key) -> Arc<Slot> {
+        let (held, _) = watch::channel(self.from_source(key));
+        let slot = Arc::new(Slot { held });
+        lock(&self.slots).push(Arc::clone(&slot));
+        slot
+    }
+
+    fn from_source(&self, key: Key) -> Held {
+        let id = match self.protocol.key_facts(&key).customer {
+            Some(name) => CustomerId::Named(name),
+            None => CustomerId::Unnamed(key.clone()),
+        };
+        let customer = Arc::clone(lock(&self.customers).entry(id).or_default());
+        Held { key, stored: true, customer }
+    }
+
+    /// Finds a successor for a key that is in doubt: lets `ask` ask the server, or shares what it has just said
+    /// to another subscription of the customer. An error says that the successor, which is in use,
+    /// could not be stored.
+    ///
+    /// Dropping the future drops the question, but never a half-stored key.
+    pub(super) async fn renew(
+        self: &Arc<Self>,
+        slot: &Slot,
+        doubted: &Key,
+        ask: impl Future<Output = Result<Key, String>>,
+    ) -> (Successor, Option<Error>) {
+        let customer = slot.held().customer;
+        let mut asked = customer.asked.lock().await;
+        let answer = loop {
+            // Whoever had the lock before may have brought it.
+            if slot.held().key != *doubted {
+                return (Successor::Here, None);
+            }
+            let note = |answer| Some(Asked { at: Instant::now(), key: doubted.clone(), answer });
+            match advice(asked.as_ref(), doubted, Instant::now()) {
+                Advice::Share(answer) => break answer,
+                Advice::Wait(time) => tokio::time::sleep(time).await,
+                Advice::Ask => {
+                    // What is dropped half-way has been asked all the same.
+                    *asked = note(Err("the question was given up".to_owned()));
+                    let answer = ask.await;
+                    *asked = note(answer.clone());
+                    break answer;
+                }
+            }
+        };
+        match answer {
+            Err(reason) => (Successor::None(reason), None),
+            Ok(new) if new == *doubted => (Successor::SameKey, None),
+            Ok(new) => (Successor::Here, self.replace(doubted, &new).await),
+        }
+    }
+
+    /// Puts a new key in the place of an old one, in all slots and where it came from.
+    async fn replace(self: &Arc<Self>, old: &Key, new: &Key) -> Option<Error> {
+        let keys = Arc::clone(self);
+        let (old, new) = (old.clone(), new.clone());
+        // On a task of its own, so that nobody who is dropped leaves it half done.
+        let replacing = tokio::spawn(async move {
+            let _one_at_a_time = keys.writing.lock().await;
+            let source = keys.source.clone();
+            let pair = (old.clone(), new.clone());
+            let stored = tokio::task::spawn_blocking(move || source.replace(&pair.0, &pair.1));
+            let stored = stored.await.unwrap_or_else(|_| Err(panicked()));
+            for slot in lock(&keys.slots).iter() {
+                slot.held.send_if_modified(|held| {
+                    let is_old = held.key == old;
+                    if is_old {
+                        held.key = new.clone();
+                        held.stored = matches!(stored, Ok(true));
+                    }
+                    is_old
+                });
+            }
+            stored.err()
+        });
+        replacing.await.unwrap_or_else(|_| Some(panicked()))
+    }
+}
+
+fn panicked() -> Error {
+    Kind::Internal { reason: "storing a key panicked".to_owned() }.into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is left half changed by whoever panics with one of these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        Key::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_customer_is_asked_about_at_most_once_a_minute() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (this, other) = (key("synthetic-this"), key("synthetic-other"));
+        assert_eq!(advice(None, &this, start), Advice::Ask);
+        for answer in [Ok(key("synthetic-next")), Err("status 503".to_owned())] {
+            let asked = Asked { at: start, key: this.clone(), answer: answer.clone() };
+            let advice = |key, seconds| advice(Some(&asked), key, after(seconds));
+            assert_eq!(advice(&this, 0), Advice::Share(answer.clone()));
+            assert_eq!(advice(&this, 59), Advice::Share(answer));
+            assert_eq!(advice(&other, 45), Advice::Wait(Duration::from_secs(15)));
+            assert_eq!(advice(&this, 60), Advice::Ask);
+            assert_eq!(advice(&other, 60), Advice::Ask);
+        }
     }
 }

@@ -13,7 +13,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Board, Keys, Notice, Notify, State, keeper::Keeper, turnstile::Turnstile};
+use super::{
+    Board, Keys, Notice, Notify, State,
+    keeper::Keeper,
+    keys::{Slot, Successor},
+    turnstile::Turnstile,
+};
 use crate::{
     entry::{
         Entry, SessionEvent, Subscription, Timestamp, What,
@@ -23,9 +28,9 @@ use crate::{
         client::{Accepted, Connection, Connector, NotConnected},
         ws::{Broken, Incoming},
     },
-    protocol::Ask,
+    protocol::{Ask, Key},
     schema::FrameTypes,
-    session::{Ended, Next, Renewal, Session, Step},
+    session::{Ended, Next, Renewal, Session},
 };
 
 /// A connection without traffic is asked whether it lives.
@@ -50,6 +55,9 @@ pub(super) struct Subscriber {
     pub turnstile: Arc<Turnstile>,
     pub keeper: Keeper,
     pub keys: Arc<Keys>,
+    pub key: Arc<Slot>,
+    /// The key of the last attempt. The slot may hold a newer one.
+    pub used: Key,
     pub board: Arc<Board>,
     pub notify: Notify,
     pub stop: watch::Receiver<bool>,
@@ -117,7 +125,14 @@ impl Subscriber {
                         }
                     }
                 }
-                Next::RenewKey => self.renew().await,
+                Next::RenewKey => {
+                    let mut stop = self.stop.clone();
+                    let renewal = tokio::select! {
+                        renewal = self.renew() => renewal,
+                        () = asked_to(&mut stop) => break self.abandon().await,
+                    };
+                    self.session.renewed(&renewal)
+                }
                 Next::Wait(time) => {
                     self.board.set(self.index, State::Waiting);
                     (self.notify)(Notice::Waiting {
@@ -141,38 +156,33 @@ impl Subscriber {
         self.note(&events).await;
     }
 
-    async fn connect(&self) -> Result<Accepted, NotConnected> {
+    async fn connect(&mut self) -> Result<Accepted, NotConnected> {
         self.turnstile.pass().await;
-        let key = self.keys.of(self.index);
+        self.used = self.key.held().key;
         let username = self.username.as_deref();
-        let ask = Ask { key: &key, topic: &self.subscription.topic, username };
+        let ask = Ask { key: &self.used, topic: &self.subscription.topic, username };
         self.connector.connect(&ask).await
     }
 
-    async fn renew(&mut self) -> Step {
-        let old = self.keys.of(self.index);
-        self.turnstile.pass().await;
-        let renewal = match self.connector.renew(&old).await {
-            Ok(new) if new == self.keys.of(self.index) => Renewal::SameKey,
-            Ok(new) => {
-                let (written_back, error) = self.keys.replace(&old, &new);
-                if let Some(error) = &error {
-                    (self.notify)(Notice::KeyNotWritten {
-                        subscription: &self.subscription,
-                        error,
-                    });
-                }
-                Renewal::NewKey { written_back }
-            }
-            Err(reason) => {
-                (self.notify)(Notice::KeyNotRenewed {
-                    subscription: &self.subscription,
-                    reason: &reason,
-                });
+    async fn renew(&self) -> Renewal {
+        let ask = async {
+            self.turnstile.pass().await;
+            self.connector.renew(&self.used).await
+        };
+        let (successor, error) = self.keys.renew(&self.key, &self.used, ask).await;
+        if let Some(error) = &error {
+            let subscription = &self.subscription;
+            (self.notify)(Notice::KeyNotWritten { subscription, error });
+        }
+        match successor {
+            Successor::Here => Renewal::NewKey { written_back: self.key.held().stored },
+            Successor::SameKey => Renewal::SameKey,
+            Successor::None(reason) => {
+                let (subscription, reason) = (&self.subscription, reason.as_str());
+                (self.notify)(Notice::KeyNotRenewed { subscription, reason });
                 Renewal::Failed
             }
-        };
-        self.session.renewed(&renewal)
+        }
     }
 
     /// Brings events to the ledger. False: nothing can be written any more.
