@@ -21,6 +21,7 @@ pub use self::{
     segments::{Keep, OnFull, Split},
 };
 use self::{
+    dial::Dialer,
     earlier::Covered,
     keeper::Keeper,
     keys::Keys,
@@ -40,6 +41,7 @@ use crate::{
 };
 
 mod board;
+mod dial;
 mod earlier;
 mod keeper;
 mod keys;
@@ -337,25 +339,33 @@ fn subscribe(
         if let Some(&(until, cause)) = covered.get(&account.name) {
             session = session.resuming(until, cause);
         }
-        let subscriber = Subscriber {
-            index,
-            subscription: Arc::new(Subscription {
-                name: account.name,
-                protocol: protocol.name().to_owned(),
-                topic: account.topic,
-                host: host.clone(),
-            }),
+        let subscription = Arc::new(Subscription {
+            name: account.name,
+            protocol: protocol.name().to_owned(),
+            topic: account.topic,
+            host: host.clone(),
+        });
+        let notify: Notify = Arc::new(move |notice| hopeless.notice(index, notice));
+        let dialer = Dialer {
+            subscription: Arc::clone(&subscription),
             username: account.username,
-            session,
-            types: FrameTypes::of(protocol),
             connector: connector.clone(),
             turnstile: Arc::clone(&turnstile),
-            keeper: keeper.clone(),
             keys: Arc::clone(&keys),
-            used: account.key.clone(),
-            key: keys.add(account.key),
+            slot: keys.add(account.key.clone()),
+            notify: Arc::clone(&notify),
+        };
+        let subscriber = Subscriber {
+            index,
+            subscription,
+            protocol,
+            session,
+            types: FrameTypes::of(protocol),
+            dialer: Arc::new(dialer),
+            used: account.key,
+            keeper: keeper.clone(),
             board: Arc::clone(board),
-            notify: Arc::new(move |notice| hopeless.notice(index, notice)),
+            notify,
             stop: stop.clone(),
             once,
         };

@@ -27,6 +27,15 @@ pub const BACK_OFF_MOST: Duration = Duration::from_secs(60);
 /// A connection that lasted so long was healthy: back-off starts again.
 pub const HEALTHY: Duration = Duration::from_secs(60);
 
+/// So long before a key dies its successor is looked for.
+pub const RENEW_AHEAD: Duration = Duration::from_secs(60 * 60);
+
+/// Not all subscriptions with one key look at the same moment: some are so much earlier.
+pub const RENEW_SPREAD: Duration = Duration::from_secs(15 * 60);
+
+/// The least time between two looks.
+pub const RENEW_AGAIN: Duration = Duration::from_secs(60);
+
 /// How much of a refusal's body is kept.
 pub const BODY_KEPT: usize = 1024;
 
@@ -71,6 +80,15 @@ pub struct Refused {
     pub body: Bytes,
     /// How long the server asks to be left alone.
     pub retry_after: Option<Duration>,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotConnected {
+    /// The server answered, but not with 101.
+    Refused(Refused),
+    /// There was no answer that made sense.
+    Failed(Failure),
 }
 
 /// How a connection ended.
@@ -182,18 +200,15 @@ impl Session {
 
     /// The upgrade was refused.
     pub fn refused(&mut self, refused: Refused) -> Step {
-        let Refused { status, body, retry_after } = refused;
-        let kept = body.slice(..body.len().min(BODY_KEPT));
-        let rejected = Rejected { attempt: self.attempt, status: status.into(), body: kept };
-        let events = vec![self.event(Event::Rejected(rejected))];
-        let next = match self.protocol.refusal(status) {
+        let events = vec![self.rejected(&refused)];
+        let next = match self.protocol.refusal(refused.status) {
             Refusal::RenewKey if self.renewal == RenewalState::Untried => {
                 self.renewal = RenewalState::Tried;
                 Next::RenewKey
             }
             Refusal::Transient => {
                 let wait = self.back_off();
-                Next::Wait(retry_after.map_or(wait, |asked| wait.max(asked)))
+                Next::Wait(refused.retry_after.map_or(wait, |asked| wait.max(asked)))
             }
             Refusal::RenewKey | Refusal::Persistent => self.wait_long(),
         };
@@ -203,7 +218,7 @@ impl Session {
     /// There was no answer, or none that made sense.
     pub fn failed(&mut self, failure: Failure) -> Step {
         let Failure { reason, lasting } = failure;
-        let events = vec![self.event(Event::Failed(Failed { attempt: self.attempt, reason }))];
+        let events = vec![self.attempt_failed(reason)];
         let next = if lasting { self.wait_long() } else { Next::Wait(self.back_off()) };
         Step { events, next }
     }
@@ -229,9 +244,6 @@ impl Session {
 
     /// The connection has ended.
     pub fn ended(&mut self, now: Timestamp, ended: Ended) -> Step {
-        if matches!(self.coverage, Coverage::Since(since) if now.since(since) >= HEALTHY) {
-            self.in_a_row = 0;
-        }
         let events = vec![self.closed(now, ended)];
         Step { events, next: Next::Wait(self.back_off()) }
     }
@@ -248,9 +260,66 @@ impl Session {
         self.gap(now).into_iter().collect()
     }
 
+    /// How long a connection goes on before a successor is looked for to a key that dies then.
+    pub fn renew_in(&mut self, now: Timestamp, expires: Timestamp) -> Duration {
+        let spread = RENEW_SPREAD.mul_f64(self.dice.f64());
+        expires.since(now).saturating_sub(RENEW_AHEAD + spread)
+    }
+
+    /// The same after a look that found none. A server may have no new key before the old one is dead,
+    /// so the looks come closer towards that moment, and rarer again after it: the prediction may be
+    /// wrong.
+    pub fn renew_again_in(&self, now: Timestamp, expires: Timestamp) -> Duration {
+        let (left, since) = (expires.since(now), now.since(expires));
+        (left / 2).max(since).clamp(RENEW_AGAIN, RENEW_AHEAD)
+    }
+
+    /// Another connection stands, with another key, and the one before it was ended for that: there was
+    /// no gap. Whatever came on both stands in both, as nothing in a frame proves that it is the same.
+    pub fn taken_over(
+        &mut self,
+        now: Timestamp,
+        ended: Ended,
+        renewed: KeyRenewed,
+        (round_trip, peer): (Duration, String),
+    ) -> Step {
+        let renewed = self.event(Event::KeyRenewed(renewed));
+        let reason = match &*ended.reason {
+            "" => "the connection with the new key stands".to_owned(),
+            reason => format!("the connection with the new key stands: {reason}"),
+        };
+        let closed = self.closed(now, Ended { reason, ..ended });
+        self.coverage = Coverage::NeverYet;
+        self.attempt += 1;
+        let mut step = self.accepted(now, round_trip, peer);
+        step.events.splice(0..0, [renewed, closed]);
+        step
+    }
+
+    /// There is another key, but no connection with it. The one that is up goes on; how long until the
+    /// next try?
+    pub fn not_taken_over(&mut self, error: NotConnected) -> (SessionEvent, Duration) {
+        self.attempt += 1;
+        let event = match error {
+            NotConnected::Refused(refused) => self.rejected(&refused),
+            NotConnected::Failed(failure) => self.attempt_failed(failure.reason),
+        };
+        (event, BACK_OFF_MOST + BACK_OFF_MOST.mul_f64(self.dice.f64()))
+    }
+
     /// Something on this connection that is no change of its state.
     pub const fn event(&self, event: Event) -> SessionEvent {
         SessionEvent { connection: self.connection, event: Some(event) }
+    }
+
+    fn rejected(&self, refused: &Refused) -> SessionEvent {
+        let body = refused.body.slice(..refused.body.len().min(BODY_KEPT));
+        let (attempt, status) = (self.attempt, refused.status.into());
+        self.event(Event::Rejected(Rejected { attempt, status, body }))
+    }
+
+    fn attempt_failed(&self, reason: String) -> SessionEvent {
+        self.event(Event::Failed(Failed { attempt: self.attempt, reason }))
     }
 
     fn connect(&mut self) -> Step {
@@ -260,6 +329,11 @@ impl Session {
 
     fn closed(&mut self, now: Timestamp, ended: Ended) -> SessionEvent {
         let cause = if ended.code.is_some() { Cause::Server } else { Cause::Network };
+        if matches!(self.coverage, Coverage::Since(since) if now.since(since) >= HEALTHY) {
+            self.in_a_row = 0;
+        }
+        // Those that were to take over are no attempts to end this outage.
+        self.attempt = 0;
         self.coverage = Coverage::LostAt(now, cause);
         let Ended { code, reason, clean, frames } = ended;
         let code = code.map(u32::from);
@@ -438,5 +512,68 @@ mod tests {
         let step = session.refused(Refused { body, ..refused(500) });
         let Some(Event::Rejected(rejected)) = &step.events[0].event else { panic!() };
         assert_eq!(rejected.body.len(), BODY_KEPT);
+    }
+
+    #[test]
+    fn a_key_is_renewed_in_the_hour_before_its_end_and_not_by_all_at_once() {
+        let week = 7 * 86_400;
+        let mut minutes: Vec<_> = (0..100)
+            .map(|seed| {
+                let wait = Session::new(&Classic, seed).renew_in(at(0), at(week));
+                week / 60 - wait.as_secs() / 60
+            })
+            .collect();
+        minutes.sort_unstable();
+        assert!(minutes[0] >= 60 && minutes[99] <= 75, "{minutes:?}");
+        assert!(minutes[99] - minutes[0] > 10, "{minutes:?}");
+        // A key that is near its end, or past it, is looked at now.
+        assert_eq!(session().renew_in(at(week - 600), at(week)), Duration::ZERO);
+        assert_eq!(session().renew_in(at(week + 600), at(week)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_server_without_a_new_key_is_asked_again_around_the_end_of_the_old_one() {
+        let end = 100_000;
+        let mut now = end - 3600;
+        let mut looks = Vec::new();
+        while now < end + 40_000 {
+            now += session().renew_again_in(at(now), at(end)).as_secs();
+            looks.push(now.cast_signed() - end.cast_signed());
+        }
+        let expected = [-1800, -900, -450, -225, -113, -53, 7, 67, 134, 268, 536, 1072, 2144, 4288];
+        assert_eq!(looks[..14], expected);
+        assert!(looks[14..].windows(2).all(|pair| pair[1] - pair[0] == 3600), "{looks:?}");
+    }
+
+    #[test]
+    fn a_connection_that_is_taken_over_leaves_no_gap() {
+        let mut session = session();
+        session.start();
+        accepted(&mut session, 10);
+        let (event, wait) = session.not_taken_over(NotConnected::Refused(refused(503)));
+        assert!(matches!(event.event, Some(Event::Rejected(r)) if r.status == 503));
+        assert!(wait >= BACK_OFF_MOST);
+
+        let goodbye = Ended { code: Some(1000), clean: true, frames: 5, ..Ended::default() };
+        let there = (Duration::from_millis(30), "192.0.2.1:443".to_owned());
+        let renewed = KeyRenewed { written_back: true };
+        let Step { events, next } = session.taken_over(at(20), goodbye, renewed, there);
+        assert_eq!(next, Next::Receive);
+        let [
+            SessionEvent { connection: 1, event: Some(Event::KeyRenewed(_)) },
+            SessionEvent { connection: 1, event: Some(Event::Closed(closed)) },
+            SessionEvent { connection: 2, event: Some(Event::Connected(connected)) },
+        ] = &events[..]
+        else {
+            panic!("{events:?}")
+        };
+        assert!(closed.clean && closed.last_sequence == 5);
+        assert!(closed.reason.contains("the new key"), "{}", closed.reason);
+        assert_eq!(connected.attempt, 1);
+
+        let events = session.ended(at(30), lost()).events;
+        assert_eq!(events.len(), 1);
+        let Some(Event::Gap(gap)) = &accepted(&mut session, 35).events[1].event else { panic!() };
+        assert_eq!((gap.from_ns, gap.to_ns), (30 * SECOND, 35 * SECOND));
     }
 }

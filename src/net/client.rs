@@ -27,7 +27,7 @@ use super::ws::Socket;
 use crate::{
     error::{Error, Result},
     protocol::{Ask, Key, Protocol},
-    session::{BODY_KEPT, Failure, Refused},
+    session::{BODY_KEPT, Failure, NotConnected, Refused},
 };
 
 /// An attempt has to be through by then.
@@ -121,15 +121,6 @@ pub struct Connector {
     protocol: &'static dyn Protocol,
     tls: Arc<rustls::ClientConfig>,
     limit: usize,
-}
-
-/// Why there is no connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotConnected {
-    /// The server answered, but not with 101.
-    Refused(Refused),
-    /// There was no answer that made sense.
-    Failed(Failure),
 }
 
 /// What an accepted upgrade gives.

@@ -83,6 +83,11 @@ impl Slot {
     pub(super) fn held(&self) -> Held {
         self.held.borrow().clone()
     }
+
+    /// Says when there is another key.
+    pub(super) fn changes(&self) -> watch::Receiver<Held> {
+        self.held.subscribe()
+    }
 }
 
 /// Whom a key belongs to.

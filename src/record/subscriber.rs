@@ -14,23 +14,23 @@ use tokio::{
 };
 
 use super::{
-    Board, Keys, Notice, Notify, State,
+    Board, Notice, Notify, State,
+    dial::{Dialer, KeyCare, Takeover},
     keeper::Keeper,
-    keys::{Slot, Successor},
-    turnstile::Turnstile,
+    keys::Held,
 };
 use crate::{
     entry::{
         Entry, SessionEvent, Subscription, Timestamp, What,
-        session_event::{DroppedFrames, Event, TextFrame},
+        session_event::{DroppedFrames, Event, KeyRenewed, TextFrame},
     },
     net::{
-        client::{Accepted, Connection, Connector, NotConnected},
+        client::{Accepted, Connection},
         ws::{Broken, Incoming},
     },
-    protocol::{Ask, Key},
+    protocol::{Key, Protocol},
     schema::FrameTypes,
-    session::{Ended, Next, Renewal, Session},
+    session::{Ended, Next, NotConnected, Renewal, Session},
 };
 
 /// A connection without traffic is asked whether it lives.
@@ -48,16 +48,13 @@ const WRITE_DEADLINE: Duration = Duration::from_secs(20);
 pub(super) struct Subscriber {
     pub index: usize,
     pub subscription: Arc<Subscription>,
-    pub username: Option<String>,
+    pub protocol: &'static dyn Protocol,
     pub session: Session,
     pub types: FrameTypes,
-    pub connector: Connector,
-    pub turnstile: Arc<Turnstile>,
-    pub keeper: Keeper,
-    pub keys: Arc<Keys>,
-    pub key: Arc<Slot>,
+    pub dialer: Arc<Dialer>,
     /// The key of the last attempt. The slot may hold a newer one.
     pub used: Key,
+    pub keeper: Keeper,
     pub board: Arc<Board>,
     pub notify: Notify,
     pub stop: watch::Receiver<bool>,
@@ -73,10 +70,13 @@ struct Frames {
     left_out: u64,
 }
 
-/// Whether there is a point in going on.
-enum Go {
-    On,
-    /// The user stops, or nothing can be written any more.
+/// What follows a connection.
+enum Then {
+    /// The next one, some time.
+    Again,
+    /// The next one, which stands already, with this key.
+    Takeover(Box<Accepted>, Held),
+    /// Nothing: the user stops, or nothing can be written any more.
     Stop,
 }
 
@@ -91,9 +91,12 @@ impl Subscriber {
             step = match step.next {
                 Next::Connect => {
                     self.board.set(self.index, State::Connecting);
+                    if !self.take_newest_key().await {
+                        break;
+                    }
                     let mut stop = self.stop.clone();
                     let result = tokio::select! {
-                        result = self.connect() => result,
+                        result = self.dialer.connect(&self.used) => result,
                         () = asked_to(&mut stop) => break self.abandon().await,
                     };
                     match result {
@@ -108,18 +111,28 @@ impl Subscriber {
                 }
                 Next::Receive => {
                     self.board.set(self.index, State::Connected);
-                    let Some(connection) = connection.take() else { break };
-                    match self.receive(connection).await {
-                        (Go::On, ended) if !(self.once && ended.clean) => {
-                            let step = self.session.ended(Timestamp::now(), ended);
+                    let Some(opened) = connection.take() else { break };
+                    let (then, ended) = self.receive(opened).await;
+                    let now = Timestamp::now();
+                    match then {
+                        Then::Again if !(self.once && ended.clean) => {
+                            let step = self.session.ended(now, ended);
                             if self.once {
                                 self.note(&step.events).await;
                                 break self.abandon().await;
                             }
                             step
                         }
-                        (_, ended) => {
-                            let events = self.session.stopped(Timestamp::now(), ended);
+                        Then::Takeover(accepted, held) => {
+                            let Accepted { connection: opened, round_trip, peer } = *accepted;
+                            connection = Some(opened);
+                            self.used = held.key;
+                            let renewed = KeyRenewed { written_back: held.stored };
+                            let peer = peer.to_string();
+                            self.session.taken_over(now, ended, renewed, (round_trip, peer))
+                        }
+                        Then::Again | Then::Stop => {
+                            let events = self.session.stopped(now, ended);
                             self.note(&events).await;
                             break;
                         }
@@ -128,9 +141,12 @@ impl Subscriber {
                 Next::RenewKey => {
                     let mut stop = self.stop.clone();
                     let renewal = tokio::select! {
-                        renewal = self.renew() => renewal,
+                        renewal = self.dialer.renew(&self.used) => renewal,
                         () = asked_to(&mut stop) => break self.abandon().await,
                     };
+                    if let Renewal::NewKey { .. } = renewal {
+                        self.used = self.dialer.slot.held().key;
+                    }
                     self.session.renewed(&renewal)
                 }
                 Next::Wait(time) => {
@@ -143,6 +159,7 @@ impl Subscriber {
                     let mut stop = self.stop.clone();
                     tokio::select! {
                         () = sleep(time) => self.session.waited(),
+                        () = self.newer_key() => self.session.waited(),
                         () = asked_to(&mut stop) => break self.abandon().await,
                     }
                 }
@@ -156,33 +173,22 @@ impl Subscriber {
         self.note(&events).await;
     }
 
-    async fn connect(&mut self) -> Result<Accepted, NotConnected> {
-        self.turnstile.pass().await;
-        self.used = self.key.held().key;
-        let username = self.username.as_deref();
-        let ask = Ask { key: &self.used, topic: &self.subscription.topic, username };
-        self.connector.connect(&ask).await
+    /// Uses what the slot holds from now on, and writes down if it is another key. False: nothing can
+    /// be written any more.
+    async fn take_newest_key(&mut self) -> bool {
+        let Held { key, stored, .. } = self.dialer.slot.held();
+        if key == self.used {
+            return true;
+        }
+        self.used = key;
+        let renewed = Event::KeyRenewed(KeyRenewed { written_back: stored });
+        self.note(&[self.session.event(renewed)]).await
     }
 
-    async fn renew(&self) -> Renewal {
-        let ask = async {
-            self.turnstile.pass().await;
-            self.connector.renew(&self.used).await
-        };
-        let (successor, error) = self.keys.renew(&self.key, &self.used, ask).await;
-        if let Some(error) = &error {
-            let subscription = &self.subscription;
-            (self.notify)(Notice::KeyNotWritten { subscription, error });
-        }
-        match successor {
-            Successor::Here => Renewal::NewKey { written_back: self.key.held().stored },
-            Successor::SameKey => Renewal::SameKey,
-            Successor::None(reason) => {
-                let (subscription, reason) = (&self.subscription, reason.as_str());
-                (self.notify)(Notice::KeyNotRenewed { subscription, reason });
-                Renewal::Failed
-            }
-        }
+    /// Is ready when there is another key than the one that was used last.
+    async fn newer_key(&self) {
+        let mut changes = self.dialer.slot.changes();
+        let _ = changes.wait_for(|held| held.key != self.used).await;
     }
 
     /// Brings events to the ledger. False: nothing can be written any more.
@@ -199,42 +205,70 @@ impl Subscriber {
         Entry { subscription: Arc::clone(&self.subscription), received, what }
     }
 
-    /// Receives until the connection ends or is ended.
-    async fn receive(&mut self, mut connection: Connection) -> (Go, Ended) {
+    /// Receives until the connection ends, is ended, or is taken over.
+    async fn receive(&mut self, mut connection: Connection) -> (Then, Ended) {
         let mut frames = Frames::default();
         let mut heard = Instant::now();
         let mut asked = Instant::now();
         let mut stop = self.stop.clone();
-        let (go, mut ended) = loop {
+        let mut care = KeyCare::new(&self.dialer, &self.used);
+        let expires = self.protocol.key_facts(&self.used).expires;
+        if let Some(expires) = expires {
+            care.look_in(self.session.renew_in(Timestamp::now(), expires));
+        }
+        let (then, mut ended) = loop {
             let next_ping = PING_EVERY.saturating_sub(heard.max(asked).elapsed());
             let read = tokio::select! {
                 read = connection.read() => read,
                 () = sleep(next_ping) => {
                     if heard.elapsed() >= DEAD_AFTER {
                         let reason = format!("nothing was heard for {} s", DEAD_AFTER.as_secs());
-                        break (Go::On, Ended { reason, ..Ended::default() });
+                        break (Then::Again, Ended { reason, ..Ended::default() });
                     }
                     asked = Instant::now();
                     connection.socket.send_ping(Bytes::new());
                     if let Err(ended) = answer(&mut connection).await {
-                        break (Go::On, ended);
+                        break (Then::Again, ended);
+                    }
+                    continue;
+                }
+                takeover = care.next() => {
+                    let wait = match takeover {
+                        Takeover::Stands(accepted, held) => {
+                            // What the server has sent on the old one still comes in; from now on
+                            // the new one's frames wait, so that each is where it belongs.
+                            let ended = self.goodbye(&mut connection, &mut frames).await;
+                            break (Then::Takeover(accepted, held), ended);
+                        }
+                        Takeover::NotConnected(error) => {
+                            let (event, wait) = self.session.not_taken_over(error);
+                            // If that cannot be written, neither can the next batch, which ends this.
+                            self.note(&[event]).await;
+                            Some(wait)
+                        }
+                        Takeover::NoNewKey => expires.map(|expires| {
+                            self.session.renew_again_in(Timestamp::now(), expires)
+                        }),
+                    };
+                    if let Some(wait) = wait {
+                        care.look_in(wait);
                     }
                     continue;
                 }
                 () = asked_to(&mut stop) => {
-                    break (Go::Stop, self.goodbye(&mut connection, &mut frames).await);
+                    break (Then::Stop, self.goodbye(&mut connection, &mut frames).await);
                 }
             };
             heard = Instant::now();
             match self.take(&mut connection, read, &mut frames).await {
                 Ok(()) => {}
-                Err((go, ended)) => break (go, ended),
+                Err((then, ended)) => break (then, ended),
             }
         };
         ended.frames = frames.received - frames.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
-        (go, ended)
+        (then, ended)
     }
 
     /// Keeps all that a read has brought, and answers. The error is the end of the connection.
@@ -243,21 +277,21 @@ impl Subscriber {
         connection: &mut Connection,
         read: std::io::Result<bool>,
         frames: &mut Frames,
-    ) -> Result<(), (Go, Ended)> {
+    ) -> Result<(), (Then, Ended)> {
         let received = Timestamp::now();
         let (batch, end) = self.batch(connection, received, frames);
         let Some(left_out) = self.keeper.keep(batch).await else {
             let reason = "nothing can be written any more".to_owned();
-            return Err((Go::Stop, Ended { reason, ..Ended::default() }));
+            return Err((Then::Stop, Ended { reason, ..Ended::default() }));
         };
         frames.left_out += left_out;
         let answered = answer(connection).await;
         if let Some(ended) = end {
-            return Err((Go::On, ended));
+            return Err((Then::Again, ended));
         }
-        let lost = |reason: String| (Go::On, Ended { reason, ..Ended::default() });
+        let lost = |reason: String| (Then::Again, Ended { reason, ..Ended::default() });
         match read {
-            Ok(true) => answered.map_err(|ended| (Go::On, ended)),
+            Ok(true) => answered.map_err(|ended| (Then::Again, ended)),
             Ok(false) => Err(lost("the stream ended without a close frame".to_owned())),
             Err(error) => Err(lost(error.to_string())),
         }

@@ -1,0 +1,144 @@
+//! How a subscription gets at the server: for a connection, for another key, and for the connection
+//! that takes over while the one before it still brings frames.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::sleep_until};
+
+use super::{
+    Keys, Notice, Notify,
+    keys::{Held, Slot, Successor},
+    turnstile::Turnstile,
+};
+use crate::{
+    entry::Subscription,
+    net::client::{Accepted, Connector},
+    protocol::{Ask, Key},
+    session::{NotConnected, Renewal},
+};
+
+/// Whom to ask, and with what.
+pub(super) struct Dialer {
+    pub subscription: Arc<Subscription>,
+    pub username: Option<String>,
+    pub connector: Connector,
+    pub turnstile: Arc<Turnstile>,
+    pub keys: Arc<Keys>,
+    pub slot: Arc<Slot>,
+    pub notify: Notify,
+}
+
+impl Dialer {
+    /// Opens a connection, when it is this subscription's turn.
+    pub(super) async fn connect(&self, key: &Key) -> Result<Accepted, NotConnected> {
+        self.turnstile.pass().await;
+        let username = self.username.as_deref();
+        let ask = Ask { key, topic: &self.subscription.topic, username };
+        self.connector.connect(&ask).await
+    }
+
+    /// Finds a successor for a key; if there is one, it is in the slot.
+    pub(super) async fn renew(&self, key: &Key) -> Renewal {
+        let subscription = &self.subscription;
+        let ask = async {
+            self.turnstile.pass().await;
+            self.connector.renew(key).await
+        };
+        let (successor, error) = self.keys.renew(&self.slot, key, ask).await;
+        if let Some(error) = &error {
+            (self.notify)(Notice::KeyNotWritten { subscription, error });
+        }
+        match successor {
+            Successor::Here => Renewal::NewKey { written_back: self.slot.held().stored },
+            Successor::SameKey => Renewal::SameKey,
+            Successor::None(reason) => {
+                (self.notify)(Notice::KeyNotRenewed { subscription, reason: &reason });
+                Renewal::Failed
+            }
+        }
+    }
+
+    /// Opens a connection with a newer key than the one in use, which the server is asked for unless
+    /// it is there already.
+    async fn succeed(&self, used: &Key) -> Takeover {
+        if self.slot.held().key == *used {
+            match self.renew(used).await {
+                Renewal::NewKey { .. } => {}
+                Renewal::SameKey | Renewal::Failed => return Takeover::NoNewKey,
+            }
+        }
+        let held = self.slot.held();
+        match self.connect(&held.key).await {
+            Ok(accepted) => Takeover::Stands(Box::new(accepted), held),
+            Err(error) => Takeover::NotConnected(error),
+        }
+    }
+}
+
+/// What came of an attempt to take over.
+pub(super) enum Takeover {
+    /// The key in use is the newest there is.
+    NoNewKey,
+    /// There is a newer one, but no connection with it.
+    NotConnected(NotConnected),
+    /// The next connection is there, with this key.
+    Stands(Box<Accepted>, Held),
+}
+
+/// Looks after the key of a connection that is up.
+pub(super) struct KeyCare {
+    dialer: Arc<Dialer>,
+    used: Key,
+    /// When to look for a newer key.
+    look_at: Option<Instant>,
+    changes: watch::Receiver<Held>,
+    attempt: Option<Pin<Box<dyn Future<Output = Takeover> + Send>>>,
+}
+
+impl KeyCare {
+    pub(super) fn new(dialer: &Arc<Dialer>, used: &Key) -> Self {
+        let changes = dialer.slot.changes();
+        // It may have changed while the connection was being made.
+        let look_at = (changes.borrow().key != *used).then(Instant::now);
+        Self { dialer: Arc::clone(dialer), used: used.clone(), look_at, changes, attempt: None }
+    }
+
+    /// Looks after so much time, if not before.
+    pub(super) fn look_in(&mut self, time: Duration) {
+        let at = Instant::now().checked_add(time);
+        self.look_at = self.look_at.into_iter().chain(at).min();
+    }
+
+    /// Waits until it is time, or another key is there, and tries to take over; nothing more is tried
+    /// after that until [`look_in`](Self::look_in) says when, or the key changes. Dropping the future
+    /// loses nothing.
+    pub(super) async fn next(&mut self) -> Takeover {
+        let attempt = match &mut self.attempt {
+            Some(attempt) => attempt,
+            None => {
+                tokio::select! {
+                    () = until(self.look_at) => {}
+                    _ = self.changes.changed() => {}
+                }
+                let (dialer, used) = (Arc::clone(&self.dialer), self.used.clone());
+                self.attempt.insert(Box::pin(async move { dialer.succeed(&used).await }))
+            }
+        };
+        let takeover = attempt.await;
+        self.attempt = None;
+        self.look_at = None;
+        self.changes.mark_unchanged();
+        takeover
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
