@@ -14,10 +14,11 @@ use serde::{
     de::{Error as _, MapAccess, Visitor},
 };
 
+pub(crate) use self::rewrite::Stamp;
 pub use self::rewrite::{remove_left_over, replace_key, replace_only_key};
 use crate::{
     error::{Error, Kind, Result},
-    protocol::Key,
+    protocol::{Key, Protocol},
 };
 
 mod rewrite;
@@ -33,6 +34,19 @@ pub struct Account {
     pub key: Key,
     /// The topic.
     pub topic: String,
+}
+
+impl Account {
+    /// Refuses a topic that the protocol does not know.
+    pub fn check_topic(&self, protocol: &dyn Protocol) -> Result<()> {
+        let known: Vec<_> = protocol.topics().iter().map(|topic| topic.name).collect();
+        if known.contains(&&*self.topic) {
+            return Ok(());
+        }
+        let found = format!("{:?} for the subscription {:?}", self.topic, self.name);
+        let hint = "if Central has a new topic, --unknown-topics records it all the same";
+        Err(Error::usage(format!("a topic ({})", known.join(", ")), found, hint))
+    }
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinHandle};
 
 pub use self::{
     board::{Board, State, Status},
@@ -21,13 +21,11 @@ pub use self::{
     segments::{Keep, OnFull, Split},
 };
 use self::{
-    dial::Dialer,
     earlier::Covered,
-    keeper::Keeper,
+    input::InputFile,
     keys::Keys,
     segments::{Care, Place, Segments},
-    subscriber::Subscriber,
-    turnstile::Turnstile,
+    subscribers::{Common, Hopeless, Subscribers},
 };
 use crate::{
     accounts::Account,
@@ -37,17 +35,18 @@ use crate::{
     net::client::{Connector, Endpoint},
     protocol::Protocol,
     schema::FrameTypes,
-    session::Session,
 };
 
 mod board;
 mod dial;
 mod earlier;
+mod input;
 mod keeper;
 mod keys;
 mod outage;
 mod segments;
 mod subscriber;
+mod subscribers;
 mod turnstile;
 
 /// What to record, and where to.
@@ -60,7 +59,9 @@ pub struct Options {
     pub tls: Arc<rustls::ClientConfig>,
     /// The subscriptions, each with a name of its own.
     pub accounts: Vec<Account>,
-    /// Where their keys came from.
+    /// Take topics that the protocol does not know, if an input file comes to ask for one.
+    pub unknown_topics: bool,
+    /// Where their keys came from. An input file is followed: what changes in it takes effect.
     pub keys: KeySource,
     /// A folder, or the name of one `.mcap` file.
     pub output: PathBuf,
@@ -123,6 +124,26 @@ pub enum Notice<'a> {
         subscription: &'a Subscription,
         /// Why.
         reason: &'a str,
+    },
+    /// The input file has one more subscription.
+    Added {
+        /// Which.
+        subscription: &'a Subscription,
+    },
+    /// The input file does not have it any more, or has another one of its name.
+    Removed {
+        /// Which.
+        subscription: &'a Subscription,
+    },
+    /// The input file has another key for it.
+    KeyGiven {
+        /// Whose.
+        subscription: &'a Subscription,
+    },
+    /// The input file has changed and is of no use now.
+    InputFileBroken {
+        /// Why.
+        error: &'a Error,
     },
     /// A segment is sealed.
     Sealed {
@@ -231,7 +252,10 @@ impl Recording {
         let care = Care { keep, on_sealed, notify: Arc::clone(&notify) };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
-        let board = Arc::new(Board::new(options.accounts.iter().map(|a| a.name.clone())));
+        let board = Arc::new(Board::default());
+        for account in &options.accounts {
+            board.add(&account.name);
+        }
         let split = Arc::new(tokio::sync::Notify::new());
         Ok(Self { options, segments, path, board, left_overs, covered, notify, split })
     }
@@ -275,20 +299,46 @@ impl Recording {
         };
         let (keeper, writing) = keeper::start(segments, shared);
         let time_out = options.stop_after_duration;
-        let hopeless = Hopeless::new(options.accounts.len(), notify, stop_sender.clone());
-        let mut subscribers = subscribe(options, &covered, &board, &keeper, &hopeless, &stopped);
-        let ticking = tokio::spawn(keeper.tick(split));
-
-        let mut wanted = stopped.clone();
-        let mut panicked = false;
-        tokio::select! {
-            () = stop => {}
-            () = after(time_out) => {}
-            () = subscriber::asked_to(&mut wanted) => {}
-            () = all_ended(&mut subscribers, &mut panicked) => {}
+        let ticking = tokio::spawn(keeper.clone().tick(split));
+        let (keys, mut wanted, following) = follow_input(&options, &notify);
+        let Options { protocol, endpoint, tls, accounts, message_limit, once, .. } = options;
+        let common = Common {
+            protocol,
+            host: endpoint.authority(),
+            connector: Connector::new(endpoint, protocol, tls, message_limit),
+            turnstile: Arc::default(),
+            keys,
+            keeper,
+            board: Arc::clone(&board),
+            hopeless: Hopeless::new(Arc::clone(&notify), stop_sender.clone()),
+            notify,
+            stop: stopped.clone(),
+            once,
+            covered,
+        };
+        let mut subscribers = Subscribers::start(common, accounts);
+        let mut told = stopped.clone();
+        let end = async {
+            tokio::select! {
+                () = stop => {}
+                () = after(time_out) => {}
+                () = subscriber::asked_to(&mut told) => {}
+            }
+        };
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => break,
+                some_left = subscribers.next_end() => if !some_left { break },
+                Ok(()) = wanted.changed() => {
+                    let wanted = wanted.borrow_and_update().clone();
+                    subscribers.follow(wanted);
+                }
+            }
         }
+        following.abort();
         stop_sender.send_replace(true);
-        all_ended(&mut subscribers, &mut panicked).await;
+        let panicked = subscribers.finish().await;
         ticking.abort();
         let _ = ticking.await;
         // The last keeper is gone, so the writing ends. Sealing takes its time, off the runtime.
@@ -306,97 +356,32 @@ impl Recording {
     }
 }
 
-async fn all_ended(subscribers: &mut JoinSet<()>, panicked: &mut bool) {
-    while let Some(ended) = subscribers.join_next().await {
-        *panicked |= ended.is_err();
-    }
+/// The keys; and where they come from an input file, what that file holds whenever it has changed.
+fn follow_input(
+    options: &Options,
+    notify: &Notify,
+) -> (Arc<Keys>, watch::Receiver<Vec<Account>>, JoinHandle<()>) {
+    let (protocol, unknown_topics) = (options.protocol, options.unknown_topics);
+    let keys = Arc::new(Keys::new(protocol, options.keys.clone()));
+    let (changed, wanted) = watch::channel(Vec::new());
+    let following = match &options.keys {
+        KeySource::InputFile(path) => {
+            let check = move |account: &Account| match unknown_topics {
+                true => Ok(()),
+                false => account.check_topic(protocol),
+            };
+            let file = InputFile::new(path.clone(), Box::new(check));
+            tokio::spawn(file.follow(Arc::clone(&keys), changed, Arc::clone(notify)))
+        }
+        KeySource::KeyFile(_) | KeySource::Memory => tokio::spawn(std::future::ready(())),
+    };
+    (keys, wanted, following)
 }
 
 async fn after(time: Option<Duration>) {
     match time {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
-    }
-}
-
-fn subscribe(
-    options: Options,
-    covered: &Covered,
-    board: &Arc<Board>,
-    keeper: &Keeper,
-    hopeless: &Arc<Hopeless>,
-    stop: &watch::Receiver<bool>,
-) -> JoinSet<()> {
-    let Options { protocol, endpoint, tls, accounts, keys, message_limit, once, .. } = options;
-    let host = endpoint.authority();
-    let connector = Connector::new(endpoint, protocol, tls, message_limit);
-    let keys = Arc::new(Keys::new(protocol, keys));
-    let turnstile = Arc::new(Turnstile::default());
-    let mut subscribers = JoinSet::new();
-    for (index, account) in accounts.into_iter().enumerate() {
-        let hopeless = Arc::clone(hopeless);
-        let mut session = Session::new(protocol, fastrand::u64(..));
-        if let Some(&(until, cause)) = covered.get(&account.name) {
-            session = session.resuming(until, cause);
-        }
-        let subscription = Arc::new(Subscription {
-            name: account.name,
-            protocol: protocol.name().to_owned(),
-            topic: account.topic,
-            host: host.clone(),
-        });
-        let notify: Notify = Arc::new(move |notice| hopeless.notice(index, notice));
-        let dialer = Dialer {
-            subscription: Arc::clone(&subscription),
-            username: account.username,
-            connector: connector.clone(),
-            turnstile: Arc::clone(&turnstile),
-            keys: Arc::clone(&keys),
-            slot: keys.add(account.key.clone()),
-            notify: Arc::clone(&notify),
-        };
-        let subscriber = Subscriber {
-            index,
-            subscription,
-            protocol,
-            session,
-            types: FrameTypes::of(protocol),
-            dialer: Arc::new(dialer),
-            used: account.key,
-            keeper: keeper.clone(),
-            board: Arc::clone(board),
-            notify,
-            stop: stop.clone(),
-            once,
-        };
-        subscribers.spawn(subscriber.run());
-    }
-    subscribers
-}
-
-/// Ends a recording that can come to nothing: everybody was refused for good, and nobody was ever
-/// connected. A mistyped key should not look like a quiet feed.
-struct Hopeless {
-    refused: std::sync::Mutex<Vec<bool>>,
-    notify: Notify,
-    stop: watch::Sender<bool>,
-}
-
-impl Hopeless {
-    fn new(count: usize, notify: Notify, stop: watch::Sender<bool>) -> Arc<Self> {
-        Arc::new(Self { refused: std::sync::Mutex::new(vec![false; count]), notify, stop })
-    }
-
-    fn notice(&self, index: usize, notice: Notice<'_>) {
-        if let Notice::Waiting { hopeless, .. } = &notice {
-            let mut refused =
-                self.refused.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            refused[index] = *hopeless;
-            if refused.iter().all(|&refused| refused) {
-                self.stop.send_replace(true);
-            }
-        }
-        (self.notify)(notice);
     }
 }
 

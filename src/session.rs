@@ -260,6 +260,16 @@ impl Session {
         self.gap(now).into_iter().collect()
     }
 
+    /// Nobody wants the subscription from now on. If it comes back, the time until then is a gap.
+    pub fn leave(&mut self, now: Timestamp) {
+        if self.connection > 0 {
+            self.coverage = Coverage::LostAt(now, Cause::Shutdown);
+        }
+        (self.attempt, self.in_a_row) = (0, 0);
+        self.renewal = RenewalState::Untried;
+        self.hopeless = false;
+    }
+
     /// How long a connection goes on before a successor is looked for to a key that dies then.
     pub fn renew_in(&mut self, now: Timestamp, expires: Timestamp) -> Duration {
         let spread = RENEW_SPREAD.mul_f64(self.dice.f64());

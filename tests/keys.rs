@@ -332,6 +332,59 @@ fn all_subscriptions_of_a_key_move_to_the_next_one_and_one_of_them_asks() {
     assert_eq!(fs::read_to_string(running.path("input.json")).unwrap(), expected);
 }
 
+#[test]
+fn what_changes_in_the_input_file_takes_effect_and_a_broken_file_changes_nothing() {
+    let feed = Feed::answering(|_| Reply::Feed(vec![Say::Stay]));
+    let (first, second, third) = ("synthetic-first-key", "synthetic-second-key", "synthetic-third");
+    let mut running = Running::start(&feed, &input([("a", first)]));
+    let edit = |content: &str| {
+        fs::write(running.path("edited"), content).unwrap();
+        fs::rename(running.path("edited"), running.path("input.json")).unwrap();
+    };
+    let connections =
+        |name: &str| running.words().matches(&format!("{name}: connected to")).count();
+    running.wait_for("connection of a", || connections("a") == 1);
+
+    edit(&input([("a", first), ("b", second)]));
+    running.wait_for("connection of b", || connections("b") == 1);
+    assert!(running.words().contains("b: added to the input file"));
+
+    edit("{\"customers\": {");
+    running.wait_for("word about it", || running.words().contains("goes on as before"));
+    edit(&input([("a", first)]).replace("monitoring", "no such topic"));
+
+    edit(&input([("a", third), ("b", second)]));
+    running.wait_for("new key of a", || connections("a") == 2);
+    assert!(running.words().contains("a: the input file has another key"));
+    assert!(feed.requests().iter().any(|request| request.key() == third));
+
+    edit(&input([("a", third)]));
+    running.wait_for("end of b", || running.words().contains("b: not in the input file any more"));
+    edit(&input([("b", second), ("a", third)]));
+    running.wait_for("return of b", || connections("b") == 2);
+    edit(&input([("b", second), ("a", third)]).replacen("monitoring", "audit", 1));
+    running.wait_for("other topic of b", || connections("b") == 3);
+    let topics: Vec<_> = feed.requests().iter().map(|request| request.topic().to_owned()).collect();
+    assert_eq!(topics, ["monitoring", "monitoring", "monitoring", "monitoring", "audit"]);
+
+    let entries = running.stop();
+    let words = running.words();
+    assert_eq!(words.matches("goes on as before").count(), 1, "{words}");
+    let expected = ["connected 1", "new key", "closed 1", "connected 2", "closed 2"];
+    assert_eq!(story(&entries, "a"), expected, "{words}");
+    let expected = [
+        "connected 1",
+        "closed 1",
+        "connected 2",
+        "gap Shutdown",
+        "closed 2",
+        "connected 3",
+        "gap Shutdown",
+        "closed 3",
+    ];
+    assert_eq!(story(&entries, "b"), expected, "{words}");
+}
+
 /// Where the process that is to be killed finds its file.
 const REWRITTEN: &str = "CENTRALCAP_TEST_REWRITTEN";
 

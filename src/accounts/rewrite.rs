@@ -72,7 +72,7 @@ pub fn remove_left_over(path: &Path) -> Result<()> {
 
 /// What tells one state of a file from the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     modified: Option<SystemTime>,
     size: u64,
     /// Another file may have taken the name.
@@ -81,7 +81,7 @@ struct Stamp {
 
 impl Stamp {
     /// The state right now, of the file at the end of all links.
-    fn of(path: &Path) -> Result<Self> {
+    pub(crate) fn of(path: &Path) -> Result<Self> {
         fs::metadata(path).map(|found| Self::from(&found)).map_err(Error::io("look at", path))
     }
 }

@@ -125,6 +125,7 @@ async fn serve_and_record(
         endpoint: Endpoint::parse(&server.hostname())?,
         tls: trust::client_config(Trust::File(&ca))?,
         accounts,
+        unknown_topics: false,
         keys: KeySource::Memory,
         output: folder.join("recorded.mcap"),
         message_limit: MESSAGE_LIMIT,

@@ -23,7 +23,7 @@ use centralcap::{
         client::Endpoint,
         trust::{self, Trust},
     },
-    protocol::{Key, PROTOCOLS, Protocol},
+    protocol::{Key, PROTOCOLS},
     record::{
         Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report, Split,
         SyncWhen,
@@ -45,7 +45,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOST", value_parser = Endpoint::parse)]
     hostname: Endpoint,
 
-    /// The subscriptions, in the vendor's format. Renewed keys are written back to it.
+    /// The subscriptions, in the vendor's format. Renewed keys are written back to it, and what is
+    /// changed in it takes effect while recording.
     #[arg(long, alias = "jsoninput", value_name = "FILE", required_unless_present = "topic")]
     input: Option<PathBuf>,
 
@@ -229,8 +230,8 @@ impl Args {
     fn options(&self, words: Words) -> anyhow::Result<Options> {
         let protocol = PROTOCOLS[0];
         let (accounts, keys) = self.accounts()?;
-        for account in &accounts {
-            self.check_topic(protocol, account)?;
+        if !self.unknown_topics {
+            accounts.iter().try_for_each(|account| account.check_topic(protocol))?;
         }
         if !self.hostname.secure && !self.hostname.is_loopback() && !self.insecure {
             let found = format!("ws:// to {}", self.hostname.host);
@@ -255,6 +256,7 @@ impl Args {
             endpoint: self.hostname.clone(),
             tls,
             accounts,
+            unknown_topics: self.unknown_topics,
             keys,
             output: self.output.clone(),
             message_limit: self.message_limit,
@@ -300,16 +302,6 @@ impl Args {
         let name = self.name.clone().unwrap_or_else(|| topic.clone());
         let account = Account { name, username: self.username.clone(), key, topic };
         Ok((vec![account], source))
-    }
-
-    fn check_topic(&self, protocol: &dyn Protocol, account: &Account) -> error::Result<()> {
-        let known: Vec<_> = protocol.topics().iter().map(|topic| topic.name).collect();
-        if self.unknown_topics || known.contains(&&*account.topic) {
-            return Ok(());
-        }
-        let found = format!("{:?} for the subscription {:?}", account.topic, account.name);
-        let hint = "if Central has a new topic, --unknown-topics records it all the same";
-        Err(Error::usage(format!("a topic ({})", known.join(", ")), found, hint))
     }
 }
 
@@ -365,6 +357,19 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
         Notice::KeyNotRenewed { subscription, reason } => {
             Some(format!("{}: the key could not be renewed: {reason}", subscription.name))
         }
+        Notice::Added { subscription } => {
+            Some(format!("{}: added to the input file", subscription.name))
+        }
+        Notice::Removed { subscription } => Some(format!(
+            "{}: not in the input file any more, or with another topic or user name",
+            subscription.name
+        )),
+        Notice::KeyGiven { subscription } => {
+            Some(format!("{}: the input file has another key", subscription.name))
+        }
+        Notice::InputFileBroken { error } => Some(format!(
+            "the input file has changed, but cannot be used; all goes on as before: {error}"
+        )),
         Notice::Sealed { sealed } if verbose => {
             let path = sealed.path.as_ref()?;
             Some(format!("sealed {}: {} entries", path.display(), sealed.entries))

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -47,8 +47,14 @@ pub struct Status {
 }
 
 /// All subscriptions. Everything is updated when it is safe, not when it is received.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Board {
+    lines: RwLock<Lines>,
+}
+
+/// Lines are added and never taken away: an index is good for ever.
+#[derive(Debug, Default)]
+struct Lines {
     lines: Vec<Line>,
     by_name: HashMap<String, usize>,
 }
@@ -65,10 +71,20 @@ struct Line {
 }
 
 impl Board {
-    pub(super) fn new(names: impl Iterator<Item = String>) -> Self {
-        let lines: Vec<_> = names.map(|name| Line { name, ..Line::default() }).collect();
-        let by_name = lines.iter().map(|line| line.name.clone()).zip(0..).collect();
-        Self { lines, by_name }
+    /// The line of that name, which may be there already.
+    pub(super) fn add(&self, name: &str) -> usize {
+        let mut all = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&index) = all.by_name.get(name) {
+            return index;
+        }
+        all.lines.push(Line { name: name.to_owned(), ..Line::default() });
+        let index = all.lines.len() - 1;
+        all.by_name.insert(name.to_owned(), index);
+        index
+    }
+
+    fn all(&self) -> RwLockReadGuard<'_, Lines> {
+        self.lines.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How everybody is doing, in the order in which they were given.
@@ -83,11 +99,11 @@ impl Board {
             dropped: load(&line.dropped),
             gaps: load(&line.gaps),
         };
-        self.lines.iter().map(status).collect()
+        self.all().lines.iter().map(status).collect()
     }
 
     pub(super) fn set(&self, index: usize, state: State) {
-        *self.lines[index].state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.all().lines[index].state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     /// Counts entries that were kept, of any subscriptions.
@@ -100,8 +116,9 @@ impl Board {
     /// Counts entries that were kept, all of one subscription.
     pub(super) fn count(&self, entries: &[Entry]) {
         let Some(first) = entries.first() else { return };
-        let Some(&index) = self.by_name.get(&first.subscription.name) else { return };
-        let line = &self.lines[index];
+        let all = self.all();
+        let Some(&index) = all.by_name.get(&first.subscription.name) else { return };
+        let line = &all.lines[index];
         let add = |number: &AtomicU64, count: u64| number.fetch_add(count, Ordering::Relaxed);
         for entry in entries {
             match &entry.what {

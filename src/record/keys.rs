@@ -165,6 +165,34 @@ impl Keys {
         slot
     }
 
+    /// Takes the key that the user has put in the place of the one given before, if it is another. Says
+    /// whether it is in use only since now.
+    pub(super) fn give(&self, slot: &Slot, given: &mut Key, key: &Key) -> bool {
+        // What was renewed and could not be written back is newer than what the file says.
+        if given == key {
+            return false;
+        }
+        given.clone_from(key);
+        let held = self.from_source(key.clone());
+        slot.held.send_if_modified(|before| {
+            let is_new = before.key != held.key;
+            if is_new {
+                *before = held;
+            }
+            is_new
+        })
+    }
+
+    /// A subscription is no more.
+    pub(super) fn remove(&self, slot: &Arc<Slot>) {
+        lock(&self.slots).retain(|other| !Arc::ptr_eq(other, slot));
+    }
+
+    /// As long as the guard lives, no key is written back.
+    pub(super) async fn not_while_writing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.writing.lock().await
+    }
+
     fn from_source(&self, key: Key) -> Held {
         let id = match self.protocol.key_facts(&key).customer {
             Some(name) => CustomerId::Named(name),

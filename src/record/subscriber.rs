@@ -57,9 +57,41 @@ pub(super) struct Subscriber {
     pub keeper: Keeper,
     pub board: Arc<Board>,
     pub notify: Notify,
-    pub stop: watch::Receiver<bool>,
+    pub stop: Stop,
     /// Be content with one connection.
     pub once: bool,
+}
+
+/// Who may ask it to stop.
+#[derive(Clone)]
+pub(super) struct Stop {
+    /// The recording ends.
+    pub all: watch::Receiver<bool>,
+    /// The subscription is not wanted any more.
+    pub own: watch::Receiver<bool>,
+}
+
+impl Stop {
+    /// Is ready when one of them does.
+    async fn asked(&mut self) {
+        tokio::select! {
+            () = asked_to(&mut self.all) => {}
+            () = asked_to(&mut self.own) => {}
+        }
+    }
+
+    /// Only the subscription is to stop.
+    fn is_own(&self) -> bool {
+        *self.own.borrow() && !*self.all.borrow()
+    }
+}
+
+/// What is left of a subscription that has ended.
+pub(super) struct Finished {
+    pub name: String,
+    pub session: Session,
+    /// It was not wanted any more.
+    pub left: bool,
 }
 
 /// The frames of one connection.
@@ -81,7 +113,7 @@ enum Then {
 }
 
 impl Subscriber {
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self) -> Finished {
         let mut connection = None;
         let mut step = self.session.start();
         loop {
@@ -97,7 +129,7 @@ impl Subscriber {
                     let mut stop = self.stop.clone();
                     let result = tokio::select! {
                         result = self.dialer.connect(&self.used) => result,
-                        () = asked_to(&mut stop) => break self.abandon().await,
+                        () = stop.asked() => break self.abandon().await,
                     };
                     match result {
                         Ok(accepted) => {
@@ -132,6 +164,7 @@ impl Subscriber {
                             self.session.taken_over(now, ended, renewed, (round_trip, peer))
                         }
                         Then::Again | Then::Stop => {
+                            let ended = self.explained(ended);
                             let events = self.session.stopped(now, ended);
                             self.note(&events).await;
                             break;
@@ -142,7 +175,7 @@ impl Subscriber {
                     let mut stop = self.stop.clone();
                     let renewal = tokio::select! {
                         renewal = self.dialer.renew(&self.used) => renewal,
-                        () = asked_to(&mut stop) => break self.abandon().await,
+                        () = stop.asked() => break self.abandon().await,
                     };
                     if let Renewal::NewKey { .. } = renewal {
                         self.used = self.dialer.slot.held().key;
@@ -160,12 +193,25 @@ impl Subscriber {
                     tokio::select! {
                         () = sleep(time) => self.session.waited(),
                         () = self.newer_key() => self.session.waited(),
-                        () = asked_to(&mut stop) => break self.abandon().await,
+                        () = stop.asked() => break self.abandon().await,
                     }
                 }
             };
         }
         self.board.set(self.index, State::Stopped);
+        let left = self.stop.is_own();
+        if left {
+            self.session.leave(Timestamp::now());
+        }
+        Finished { name: self.subscription.name.clone(), session: self.session, left }
+    }
+
+    /// Says in the ledger why we went, where the server did not.
+    fn explained(&self, mut ended: Ended) -> Ended {
+        if self.stop.is_own() && ended.reason.is_empty() {
+            "not in the input file any more".clone_into(&mut ended.reason);
+        }
+        ended
     }
 
     async fn abandon(&mut self) {
@@ -255,7 +301,7 @@ impl Subscriber {
                     }
                     continue;
                 }
-                () = asked_to(&mut stop) => {
+                () = stop.asked() => {
                     break (Then::Stop, self.goodbye(&mut connection, &mut frames).await);
                 }
             };

@@ -1,0 +1,131 @@
+//! The input file while it is recorded from: looked at again and again, so that what its owner
+//! changes takes effect without a restart.
+//!
+//! A file that cannot be used changes nothing. That is told once, as somebody may be in the middle of
+//! editing it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Notice, Notify, keys::Keys};
+use crate::{
+    accounts::{self, Account, Stamp},
+    error::Result,
+};
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What an account has to fulfil besides being one.
+pub(super) type Check = Box<dyn Fn(&Account) -> Result<()> + Send>;
+
+/// The file, and what is known of it.
+pub(super) struct InputFile {
+    path: PathBuf,
+    check: Check,
+    seen: Option<Stamp>,
+    broken: bool,
+}
+
+impl InputFile {
+    /// A file that was not looked at yet.
+    pub(super) fn new(path: PathBuf, check: Check) -> Self {
+        Self { path, check, seen: None, broken: false }
+    }
+
+    /// What the file holds, if it has changed; or why it cannot be used, if it could be before.
+    fn look(&mut self) -> Option<Result<Vec<Account>>> {
+        let stamp = Stamp::of(&self.path);
+        if stamp.as_ref().is_ok_and(|stamp| Some(*stamp) == self.seen) {
+            return None;
+        }
+        // The stamp is older than the content: a change in between is seen the next time.
+        self.seen = stamp.as_ref().ok().copied();
+        let was_broken = self.broken;
+        let found = stamp.and_then(|_| self.read());
+        self.broken = found.is_err();
+        if was_broken && self.broken { None } else { Some(found) }
+    }
+
+    fn read(&self) -> Result<Vec<Account>> {
+        let accounts = accounts::read(&self.path)?;
+        accounts.iter().try_for_each(|account| (self.check)(account))?;
+        Ok(accounts)
+    }
+
+    /// Hands out what the file holds whenever it has changed, for ever.
+    pub(super) async fn follow(
+        self,
+        keys: Arc<Keys>,
+        changed: watch::Sender<Vec<Account>>,
+        notify: Notify,
+    ) {
+        let mut looked_at = self;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // While a key is written back, the file is ahead of what is in use.
+            let _unwritten = keys.not_while_writing().await;
+            let look = tokio::task::spawn_blocking(move || {
+                let found = looked_at.look();
+                (looked_at, found)
+            });
+            let Ok((file, found)) = look.await else { return };
+            looked_at = file;
+            match found {
+                Some(Ok(accounts)) => {
+                    changed.send_replace(accounts);
+                }
+                Some(Err(error)) => notify(Notice::InputFileBroken { error: &error }),
+                None => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::protocol::classic::Classic;
+
+    fn entry(topic: &str) -> String {
+        format!(r#"{{"customers": {{"a": {{"wsskey": "synthetic", "topic": "{topic}"}}}}}}"#)
+    }
+
+    fn topic(found: Option<Result<Vec<Account>>>) -> String {
+        found.unwrap().unwrap().remove(0).topic
+    }
+
+    #[test]
+    fn a_file_says_what_changed_and_once_that_it_is_broken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("input.json");
+        // By another file each time, as times may be coarse.
+        let write = |content: &str| {
+            let new = folder.path().join("new");
+            fs::write(&new, content).unwrap();
+            fs::rename(new, &path).unwrap();
+        };
+        write(&entry("audit"));
+        let mut file =
+            InputFile::new(path.clone(), Box::new(|account| account.check_topic(&Classic)));
+        assert_eq!(topic(file.look()), "audit");
+        assert!(file.look().is_none());
+        write(&entry("presence"));
+        assert_eq!(topic(file.look()), "presence");
+
+        write("{\"customers\": {");
+        assert!(file.look().unwrap().is_err());
+        assert!(file.look().is_none());
+        write(&entry("no such topic"));
+        assert!(file.look().is_none(), "it is still broken");
+        fs::remove_file(&path).unwrap();
+        assert!(file.look().is_none() && file.look().is_none());
+        write(&entry("audit"));
+        assert_eq!(topic(file.look()), "audit");
+        fs::remove_file(&path).unwrap();
+        assert!(file.look().unwrap().unwrap_err().is_io());
+    }
+}
