@@ -6,6 +6,12 @@
 
 use std::fmt;
 
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+
 use crate::entry::Timestamp;
 
 pub mod classic;
@@ -134,6 +140,64 @@ impl Key {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The same words of somebody else without the key: a server may answer with what it was asked.
+    /// Found as it is, in base64, in hexadecimal digits and as in a URL.
+    #[must_use]
+    pub fn hide_in(&self, words: Bytes) -> Bytes {
+        self.forms().iter().fold(words, |words, form| without(words, form.as_bytes()))
+    }
+
+    /// How long the longest form is that [`hide_in`](Self::hide_in) finds, in bytes.
+    pub fn longest_form(&self) -> usize {
+        3 * self.0.len()
+    }
+
+    fn forms(&self) -> Vec<String> {
+        let key = self.0.as_bytes();
+        let hex = key.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let in_url = |upper: bool| -> String {
+            let escaped = |&byte: &u8| match byte {
+                b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => {
+                    char::from(byte).to_string()
+                }
+                _ if upper => format!("%{byte:02X}"),
+                _ => format!("%{byte:02x}"),
+            };
+            key.iter().map(escaped).collect()
+        };
+        let mut forms = vec![
+            self.0.clone(),
+            in_url(true),
+            in_url(false),
+            BASE64_STANDARD_NO_PAD.encode(key),
+            BASE64_URL_SAFE_NO_PAD.encode(key),
+            hex.to_ascii_uppercase(),
+            hex,
+        ];
+        // Most keys look the same in a URL.
+        forms.dedup();
+        forms
+    }
+}
+
+/// What stands where a key was.
+const HIDDEN: &[u8] = b"<key>";
+
+fn without(words: Bytes, form: &[u8]) -> Bytes {
+    let next = |words: &[u8]| words.windows(form.len()).position(|part| part == form);
+    let mut hidden = Vec::new();
+    let mut rest = &words[..];
+    while let Some(at) = next(rest) {
+        hidden.extend_from_slice(&rest[..at]);
+        hidden.extend_from_slice(HIDDEN);
+        rest = &rest[at + form.len()..];
+    }
+    if hidden.is_empty() {
+        return words;
+    }
+    hidden.extend_from_slice(rest);
+    hidden.into()
 }
 
 impl fmt::Debug for Key {
@@ -153,5 +217,25 @@ mod tests {
         assert_eq!(format!("{key:?}"), "Key(..)");
         assert_eq!(Key::new(" \n"), None);
         assert_eq!(Key::new("two\nlines"), None);
+    }
+
+    #[test]
+    fn a_key_is_hidden_in_what_others_say() {
+        let key = Key::new("synthetic+key/for tests").unwrap();
+        let hidden = |words: &str| {
+            let hidden = key.hide_in(Bytes::from(words.to_owned()));
+            String::from_utf8(hidden.to_vec()).unwrap()
+        };
+        let said = "a synthetic+key/for tests, b synthetic%2Bkey%2Ffor%20tests \
+                    c synthetic%2bkey%2ffor%20tests d c3ludGhldGljK2tleS9mb3IgdGVzdHM= \
+                    e 73796e7468657469632b6b65792f666f72207465737473 \
+                    f 73796E7468657469632B6B65792F666F72207465737473";
+        assert_eq!(hidden(said), "a <key>, b <key> c <key> d <key>= e <key> f <key>");
+        assert_eq!(hidden("a synthetic key"), "a synthetic key");
+        assert_eq!(hidden(""), "");
+        assert!(said.split(' ').all(|word| word.len() <= key.longest_form()));
+        // A key that is a part of what takes its place.
+        let key = Key::new("e").unwrap();
+        assert_eq!(&key.hide_in(Bytes::from_static(b"the end"))[..], b"th<key> <key>nd");
     }
 }

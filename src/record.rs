@@ -366,9 +366,8 @@ fn follow_input(
     let (changed, wanted) = watch::channel(Vec::new());
     let following = match &options.keys {
         KeySource::InputFile(path) => {
-            let check = move |account: &Account| match unknown_topics {
-                true => Ok(()),
-                false => account.check_topic(protocol),
+            let check = move |account: &Account| {
+                if unknown_topics { Ok(()) } else { account.check_topic(protocol) }
             };
             let file = InputFile::new(path.clone(), Box::new(check));
             tokio::spawn(file.follow(Arc::clone(&keys), changed, Arc::clone(notify)))

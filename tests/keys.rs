@@ -18,7 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use centralcap::{
     accounts,
@@ -26,6 +29,7 @@ use centralcap::{
     entry::{Entry, Timestamp, What, session_event::Event},
     protocol::Key,
 };
+use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
 use support::feed::{Feed, Reply, Request, Say};
 
@@ -50,14 +54,20 @@ impl Running {
         Self::prepare(input).go(feed)
     }
 
-    fn go(mut self, feed: &Feed) -> Self {
+    fn go(self, feed: &Feed) -> Self {
+        self.go_with(feed, &[])
+    }
+
+    fn go_with(mut self, feed: &Feed, more: &[&str]) -> Self {
         let child = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"))
             .args(["record", "-v", "--hostname", &feed.url(), "--input"])
             .arg(self.path("input.json"))
             .arg("-o")
             .arg(self.path("recordings"))
+            .args(more)
+            .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(self.path("stdout")).unwrap())
             .stderr(fs::File::create(self.path("stderr")).unwrap())
             .spawn();
         self.child = Some(child.unwrap());
@@ -216,10 +226,10 @@ fn renewing(old: &'static str, new: &'static str) -> Feed {
         if request.is_renewal() {
             return Reply::Answer("200 OK", format!(r#"{{"token":"{new}"}}"#));
         }
-        match request.key() == old {
-            true => Reply::Answer("401 Unauthorized", String::new()),
-            false => Reply::Feed(vec![Say::Stay]),
+        if request.key() == old {
+            return Reply::Answer("401 Unauthorized", String::new());
         }
+        Reply::Feed(vec![Say::Stay])
     })
 }
 
@@ -383,6 +393,151 @@ fn what_changes_in_the_input_file_takes_effect_and_a_broken_file_changes_nothing
         "closed 3",
     ];
     assert_eq!(story(&entries, "b"), expected, "{words}");
+}
+
+/// The ways in which a key could be spelled: for each its name and a text.
+fn spellings(key: &str) -> Vec<(String, String)> {
+    let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let escaped = |upper: bool| -> String {
+        let byte = |byte: u8| match byte {
+            byte if byte.is_ascii_alphanumeric() || byte == b'-' => char::from(byte).to_string(),
+            byte if upper => format!("%{byte:02X}"),
+            byte => format!("%{byte:02x}"),
+        };
+        key.bytes().map(byte).collect()
+    };
+    let mut all = vec![
+        ("as it is".to_owned(), key.to_owned()),
+        ("in a URL".to_owned(), escaped(true)),
+        ("in a URL, lower case".to_owned(), escaped(false)),
+        ("in upper case hex".to_owned(), hex.to_ascii_uppercase()),
+        ("in hex".to_owned(), hex),
+    ];
+    for engine in [&BASE64_STANDARD_NO_PAD, &BASE64_URL_SAFE_NO_PAD] {
+        all.push(("in base64".to_owned(), engine.encode(key)));
+    }
+    all
+}
+
+/// Fails if a key is in there, also as a part of something in base64.
+#[track_caller]
+fn assert_hides(keys: &[&str], place: &str, found: &[u8]) {
+    for key in keys {
+        let mut needles = spellings(key);
+        for before in 1..3 {
+            let with_more = [&vec![b' '; before][..], key.as_bytes()].concat();
+            let encoded = BASE64_STANDARD_NO_PAD.encode(with_more);
+            // Its first and last characters depend on the neighbours, too.
+            needles.push(("within base64".to_owned(), encoded[4..encoded.len() - 4].to_owned()));
+        }
+        for (how, needle) in needles {
+            let shown = found.windows(needle.len()).any(|window| window == needle.as_bytes());
+            assert!(!shown, "{place} has the key {key} {how}");
+        }
+    }
+}
+
+/// What every file of a folder holds, but for the input file.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut all = Vec::new();
+    for item in fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        if path.is_dir() {
+            all.extend(files(&path));
+        } else if path.file_name().unwrap() != "input.json" {
+            all.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    all
+}
+
+/// What the system tells about a process, but for its memory.
+#[cfg(target_os = "linux")]
+fn entries_in_proc(child: &Child) -> Vec<(PathBuf, Vec<u8>)> {
+    let names = ["cmdline", "comm", "environ", "limits", "maps", "mountinfo", "stat", "status"];
+    let folder = Path::new("/proc").join(child.id().to_string());
+    let path = |name| folder.join(name);
+    names.map(|name| (path(name), fs::read(path(name)).unwrap())).into()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_key_is_shown_anywhere_even_by_a_server_that_repeats_it() {
+    const KEYS: [&str; 3] =
+        ["synthetic+canary/one=", "synthetic+canary/two=", "synthetic+canary/three="];
+    const OLD: &str = KEYS[0];
+    const NEW: &str = KEYS[1];
+    const LOST: &str = KEYS[2];
+
+    let feed = Feed::answering(|request| {
+        let key = request.key();
+        let mut echo = format!("your key {key}");
+        for (how, text) in spellings(key) {
+            echo.push_str(&format!(", {how} {text}"));
+        }
+        // Over the end of what is kept of a body, too.
+        let long = format!("{}{key}{}", "x".repeat(1010), "y".repeat(2000));
+        match (request.is_renewal(), key, request.topic()) {
+            (true, OLD, _) => Reply::Answer("200 OK", format!(r#"{{"token":"{NEW}"}}"#)),
+            (true, ..) => Reply::Answer("403 Forbidden", echo),
+            (_, _, "audit") => Reply::Answer("400 Bad Request", echo),
+            (_, _, "security") => Reply::Answer("503 Service Unavailable", long),
+            (_, _, "presence") => Reply::Garbage(echo.leak().as_bytes()),
+            (_, _, "apprf") => Reply::Answer("200 OK", echo),
+            (_, NEW, _) => {
+                let reason = format!("bye {key}").leak();
+                Reply::Feed(vec![
+                    binary(b"\x12\x01a"),
+                    Say::Text(echo.leak()),
+                    Say::Close(1008, reason),
+                ])
+            }
+            _ => Reply::Answer("401 Unauthorized", echo),
+        }
+    });
+    let entry =
+        |(topic, key)| format!(r#"    "{topic}": {{"wsskey": "{key}", "topic": "{topic}"}}"#);
+    let topics = [
+        ("apprf", OLD),
+        ("audit", OLD),
+        ("location", LOST),
+        ("monitoring", OLD),
+        ("presence", OLD),
+        ("security", OLD),
+    ];
+    let content = format!("{{\"customers\": {{\n{}\n}}}}\n", topics.map(entry).join(",\n"));
+    let mut running = Running::prepare(&content).go_with(&feed, &["--decode"]);
+    let said = |word: &str| running.words().contains(word);
+    for word in [
+        "apprf: refused with status 200",
+        "audit: refused with status 400",
+        "location: the key could not be renewed",
+        "monitoring: a text message",
+        "monitoring: closed with 1008 bye <key>",
+        "presence: expected an answer in HTTP",
+        "security: refused with status 503",
+    ] {
+        running.wait_for(word, || said(word));
+    }
+    let written = fs::read_to_string(running.path("input.json")).unwrap();
+    assert_eq!(written, content.replace(OLD, NEW));
+    fs::write(running.path("input.json"), written.replacen("\"wsskey\": ", "\"wsskey\" ", 1))
+        .unwrap();
+    running.wait_for("word about it", || said("goes on as before"));
+
+    let child = running.child.as_ref().unwrap();
+    for (path, found) in files(running.folder.path()).into_iter().chain(entries_in_proc(child)) {
+        assert_hides(&KEYS, &path.display().to_string(), &found);
+    }
+    // Sealed, it is compressed.
+    for entry in running.stop() {
+        if let What::Event(event) = &entry.what {
+            assert_hides(&KEYS, "the ledger", &event.encode_to_vec());
+        }
+    }
+    for (path, found) in files(running.folder.path()) {
+        assert_hides(&KEYS, &path.display().to_string(), &found);
+    }
 }
 
 /// Where the process that is to be killed finds its file.

@@ -172,7 +172,7 @@ impl Connector {
 
         let answer = self.send(stream, request).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(NotConnected::Refused(refusal(answer).await));
+            return Err(NotConnected::Refused(refusal(answer, ask.key).await));
         }
         let accept = answer.headers().get(header::SEC_WEBSOCKET_ACCEPT);
         if accept
@@ -297,7 +297,7 @@ impl Connector {
     }
 }
 
-async fn refusal(answer: Response<Body>) -> Refused {
+async fn refusal(answer: Response<Body>, key: &Key) -> Refused {
     let status = answer.status().as_u16();
     let retry_after = answer
         .headers()
@@ -306,16 +306,18 @@ async fn refusal(answer: Response<Body>) -> Refused {
         .map(Duration::from_secs);
     let mut body = BytesMut::new();
     let mut rest = answer.into_body();
-    // The beginning is enough, and what breaks off later does not matter.
-    while body.len() < BODY_KEPT
+    // The beginning is enough, with the whole of a key that stands at its end; what breaks off later
+    // does not matter.
+    while body.len() < BODY_KEPT + key.longest_form()
         && let Some(Ok(piece)) = rest.frame().await
     {
         if let Ok(data) = piece.into_data() {
             body.extend_from_slice(&data);
         }
     }
+    let mut body = key.hide_in(body.freeze());
     body.truncate(BODY_KEPT);
-    Refused { status, body: body.freeze(), retry_after }
+    Refused { status, body, retry_after }
 }
 
 fn failed(reason: String, lasting: bool) -> NotConnected {

@@ -159,7 +159,7 @@ impl Keys {
 
     /// A place for the key of one more subscription.
     pub(super) fn add(&self, key: Key) -> Arc<Slot> {
-        let (held, _) = watch::channel(self.from_source(key));
+        let (held, _) = watch::channel(self.given(key));
         let slot = Arc::new(Slot { held });
         lock(&self.slots).push(Arc::clone(&slot));
         slot
@@ -173,7 +173,7 @@ impl Keys {
             return false;
         }
         given.clone_from(key);
-        let held = self.from_source(key.clone());
+        let held = self.given(key.clone());
         slot.held.send_if_modified(|before| {
             let is_new = before.key != held.key;
             if is_new {
@@ -193,7 +193,7 @@ impl Keys {
         self.writing.lock().await
     }
 
-    fn from_source(&self, key: Key) -> Held {
+    fn given(&self, key: Key) -> Held {
         let id = match self.protocol.key_facts(&key).customer {
             Some(name) => CustomerId::Named(name),
             None => CustomerId::Unnamed(key.clone()),

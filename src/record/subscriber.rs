@@ -257,11 +257,7 @@ impl Subscriber {
         let mut heard = Instant::now();
         let mut asked = Instant::now();
         let mut stop = self.stop.clone();
-        let mut care = KeyCare::new(&self.dialer, &self.used);
-        let expires = self.protocol.key_facts(&self.used).expires;
-        if let Some(expires) = expires {
-            care.look_in(self.session.renew_in(Timestamp::now(), expires));
-        }
+        let mut care = self.care();
         let (then, mut ended) = loop {
             let next_ping = PING_EVERY.saturating_sub(heard.max(asked).elapsed());
             let read = tokio::select! {
@@ -278,29 +274,27 @@ impl Subscriber {
                     }
                     continue;
                 }
-                takeover = care.next() => {
-                    let wait = match takeover {
-                        Takeover::Stands(accepted, held) => {
-                            // What the server has sent on the old one still comes in; from now on
-                            // the new one's frames wait, so that each is where it belongs.
-                            let ended = self.goodbye(&mut connection, &mut frames).await;
-                            break (Then::Takeover(accepted, held), ended);
-                        }
-                        Takeover::NotConnected(error) => {
-                            let (event, wait) = self.session.not_taken_over(error);
-                            // If that cannot be written, neither can the next batch, which ends this.
-                            self.note(&[event]).await;
-                            Some(wait)
-                        }
-                        Takeover::NoNewKey => expires.map(|expires| {
-                            self.session.renew_again_in(Timestamp::now(), expires)
-                        }),
-                    };
-                    if let Some(wait) = wait {
-                        care.look_in(wait);
+                takeover = care.next() => match takeover {
+                    Takeover::Stands(accepted, held) => {
+                        // What the server has sent on the old one still comes in; meanwhile the new
+                        // one's frames wait, so that each is where it belongs.
+                        let ended = self.goodbye(&mut connection, &mut frames).await;
+                        break (Then::Takeover(accepted, held), ended);
                     }
-                    continue;
-                }
+                    Takeover::NotConnected(error) => {
+                        let (event, wait) = self.session.not_taken_over(error);
+                        // If that cannot be written, neither can the next batch, which ends this.
+                        self.note(&[event]).await;
+                        care.look_in(wait);
+                        continue;
+                    }
+                    Takeover::NoNewKey => {
+                        if let Some(expires) = self.key_expires() {
+                            care.look_in(self.session.renew_again_in(Timestamp::now(), expires));
+                        }
+                        continue;
+                    }
+                },
                 () = stop.asked() => {
                     break (Then::Stop, self.goodbye(&mut connection, &mut frames).await);
                 }
@@ -315,6 +309,19 @@ impl Subscriber {
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
         (then, ended)
+    }
+
+    /// Looks after the key of the connection that was just made.
+    fn care(&mut self) -> KeyCare {
+        let mut care = KeyCare::new(&self.dialer, &self.used);
+        if let Some(expires) = self.key_expires() {
+            care.look_in(self.session.renew_in(Timestamp::now(), expires));
+        }
+        care
+    }
+
+    fn key_expires(&self) -> Option<Timestamp> {
+        self.protocol.key_facts(&self.used).expires
     }
 
     /// Keeps all that a read has brought, and answers. The error is the end of the connection.
@@ -360,9 +367,12 @@ impl Subscriber {
                     What::Frame(self.types.frame(&self.subscription.topic, sequence, data))
                 }
                 Ok(Some(Incoming::Text(data))) => {
+                    let data = self.used.hide_in(data);
                     What::Event(self.session.event(Event::TextFrame(TextFrame { data })))
                 }
                 Ok(Some(Incoming::Close { code, reason })) => {
+                    let reason = self.used.hide_in(Bytes::from(reason));
+                    let reason = String::from_utf8_lossy(&reason).into_owned();
                     return (batch, Some(Ended { code, reason, clean: true, frames: 0 }));
                 }
                 Err(Broken::TooLarge { size, limit }) => {

@@ -29,8 +29,9 @@ impl Pace {
     fn pass(&mut self, now: Instant) -> Result<(), Duration> {
         if self.passed.len() == ATTEMPTS {
             let since = now.saturating_duration_since(self.passed[0]);
-            if since < WINDOW {
-                return Err(WINDOW - since);
+            let wait = WINDOW.saturating_sub(since);
+            if !wait.is_zero() {
+                return Err(wait);
             }
             self.passed.pop_front();
         }
