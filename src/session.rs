@@ -284,26 +284,26 @@ impl Session {
         (left / 2).max(since).clamp(RENEW_AGAIN, RENEW_AHEAD)
     }
 
-    /// Another connection stands, with another key, and the one before it was ended for that: there was
-    /// no gap. Whatever came on both stands in both, as nothing in a frame proves that it is the same.
+    /// The connection has ended, and another one with another key stands since then, for which
+    /// [`accepted`](Self::accepted) follows. If it stood before, there was no gap; what came on both is in
+    /// the capture twice, as nothing in a frame proves that it is the same.
     pub fn taken_over(
         &mut self,
-        now: Timestamp,
-        ended: Ended,
+        (at, ended): (Timestamp, Ended),
+        stands_since: Timestamp,
         renewed: KeyRenewed,
-        (round_trip, peer): (Duration, String),
-    ) -> Step {
+    ) -> Vec<SessionEvent> {
         let renewed = self.event(Event::KeyRenewed(renewed));
         let reason = match &*ended.reason {
             "" => "the connection with the new key stands".to_owned(),
             reason => format!("the connection with the new key stands: {reason}"),
         };
-        let closed = self.closed(now, Ended { reason, ..ended });
-        self.coverage = Coverage::NeverYet;
-        self.attempt += 1;
-        let mut step = self.accepted(now, round_trip, peer);
-        step.events.splice(0..0, [renewed, closed]);
-        step
+        let closed = self.closed(at, Ended { reason, ..ended });
+        if stands_since <= at {
+            self.coverage = Coverage::NeverYet;
+        }
+        self.attempt = 1;
+        vec![renewed, closed]
     }
 
     /// There is another key, but no connection with it. The one that is up goes on; how long until the
@@ -565,10 +565,11 @@ mod tests {
         assert!(wait >= BACK_OFF_MOST);
 
         let goodbye = Ended { code: Some(1000), clean: true, frames: 5, ..Ended::default() };
-        let there = (Duration::from_millis(30), "192.0.2.1:443".to_owned());
         let renewed = KeyRenewed { written_back: true };
-        let Step { events, next } = session.taken_over(at(20), goodbye, renewed, there);
-        assert_eq!(next, Next::Receive);
+        let mut events = session.taken_over((at(20), goodbye), at(19), renewed);
+        let step = accepted(&mut session, 19);
+        assert_eq!(step.next, Next::Receive);
+        events.extend(step.events);
         let [
             SessionEvent { connection: 1, event: Some(Event::KeyRenewed(_)) },
             SessionEvent { connection: 1, event: Some(Event::Closed(closed)) },
@@ -585,5 +586,16 @@ mod tests {
         assert_eq!(events.len(), 1);
         let Some(Event::Gap(gap)) = &accepted(&mut session, 35).events[1].event else { panic!() };
         assert_eq!((gap.from_ns, gap.to_ns), (30 * SECOND, 35 * SECOND));
+    }
+
+    #[test]
+    fn a_connection_that_ended_before_the_next_one_stood_leaves_a_gap() {
+        let mut session = session();
+        session.start();
+        accepted(&mut session, 10);
+        session.taken_over((at(20), lost()), at(21), KeyRenewed::default());
+        let events = accepted(&mut session, 21).events;
+        let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
+        assert_eq!((gap.from_ns, gap.to_ns), (20 * SECOND, 21 * SECOND));
     }
 }

@@ -286,6 +286,34 @@ fn before_a_key_dies_the_next_connection_stands_before_the_old_one_is_closed() {
 }
 
 #[test]
+fn a_server_that_allows_one_connection_may_end_the_old_one_for_the_new() {
+    let (old, new) = (key_that_dies_in(30), key_that_dies_in(7 * 24 * 60));
+    let feed = {
+        let (old, asked) = (old.clone(), Arc::new(Barrier::new(2)));
+        Feed::answering(move |request| {
+            if request.is_renewal() {
+                Reply::Answer("200 OK", format!(r#"{{"token":"{new}"}}"#))
+            } else if request.key() == old {
+                Reply::Feed(vec![Say::Meet(Arc::clone(&asked)), Say::Drop])
+            } else {
+                asked.wait();
+                Reply::Feed(vec![binary(b"on the next one"), Say::Stay])
+            }
+        })
+    };
+    let mut running = Running::start(&feed, &input([("east", &*old)]));
+    let frame = "on the next one";
+    running.wait_for("frame on the next one", || running.story("east").iter().any(|s| s == frame));
+    let mut found = story(&running.stop(), "east");
+    // Which came first, the end or the answer to the upgrade, is up to the two connections.
+    found.retain(|word| word != "gap Network");
+    assert!(found[2].starts_with("broken 1: the connection with the new key stands"), "{found:?}");
+    assert_eq!(found[..2], ["connected 1", "new key"]);
+    assert_eq!(found[3..], ["connected 2", frame, "closed 2"]);
+    assert!(!running.words().contains("trying again"), "{}", running.words());
+}
+
+#[test]
 fn a_connection_goes_on_while_there_is_none_with_the_new_key() {
     let (old, new) = (key_that_dies_in(30), key_that_dies_in(7 * 24 * 60));
     let feed = {

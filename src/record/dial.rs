@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::watch, time::sleep_until};
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     Keys, Notice, Notify,
@@ -15,7 +18,7 @@ use super::{
     turnstile::Turnstile,
 };
 use crate::{
-    entry::Subscription,
+    entry::{Subscription, Timestamp},
     net::client::{Accepted, Connector},
     protocol::{Ask, Key},
     session::{NotConnected, Renewal},
@@ -73,7 +76,9 @@ impl Dialer {
         }
         let held = self.slot.held();
         match self.connect(&held.key).await {
-            Ok(accepted) => Takeover::Stands(Box::new(accepted), held),
+            Ok(accepted) => {
+                Takeover::Stands(Box::new(Standing { accepted, held, since: Timestamp::now() }))
+            }
             Err(error) => Takeover::NotConnected(error),
         }
     }
@@ -85,8 +90,16 @@ pub(super) enum Takeover {
     NoNewKey,
     /// There is a newer one, but no connection with it.
     NotConnected(NotConnected),
-    /// The next connection is there, with this key.
-    Stands(Box<Accepted>, Held),
+    /// The next connection is there.
+    Stands(Box<Standing>),
+}
+
+/// A connection that nobody has read from yet.
+pub(super) struct Standing {
+    pub accepted: Accepted,
+    /// The key that it was made with.
+    pub held: Held,
+    pub since: Timestamp,
 }
 
 /// Looks after the key of a connection that is up.
@@ -133,6 +146,16 @@ impl KeyCare {
         self.look_at = None;
         self.changes.mark_unchanged();
         takeover
+    }
+
+    /// The connection has ended by itself. Where the next one is being made already, waits a little for
+    /// that: a server may allow only one, and have ended the old one for the sake of the new.
+    pub(super) async fn last_chance(mut self, wait: Duration) -> Option<Box<Standing>> {
+        self.attempt.as_ref()?;
+        match timeout(wait, self.next()).await {
+            Ok(Takeover::Stands(standing)) => Some(standing),
+            _ => None,
+        }
     }
 }
 

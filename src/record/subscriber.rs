@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     Board, Notice, Notify, State,
-    dial::{Dialer, KeyCare, Takeover},
+    dial::{Dialer, KeyCare, Standing, Takeover},
     keeper::Keeper,
     keys::Held,
 };
@@ -106,8 +106,8 @@ struct Frames {
 enum Then {
     /// The next one, some time.
     Again,
-    /// The next one, which stands already, with this key.
-    Takeover(Box<Accepted>, Held),
+    /// The next one, which stands already.
+    Takeover(Box<Standing>),
     /// Nothing: the user stops, or nothing can be written any more.
     Stop,
 }
@@ -144,28 +144,29 @@ impl Subscriber {
                 Next::Receive => {
                     self.board.set(self.index, State::Connected);
                     let Some(opened) = connection.take() else { break };
-                    let (then, ended) = self.receive(opened).await;
-                    let now = Timestamp::now();
+                    let (then, at, ended) = self.receive(opened).await;
                     match then {
                         Then::Again if !(self.once && ended.clean) => {
-                            let step = self.session.ended(now, ended);
+                            let step = self.session.ended(at, ended);
                             if self.once {
                                 self.note(&step.events).await;
                                 break self.abandon().await;
                             }
                             step
                         }
-                        Then::Takeover(accepted, held) => {
-                            let Accepted { connection: opened, round_trip, peer } = *accepted;
+                        Then::Takeover(standing) => {
+                            let Standing { accepted, held, since } = *standing;
+                            let Accepted { connection: opened, round_trip, peer } = accepted;
                             connection = Some(opened);
                             self.used = held.key;
                             let renewed = KeyRenewed { written_back: held.stored };
-                            let peer = peer.to_string();
-                            self.session.taken_over(now, ended, renewed, (round_trip, peer))
+                            let events = self.session.taken_over((at, ended), since, renewed);
+                            self.note(&events).await;
+                            self.session.accepted(since, round_trip, peer.to_string())
                         }
                         Then::Again | Then::Stop => {
                             let ended = self.explained(ended);
-                            let events = self.session.stopped(now, ended);
+                            let events = self.session.stopped(at, ended);
                             self.note(&events).await;
                             break;
                         }
@@ -251,14 +252,14 @@ impl Subscriber {
         Entry { subscription: Arc::clone(&self.subscription), received, what }
     }
 
-    /// Receives until the connection ends, is ended, or is taken over.
-    async fn receive(&mut self, mut connection: Connection) -> (Then, Ended) {
+    /// Receives until the connection ends, is ended, or is taken over, and says when that was.
+    async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
         let mut frames = Frames::default();
         let mut heard = Instant::now();
         let mut asked = Instant::now();
         let mut stop = self.stop.clone();
         let mut care = self.care();
-        let (then, mut ended) = loop {
+        let (mut then, mut ended) = loop {
             let next_ping = PING_EVERY.saturating_sub(heard.max(asked).elapsed());
             let read = tokio::select! {
                 read = connection.read() => read,
@@ -275,11 +276,11 @@ impl Subscriber {
                     continue;
                 }
                 takeover = care.next() => match takeover {
-                    Takeover::Stands(accepted, held) => {
+                    Takeover::Stands(standing) => {
                         // What the server has sent on the old one still comes in; meanwhile the new
                         // one's frames wait, so that each is where it belongs.
                         let ended = self.goodbye(&mut connection, &mut frames).await;
-                        break (Then::Takeover(accepted, held), ended);
+                        break (Then::Takeover(standing), ended);
                     }
                     Takeover::NotConnected(error) => {
                         let (event, wait) = self.session.not_taken_over(error);
@@ -305,10 +306,17 @@ impl Subscriber {
                 Err((then, ended)) => break (then, ended),
             }
         };
+        let at = Timestamp::now();
         ended.frames = frames.received - frames.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
-        (then, ended)
+        if matches!(then, Then::Again)
+            && !self.once
+            && let Some(standing) = care.last_chance(GOODBYE).await
+        {
+            then = Then::Takeover(standing);
+        }
+        (then, at, ended)
     }
 
     /// Looks after the key of the connection that was just made.
