@@ -139,14 +139,19 @@ impl Subscribers {
     }
 
     fn start_missing(&mut self, tell: impl Fn(&Subscription)) {
+        // All are known before the first one runs: two that are refused are not all there is.
+        let mut starting = Vec::new();
         for account in std::mem::take(&mut self.wanted) {
             if !self.running.contains_key(&account.name) {
                 let (subscriber, running) = self.subscriber(account.clone());
                 tell(&running.subscription);
                 self.running.insert(account.name.clone(), running);
-                self.tasks.spawn(subscriber.run());
+                starting.push(subscriber);
             }
             self.wanted.push(account);
+        }
+        for subscriber in starting {
+            self.tasks.spawn(subscriber.run());
         }
     }
 

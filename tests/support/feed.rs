@@ -2,7 +2,7 @@
 //! connections when it is over; or one that looks at each request and serves many at once.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Barrier, Mutex},
     thread::JoinHandle,
@@ -130,7 +130,8 @@ fn serve(
     choose: impl FnOnce(&Request) -> Reply,
 ) {
     let at = Instant::now();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Much longer than a client without anything to say waits before it pings.
+    stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
     let Some(head) = read_head(&mut stream) else { return };
     let request = Request { at, head: head.clone() };
     requests.lock().unwrap().push(request.clone());
@@ -155,12 +156,23 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).ok()? == 0 {
+        if read(stream, &mut byte).ok()? == 0 {
             return None;
         }
         head.push(byte[0]);
     }
     String::from_utf8(head).ok()
+}
+
+/// With a time limit on the socket, a read is also interrupted where the whole process is stopped for a
+/// moment (signal(7)).
+fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 fn feed(mut stream: TcpStream, head: &str, said: Vec<Say>) -> std::io::Result<()> {
@@ -181,7 +193,7 @@ fn feed(mut stream: TcpStream, head: &str, said: Vec<Say>) -> std::io::Result<()
                 flush(&mut stream, &mut socket)?;
                 // Nothing else comes from a client that has nothing to say.
                 let mut buffer = [0; 64];
-                let count = stream.read(&mut buffer)?;
+                let count = read(&mut stream, &mut buffer)?;
                 socket.received(&buffer[..count]);
                 barrier.wait();
                 barrier.wait();
@@ -218,7 +230,7 @@ fn flush(stream: &mut TcpStream, socket: &mut Socket) -> std::io::Result<()> {
 fn until_goodbye(stream: &mut TcpStream, socket: &mut Socket) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
-        let count = stream.read(&mut buffer)?;
+        let count = read(stream, &mut buffer)?;
         if count == 0 {
             return Ok(());
         }
