@@ -300,7 +300,7 @@ impl Recording {
         let (keeper, writing) = keeper::start(segments, shared);
         let time_out = options.stop_after_duration;
         let ticking = tokio::spawn(keeper.clone().tick(split));
-        let (keys, mut wanted, following) = follow_input(&options, &notify);
+        let (keys, wanted, following) = follow_input(&options, &notify);
         let Options { protocol, endpoint, tls, accounts, message_limit, once, .. } = options;
         let common = Common {
             protocol,
@@ -325,17 +325,7 @@ impl Recording {
                 () = subscriber::asked_to(&mut told) => {}
             }
         };
-        let mut end = std::pin::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => break,
-                some_left = subscribers.next_end() => if !some_left { break },
-                Ok(()) = wanted.changed() => {
-                    let wanted = wanted.borrow_and_update().clone();
-                    subscribers.follow(wanted);
-                }
-            }
-        }
+        attend(&mut subscribers, wanted, end).await;
         following.abort();
         stop_sender.send_replace(true);
         let panicked = subscribers.finish().await;
@@ -352,6 +342,25 @@ impl Recording {
             (Ok(sealed), failed) => Ok(Report { sealed, subscriptions: board.read(), failed }),
             // The first thing that went wrong is the one to tell; the hot segment stays.
             (Err(error), failed) => Err(failed.unwrap_or(error)),
+        }
+    }
+}
+
+/// Does with the subscriptions what the input file says, until the end or until none is left.
+async fn attend(
+    subscribers: &mut Subscribers,
+    mut wanted: watch::Receiver<Vec<Account>>,
+    end: impl Future<Output = ()>,
+) {
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            some_left = subscribers.next_end() => if !some_left { return },
+            Ok(()) = wanted.changed() => {
+                let wanted = wanted.borrow_and_update().clone();
+                subscribers.follow(wanted);
+            }
         }
     }
 }
