@@ -55,6 +55,13 @@ impl Timestamp {
     }
 }
 
+impl session_event::ClockStepped {
+    /// What the new clock would have said at a moment that is remembered by the old one.
+    pub fn by_new_clock(&self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_add_signed(self.to_ns.wrapping_sub(self.from_ns).cast_signed()))
+    }
+}
+
 /// RFC 3339 in UTC with all nine digits, so that the texts sort as the times do.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

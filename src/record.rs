@@ -16,6 +16,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 pub use self::{
     board::{Board, State, Status},
+    clock::{Clock, Reading, SystemClock},
     keeper::SyncWhen,
     keys::KeySource,
     segments::{Keep, OnFull, Split},
@@ -30,7 +31,7 @@ use self::{
 use crate::{
     accounts::Account,
     capture::{About, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
-    entry::{Entry, SessionEvent, Subscription, Timestamp},
+    entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
     net::client::{Connector, Endpoint},
     protocol::Protocol,
@@ -38,6 +39,7 @@ use crate::{
 };
 
 mod board;
+mod clock;
 mod dial;
 mod earlier;
 mod input;
@@ -75,6 +77,8 @@ pub struct Options {
     pub once: bool,
     /// What becomes of its segments.
     pub keeping: Keeping,
+    /// Whom to ask for the time.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What becomes of the segments of a recording.
@@ -296,12 +300,13 @@ impl Recording {
             sync: options.keeping.sync,
             on_full: options.keeping.on_full,
             notify: Arc::clone(&notify),
+            clock: Arc::clone(&options.clock),
         };
         let (keeper, writing) = keeper::start(segments, shared);
         let time_out = options.stop_after_duration;
         let ticking = tokio::spawn(keeper.clone().tick(split));
         let (keys, wanted, following) = follow_input(&options, &notify);
-        let Options { protocol, endpoint, tls, accounts, message_limit, once, .. } = options;
+        let Options { protocol, endpoint, tls, accounts, message_limit, once, clock, .. } = options;
         let common = Common {
             protocol,
             host: endpoint.authority(),
@@ -314,6 +319,7 @@ impl Recording {
             notify,
             stop: stopped.clone(),
             once,
+            clock,
             covered,
         };
         let mut subscribers = Subscribers::start(common, accounts);
@@ -427,7 +433,7 @@ fn about(options: &Options) -> About {
         options.stop_after_messages.map(|n| ("stop-after-messages".to_owned(), n.to_string())),
     );
     About {
-        started: Timestamp::now(),
+        started: options.clock.look().wall,
         host: gethostname::gethostname().to_string_lossy().into_owned(),
         options: kept,
     }

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use crate::{
     entry::{
         SessionEvent, Timestamp,
-        session_event::{Closed, Connected, Event, Failed, Gap, KeyRenewed, Rejected, gap::Cause},
+        session_event::{
+            ClockStepped, Closed, Connected, Event, Failed, Gap, KeyRenewed, Rejected, gap::Cause,
+        },
     },
     protocol::{Protocol, Refusal},
 };
@@ -317,6 +319,16 @@ impl Session {
         (event, BACK_OFF_MOST + BACK_OFF_MOST.mul_f64(self.dice.f64()))
     }
 
+    /// The wall clock was set. What is remembered goes by the new clock from now on, so that stretches
+    /// of time have the length that they had.
+    pub fn clock_stepped(&mut self, step: ClockStepped) -> SessionEvent {
+        match &mut self.coverage {
+            Coverage::NeverYet => {}
+            Coverage::Since(at) | Coverage::LostAt(at, _) => *at = step.by_new_clock(*at),
+        }
+        self.event(Event::ClockStepped(step))
+    }
+
     /// Something on this connection that is no change of its state.
     pub const fn event(&self, event: Event) -> SessionEvent {
         SessionEvent { connection: self.connection, event: Some(event) }
@@ -352,7 +364,9 @@ impl Session {
 
     fn gap(&self, now: Timestamp) -> Option<SessionEvent> {
         let Coverage::LostAt(from, cause) = self.coverage else { return None };
-        let gap = Gap { from_ns: from.as_nanos(), to_ns: now.as_nanos(), cause: i32::from(cause) };
+        // The clock may have been set back before this recording began.
+        let to = now.max(from);
+        let gap = Gap { from_ns: from.as_nanos(), to_ns: to.as_nanos(), cause: i32::from(cause) };
         Some(self.event(Event::Gap(gap)))
     }
 
@@ -433,6 +447,22 @@ mod tests {
         assert_eq!(connected.attempt, 1);
         assert_eq!((gap.from_ns, gap.to_ns), (30 * SECOND, 42 * SECOND));
         assert_eq!(gap.cause(), Cause::Network);
+    }
+
+    #[test]
+    fn a_gap_is_as_long_as_it_was_whatever_the_clock_is_set_to() {
+        let mut session = session();
+        accepted(&mut session, 1000);
+        session.ended(at(1010), lost());
+        session.clock_stepped(ClockStepped { from_ns: 1020 * SECOND, to_ns: 20 * SECOND });
+        let events = accepted(&mut session, 25).events;
+        let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
+        assert_eq!((gap.from_ns, gap.to_ns), (10 * SECOND, 25 * SECOND));
+
+        let mut session = self::session().resuming(at(1000), Cause::Killed);
+        let events = accepted(&mut session, 25).events;
+        let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
+        assert_eq!((gap.from_ns, gap.to_ns), (1000 * SECOND, 1000 * SECOND));
     }
 
     #[test]

@@ -15,8 +15,8 @@ use centralcap::{
     entry::{
         Subscription,
         session_event::{
-            Closed, Connected, Continued, DroppedFrames, Event, Failed, Gap, KeyRenewed, Rejected,
-            TextFrame, gap::Cause,
+            ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, Failed, Gap,
+            KeyRenewed, Rejected, TextFrame, gap::Cause,
         },
     },
     inspect::{self, Look, Profile},
@@ -80,6 +80,7 @@ fn eventful() -> Entries {
     entries.numbered(seconds(11), &changes, 1, message("audit", 1, 2000));
     entries.happened(seconds(12), &changes, 1, Event::TextFrame(text_frame()));
     entries.happened(seconds(12), &changes, 1, Event::Continued(continued()));
+    entries.happened(seconds(12), &changes, 1, Event::ClockStepped(clock_stepped()));
     entries.happened(seconds(13), &places, 1, closed(Some(1001), "going away", 6));
     entries.happened(seconds(43), &places, 1, gap(13, 43));
     entries.happened(seconds(43), &places, 2, connected(1));
@@ -103,6 +104,12 @@ fn dropped() -> DroppedFrames {
 
 fn continued() -> Continued {
     Continued { since_ns: START.after(seconds(3)).as_nanos(), last_sequence: 1 }
+}
+
+/// By 9.9 seconds, forward.
+fn clock_stepped() -> ClockStepped {
+    let from_ns = START.after(Duration::from_millis(2100)).as_nanos();
+    ClockStepped { from_ns, to_ns: START.after(seconds(12)).as_nanos() }
 }
 
 fn text_frame() -> TextFrame {

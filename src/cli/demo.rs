@@ -22,7 +22,7 @@ use centralcap::{
     },
     pace::Speed,
     protocol::{Key, PROTOCOLS},
-    record::{Keeping, KeySource, Options, Recording, Report},
+    record::{Keeping, KeySource, Options, Recording, Report, SystemClock},
     replay::{self, Server},
     schema::Resolver,
     select::Selection,
@@ -133,6 +133,7 @@ async fn serve_and_record(
         stop_after_duration: Some(AT_MOST),
         once: true,
         keeping: Keeping::default(),
+        clock: Arc::new(SystemClock::new()),
     };
     let recording = Recording::prepare(options, Arc::new(|_| {}))?;
     words.say(format_args!("2. Recording it live to {}", recording.path().display()));

@@ -17,7 +17,10 @@ use centralcap::{
     accounts::{self, Account},
     capture::{MESSAGE_LIMIT_MAX, Sealed},
     codec::json::Text,
-    entry::{Entry, session_event::Event},
+    entry::{
+        Entry, Timestamp,
+        session_event::{ClockStepped, Event},
+    },
     error::{self, Error},
     net::{
         client::Endpoint,
@@ -26,7 +29,7 @@ use centralcap::{
     protocol::{Key, PROTOCOLS},
     record::{
         Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report, Split,
-        SyncWhen,
+        SyncWhen, SystemClock,
     },
     sink::{Sink, ndjson::Ndjson},
 };
@@ -264,6 +267,7 @@ impl Args {
             stop_after_duration: self.stop_after_duration,
             once: self.once,
             keeping: self.keeping(),
+            clock: Arc::new(SystemClock::new()),
         })
     }
 
@@ -347,6 +351,7 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
                     format!("a text message of {} bytes came: kept, but no frame", text.data.len())
                 }
                 Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
+                Event::ClockStepped(step) => step_in_words(step),
                 Event::Gap(_) | Event::Continued(_) => return None,
             };
             Some(format!("{}: {}", subscription.name, text.trim_end()))
@@ -400,6 +405,13 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn step_in_words(step: &ClockStepped) -> String {
+    let to = Timestamp::from_nanos(step.to_ns);
+    let seconds = Duration::from_nanos(step.from_ns.abs_diff(step.to_ns)).as_secs_f64();
+    let way = if step.to_ns > step.from_ns { "forward" } else { "back" };
+    format!("the clock was set {way} by {seconds:.1} s, to {to}")
 }
 
 /// A server's words on one line of ours, with nothing in them that a terminal obeys.

@@ -6,9 +6,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
-use super::{display, seconds};
+use super::{display, seconds, signed_seconds};
 use crate::entry::{
     SessionEvent, Timestamp,
     session_event::{Event as Said, Gap, gap::Cause},
@@ -44,6 +45,8 @@ pub struct ConnectionCounts {
     pub gap_seconds: Duration,
     /// Segments that began while a connection was up.
     pub continued: u64,
+    /// Times at which the recorder's wall clock was set.
+    pub clock_steps: u64,
     /// Events that this version does not know.
     pub unknown: u64,
 }
@@ -63,6 +66,7 @@ impl ConnectionCounts {
             Some(Said::KeyRenewed(_)) => &mut self.key_renewals,
             Some(Said::TextFrame(_)) => &mut self.text_frames,
             Some(Said::Continued(_)) => &mut self.continued,
+            Some(Said::ClockStepped(_)) => &mut self.clock_steps,
             Some(Said::DroppedFrames(dropped)) => {
                 self.dropped_frames = self.dropped_frames.saturating_add(dropped.count);
                 return;
@@ -172,6 +176,15 @@ pub enum Happening {
         since: Timestamp,
         last_sequence: u64,
     },
+    ClockStepped {
+        #[serde(serialize_with = "display")]
+        from: Timestamp,
+        #[serde(serialize_with = "display")]
+        to: Timestamp,
+        /// Negative if the clock was set back.
+        #[serde(serialize_with = "signed_seconds")]
+        step_seconds: SignedDuration,
+    },
     Unknown,
 }
 
@@ -221,6 +234,13 @@ impl From<&SessionEvent> for Happening {
             Some(Said::Continued(continued)) => Self::Continued {
                 since: Timestamp::from_nanos(continued.since_ns),
                 last_sequence: continued.last_sequence,
+            },
+            Some(Said::ClockStepped(step)) => Self::ClockStepped {
+                from: Timestamp::from_nanos(step.from_ns),
+                to: Timestamp::from_nanos(step.to_ns),
+                step_seconds: SignedDuration::from_nanos(
+                    step.to_ns.wrapping_sub(step.from_ns).cast_signed(),
+                ),
             },
             None => Self::Unknown,
         }

@@ -363,6 +363,7 @@ fn counts_in_words(counts: &ConnectionCounts) -> String {
         (counts.key_renewals, "key renewal"),
         (counts.text_frames, "text message"),
         (counts.dropped_frames, "dropped frame"),
+        (counts.clock_steps, "clock step"),
         (counts.unknown, "unknown event"),
         (counts.gaps, "gap"),
     ]);
@@ -406,6 +407,11 @@ fn happening_in_words(what: &Happening) -> (&'static str, String) {
         }
         Happening::Continued { last_sequence, .. } => {
             ("continued", format!("in a new segment, after {}", counted(*last_sequence, "frame")))
+        }
+        Happening::ClockStepped { to, step_seconds, .. } => {
+            let way = if step_seconds.is_negative() { "back" } else { "forward" };
+            let by = short(step_seconds.unsigned_abs());
+            ("clock set", format!("{way} by {by}, to {to}"))
         }
         Happening::Unknown => ("unknown", "an event that this version does not know".to_owned()),
     }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Keys, Notice, Notify,
+    Clock, Keys, Notice, Notify,
     keys::{Held, Slot, Successor},
     turnstile::Turnstile,
 };
@@ -33,6 +33,7 @@ pub(super) struct Dialer {
     pub keys: Arc<Keys>,
     pub slot: Arc<Slot>,
     pub notify: Notify,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Dialer {
@@ -77,7 +78,8 @@ impl Dialer {
         let held = self.slot.held();
         match self.connect(&held.key).await {
             Ok(accepted) => {
-                Takeover::Stands(Box::new(Standing { accepted, held, since: Timestamp::now() }))
+                let since = self.clock.look().wall;
+                Takeover::Stands(Box::new(Standing { accepted, held, since }))
             }
             Err(error) => Takeover::NotConnected(error),
         }

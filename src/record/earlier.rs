@@ -31,6 +31,13 @@ fn covered(entries: impl Iterator<Item = Entry>) -> Covered {
     for entry in entries {
         last = last.max(entry.received);
         let What::Event(event) = &entry.what else { continue };
+        if let Some(Event::ClockStepped(step)) = &event.event {
+            // What was latest by the old clock is so no more.
+            last = entry.received;
+            if let Some(Some(ended)) = subscriptions.get_mut(&entry.subscription.name) {
+                *ended = step.by_new_clock(*ended);
+            }
+        }
         let ended = match &event.event {
             Some(Event::Connected(_) | Event::Continued(_)) => None,
             Some(Event::Closed(_)) => Some(entry.received),
@@ -62,7 +69,7 @@ mod tests {
     use super::*;
     use crate::entry::{
         SessionEvent, Subscription,
-        session_event::{Closed, Connected, Continued, Gap, TextFrame},
+        session_event::{ClockStepped, Closed, Connected, Continued, Gap, TextFrame},
     };
 
     fn at(seconds: u64) -> Timestamp {
@@ -130,5 +137,24 @@ mod tests {
         );
         assert_eq!(told["a"], (at(1), Cause::Killed));
         assert!(covered(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_leaves_no_moment_in_the_future() {
+        let (from_ns, to_ns) = (at(1010).as_nanos(), at(10).as_nanos());
+        let step = || Event::ClockStepped(ClockStepped { from_ns, to_ns });
+        let told = covered(
+            [
+                happened("lost", 1000, up()),
+                happened("busy", 1000, up()),
+                happened("lost", 1005, down()),
+                happened("busy", 10, step()),
+                happened("lost", 10, step()),
+                happened("busy", 17, Event::TextFrame(TextFrame::default())),
+            ]
+            .into_iter(),
+        );
+        assert_eq!(told["busy"], (at(17), Cause::Killed));
+        assert_eq!(told["lost"], (at(5), Cause::Network));
     }
 }

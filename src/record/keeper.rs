@@ -22,7 +22,8 @@ use std::{
 use tokio::sync::{Notify as Bell, mpsc, oneshot, watch};
 
 use super::{
-    Board, Kept, Notice, Notify,
+    Board, Clock, Kept, Notice, Notify,
+    clock::Watch,
     outage::{Connections, Outage},
     segments::{OnFull, Segments},
 };
@@ -142,6 +143,7 @@ pub(super) struct Shared {
     pub sync: SyncWhen,
     pub on_full: OnFull,
     pub notify: Notify,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Starts the thread.
@@ -156,8 +158,11 @@ fn write(
     mut messages: mpsc::Receiver<Message>,
     shared: Shared,
 ) -> (Segments, Option<Error>) {
+    let mut watch = Watch::new(Arc::clone(&shared.clock));
+    let (written, _) = watch.look();
     let mut desk = Desk {
         segments,
+        watch,
         left: shared.limit.unwrap_or(u64::MAX),
         shared,
         syncer: Syncer::start(),
@@ -165,7 +170,7 @@ fn write(
         connections: Connections::default(),
         outage: None,
         continued: None,
-        written: Timestamp::now(),
+        written,
     };
     let mut together = Vec::with_capacity(TOGETHER);
     let failed = loop {
@@ -185,6 +190,7 @@ fn write(
 /// Where the writing thread sits.
 struct Desk {
     segments: Segments,
+    watch: Watch,
     shared: Shared,
     /// Frames that are still wanted.
     left: u64,
@@ -251,8 +257,22 @@ impl Desk {
             let file = self.segments.segment()?.checkpoint()?;
             file.sync_data().map_err(|_| Error::io_on("sync", self.segments.path()))?;
         }
-        self.written = Timestamp::now();
+        self.written = self.now();
         Ok(())
+    }
+
+    /// Now, by the wall clock. What the desk remembers goes by that clock, too; that it was set is for
+    /// the subscriptions to tell.
+    fn now(&mut self) -> Timestamp {
+        let (now, step) = self.watch.look();
+        if let Some(step) = step {
+            self.written = step.by_new_clock(self.written);
+            self.segments.clock_stepped(now);
+            if let Some(outage) = &mut self.outage {
+                outage.clock_stepped(step);
+            }
+        }
+        now
     }
 
     /// A write or a sync has failed: the segment is closed, and what follows is up to the user.
@@ -270,9 +290,9 @@ impl Desk {
 
     /// Begins a new segment if it is time to try, and writes down what was lost.
     fn try_again(&mut self, batches: &[Batch]) {
+        let now = self.now();
         let Some(outage) = &mut self.outage else { return };
         if outage.is_time(Instant::now()) {
-            let now = Timestamp::now();
             let ledger = outage.ledger(now);
             // In the order in which it happened: what was up then may be down by now.
             let continued = self.continued.take().unwrap_or_default();
@@ -327,7 +347,7 @@ impl Desk {
 
     /// Begins the next segment if it is time, or if `asked` to.
     fn split(&mut self, asked: bool) -> Result<()> {
-        let now = Timestamp::now();
+        let now = self.now();
         if self.segments.split(now, asked)? {
             self.segments.write(self.connections.continued(now).iter())?;
         }

@@ -12,7 +12,7 @@ use std::{
 
 use crate::entry::{
     Entry, SessionEvent, Subscription, Timestamp, What,
-    session_event::{Continued, DroppedFrames, Event, Gap, gap::Cause},
+    session_event::{ClockStepped, Continued, DroppedFrames, Event, Gap, gap::Cause},
 };
 
 /// How long to wait before the second try, and the longest wait: what a full disk leaves behind is
@@ -75,6 +75,9 @@ impl Connections {
                         (known.up, known.last_sequence) = (Some(entry.received), 0);
                     }
                     Some(Event::Closed(_)) => known.up = None,
+                    Some(Event::ClockStepped(step)) => {
+                        known.up = known.up.map(|since| step.by_new_clock(since));
+                    }
                     _ => {}
                 }
             }
@@ -124,6 +127,11 @@ impl Outage {
     pub(super) fn failed_again(&mut self, now: Instant) {
         self.tried = now;
         self.wait = (2 * self.wait).clamp(FIRST_WAIT, LONGEST_WAIT);
+    }
+
+    /// The wall clock was set. The subscriptions say so among the entries.
+    pub(super) fn clock_stepped(&mut self, step: ClockStepped) {
+        self.since = step.by_new_clock(self.since);
     }
 
     /// The next try is the last one, and now.
@@ -297,6 +305,26 @@ mod tests {
         let event = SessionEvent { connection: 2, event: Some(Event::Continued(expected)) };
         assert_eq!(continued.what, What::Event(event));
         assert_eq!((&*continued.subscription.name, continued.received), ("east", at(7)));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_outage_longer_and_no_connection_older() {
+        let of = subscription("east");
+        let step = ClockStepped { from_ns: at(1012).as_nanos(), to_ns: at(12).as_nanos() };
+        let mut outage = Outage::new(at(1010), String::new(), Instant::now());
+        outage.lose(frame(&of, 1011), &Connections::default());
+        outage.clock_stepped(step);
+        let What::Event(told) = &outage.ledger(at(20))[1].what else { panic!("a frame") };
+        let Some(Event::Gap(gap)) = &told.event else { panic!("{told:?}") };
+        assert_eq!((gap.from_ns, gap.to_ns), (at(10).as_nanos(), at(20).as_nanos()));
+
+        let mut connections = Connections::default();
+        let connected = event(&of, 1, Event::Connected(Connected::default()));
+        connections.see(&Entry { received: at(1000), ..connected });
+        connections.see(&event(&of, 1, Event::ClockStepped(step)));
+        let What::Event(told) = &connections.continued(at(20))[0].what else { panic!("a frame") };
+        let Some(Event::Continued(continued)) = &told.event else { panic!("{told:?}") };
+        assert_eq!(continued.since_ns, 0);
     }
 
     #[test]

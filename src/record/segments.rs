@@ -115,6 +115,9 @@ pub(super) struct Segments {
     kinds: Vec<Arc<FrameType>>,
     split: Split,
     open: Option<Open>,
+    /// The moment in the name of the last segment in the folder. The next name is after it, also where
+    /// the clock was set back: segments follow each other in the order of their names.
+    named: Option<Timestamp>,
     sealer: Sealer,
 }
 
@@ -153,9 +156,11 @@ impl Segments {
             Place::File(_) => None,
             Place::Folder(folder) => Some(folder.clone()),
         };
+        let named = folder.as_deref().and_then(last_sealed_in).as_deref().and_then(moment_in);
         let sealer = Sealer::start(folder, care);
-        let mut segments = Self { place, about, kinds, split, open: None, sealer };
-        segments.begin(Timestamp::now())?;
+        let now = about.started;
+        let mut segments = Self { place, about, kinds, split, open: None, named, sealer };
+        segments.begin(now)?;
         Ok(segments)
     }
 
@@ -176,14 +181,16 @@ impl Segments {
             Place::File(path) => HotSegment::create(path, &self.about, &kinds)?,
             Place::Folder(folder) => {
                 // A name has milliseconds, and two segments may begin in one.
-                let mut begins = now;
+                let mut begins = self.named.map_or(now, |last| now.max(last.after(NAME_STEP)));
                 loop {
                     let path = folder.join(name_at(begins));
                     match HotSegment::create(&path, &self.about, &kinds) {
-                        Err(error) if error.is_taken() => {
-                            begins = begins.after(Duration::from_millis(1));
+                        Err(error) if error.is_taken() => begins = begins.after(NAME_STEP),
+                        result => {
+                            let segment = result?;
+                            self.named = Some(begins);
+                            break segment;
                         }
-                        result => break result?,
                     }
                 }
             }
@@ -227,6 +234,13 @@ impl Segments {
         Ok(splits)
     }
 
+    /// The wall clock was set: the open segment ends at the next multiple on the new one.
+    pub(super) fn clock_stepped(&mut self, now: Timestamp) {
+        if let Some(open) = &mut self.open {
+            open.until = self.split.until(now);
+        }
+    }
+
     /// Nothing more is written to the open segment: a write to it has failed. What is whole in it will
     /// be sealed.
     pub(super) fn give_up(&mut self) {
@@ -255,12 +269,20 @@ impl Segments {
     }
 }
 
+/// Names of segments differ by this at least.
+const NAME_STEP: Duration = Duration::from_millis(1);
+
 /// `20260101T080000.000Z.mcap`: names sort as the moments do.
 fn name_at(moment: Timestamp) -> String {
     let text = moment.to_string();
     let to_millis = text.chars().take("2026-01-01T00:00:00.000".len());
     let stamp: String = to_millis.filter(|character| !matches!(character, '-' | ':')).collect();
     format!("{stamp}Z{SEALED_SUFFIX}")
+}
+
+/// The moment that [`name_at`] made a name of.
+fn moment_in(path: &Path) -> Option<Timestamp> {
+    path.file_name()?.to_str()?.strip_suffix(SEALED_SUFFIX)?.parse().ok()
 }
 
 /// Whether a recording has given the file its name. Nobody else's file is ever deleted.
@@ -502,6 +524,7 @@ mod tests {
         let name = name_at(at(1_795_000_000));
         assert_eq!(name, "20261118T110640.000Z.mcap");
         assert!(is_name(&name));
+        assert_eq!(moment_in(Path::new(&name)), Some(at(1_795_000_000)));
         assert!(name < name_at(at(1_795_000_000).after(Duration::from_millis(1))));
         for other in [
             "precious.mcap",

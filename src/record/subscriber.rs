@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     Board, Notice, Notify, State,
+    clock::Watch,
     dial::{Dialer, KeyCare, Standing, Takeover},
     keeper::Keeper,
     keys::Held,
@@ -39,6 +40,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// A connection from which nothing was heard for so long is dead.
 const DEAD_AFTER: Duration = Duration::from_secs(45);
 
+/// How soon it is seen that the clock was set, where nothing comes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How long the server has to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -60,6 +64,9 @@ pub(super) struct Subscriber {
     pub stop: Stop,
     /// Be content with one connection.
     pub once: bool,
+    pub watch: Watch,
+    /// The clock was set, which is not in the ledger yet.
+    pub stepped: Vec<Entry>,
 }
 
 /// Who may ask it to stop.
@@ -135,7 +142,8 @@ impl Subscriber {
                         Ok(accepted) => {
                             let Accepted { connection: opened, round_trip, peer } = accepted;
                             connection = Some(opened);
-                            self.session.accepted(Timestamp::now(), round_trip, peer.to_string())
+                            let now = self.now();
+                            self.session.accepted(now, round_trip, peer.to_string())
                         }
                         Err(NotConnected::Refused(refused)) => self.session.refused(refused),
                         Err(NotConnected::Failed(failure)) => self.session.failed(failure),
@@ -202,7 +210,8 @@ impl Subscriber {
         self.board.set(self.index, State::Stopped);
         let left = self.stop.is_own();
         if left {
-            self.session.leave(Timestamp::now());
+            let now = self.now();
+            self.session.leave(now);
         }
         Finished { name: self.subscription.name.clone(), session: self.session, left }
     }
@@ -216,7 +225,8 @@ impl Subscriber {
     }
 
     async fn abandon(&mut self) {
-        let events = self.session.abandoned(Timestamp::now());
+        let now = self.now();
+        let events = self.session.abandoned(now);
         self.note(&events).await;
     }
 
@@ -239,13 +249,32 @@ impl Subscriber {
     }
 
     /// Brings events to the ledger. False: nothing can be written any more.
-    async fn note(&self, events: &[SessionEvent]) -> bool {
+    async fn note(&mut self, events: &[SessionEvent]) -> bool {
         for event in events {
             (self.notify)(Notice::Event { subscription: &self.subscription, event });
         }
-        let received = Timestamp::now();
+        let received = self.now();
         let entries = events.iter().map(|event| self.entry(received, What::Event(event.clone())));
-        self.keeper.keep(entries.collect()).await.is_some()
+        let entries = entries.collect();
+        self.keep(entries).await.is_some()
+    }
+
+    /// Now, by the wall clock. Where it was set since the last look, the ledger says so before anything
+    /// that goes by the new clock.
+    fn now(&mut self) -> Timestamp {
+        let (now, step) = self.watch.look();
+        if let Some(step) = step {
+            let event = self.session.clock_stepped(step);
+            (self.notify)(Notice::Event { subscription: &self.subscription, event: &event });
+            let entry = self.entry(now, What::Event(event));
+            self.stepped.push(entry);
+        }
+        now
+    }
+
+    async fn keep(&mut self, mut entries: Vec<Entry>) -> Option<u64> {
+        entries.splice(0..0, self.stepped.drain(..));
+        self.keeper.keep(entries).await
     }
 
     fn entry(&self, received: Timestamp, what: What) -> Entry {
@@ -261,9 +290,16 @@ impl Subscriber {
         let mut care = self.care();
         let (mut then, mut ended) = loop {
             let next_ping = PING_EVERY.saturating_sub(heard.max(asked).elapsed());
+            let next_look = next_ping.min(LOOK_EVERY);
             let read = tokio::select! {
                 read = connection.read() => read,
-                () = sleep(next_ping) => {
+                () = sleep(next_look) => {
+                    self.now();
+                    // Where nothing can be written any more, `stop` says so.
+                    self.keep(Vec::new()).await;
+                    if next_look < next_ping {
+                        continue;
+                    }
                     if heard.elapsed() >= DEAD_AFTER {
                         let reason = format!("nothing was heard for {} s", DEAD_AFTER.as_secs());
                         break (Then::Again, Ended { reason, ..Ended::default() });
@@ -291,7 +327,8 @@ impl Subscriber {
                     }
                     Takeover::NoNewKey => {
                         if let Some(expires) = self.key_expires() {
-                            care.look_in(self.session.renew_again_in(Timestamp::now(), expires));
+                            let now = self.now();
+                            care.look_in(self.session.renew_again_in(now, expires));
                         }
                         continue;
                     }
@@ -306,7 +343,7 @@ impl Subscriber {
                 Err((then, ended)) => break (then, ended),
             }
         };
-        let at = Timestamp::now();
+        let at = self.now();
         ended.frames = frames.received - frames.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
@@ -323,7 +360,8 @@ impl Subscriber {
     fn care(&mut self) -> KeyCare {
         let mut care = KeyCare::new(&self.dialer, &self.used);
         if let Some(expires) = self.key_expires() {
-            care.look_in(self.session.renew_in(Timestamp::now(), expires));
+            let now = self.now();
+            care.look_in(self.session.renew_in(now, expires));
         }
         care
     }
@@ -339,9 +377,9 @@ impl Subscriber {
         read: std::io::Result<bool>,
         frames: &mut Frames,
     ) -> Result<(), (Then, Ended)> {
-        let received = Timestamp::now();
+        let received = self.now();
         let (batch, end) = self.batch(connection, received, frames);
-        let Some(left_out) = self.keeper.keep(batch).await else {
+        let Some(left_out) = self.keep(batch).await else {
             let reason = "nothing can be written any more".to_owned();
             return Err((Then::Stop, Ended { reason, ..Ended::default() }));
         };

@@ -11,7 +11,8 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    Board, Notice, Notify,
+    Board, Clock, Notice, Notify,
+    clock::Watch,
     dial::Dialer,
     earlier::Covered,
     keeper::Keeper,
@@ -42,6 +43,7 @@ pub(super) struct Common {
     pub notify: Notify,
     pub stop: watch::Receiver<bool>,
     pub once: bool,
+    pub clock: Arc<dyn Clock>,
     /// What earlier recordings covered.
     pub covered: Covered,
 }
@@ -180,6 +182,7 @@ impl Subscribers {
             keys: Arc::clone(&common.keys),
             slot: Arc::clone(&slot),
             notify: Arc::clone(&notify),
+            clock: Arc::clone(&common.clock),
         };
         let (leave, leaves) = watch::channel(false);
         let subscriber = Subscriber {
@@ -195,6 +198,8 @@ impl Subscribers {
             notify,
             stop: Stop { all: common.stop.clone(), own: leaves },
             once: common.once,
+            watch: Watch::new(Arc::clone(&common.clock)),
+            stepped: Vec::new(),
         };
         (subscriber, Running { index, subscription, username, slot, given: key, leave })
     }
