@@ -1,9 +1,9 @@
 //! What a stranger wants to know first about a capture: a [`Profile`], folded from its entries.
 //!
 //! One pass over everything that is selected. Memory follows the number of subscriptions and
-//! payloads, never the number of entries. Damage does not end the pass: it is written down where it
-//! was found, and the profile holds for what could be read. The JSON of a profile is documented in
-//! `docs/inspect-json.md`.
+//! payloads, with [`gaps`] also that of gaps, never the number of entries. Damage does not end the
+//! pass: it is written down where it was found, and the profile holds for what could be read. The
+//! JSON of a profile is documented in `docs/inspect-json.md`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,11 +15,16 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use self::{history::Ledger, timeline::Timeline};
 pub use self::{
+    coverage::{Coverage, Gap},
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
-    text::Look,
+    text::{Look, WIDTH},
     timeline::BUCKETS,
+};
+use self::{
+    history::Ledger,
+    runs::{Runs, Sources},
+    timeline::Timeline,
 };
 use crate::{
     capture::{self, Capture, PROFILE},
@@ -28,20 +33,36 @@ use crate::{
     select::Selection,
 };
 
+mod coverage;
 mod history;
+mod runs;
 mod text;
 mod timeline;
 
 /// Profiles what is selected of a capture. It is an error if none of its files is a capture at all;
 /// damaged ones are profiled as far as they can be read.
 pub fn inspect(capture: &Capture, selection: Selection) -> Result<Profile> {
+    let fold = Fold::new(capture, &selection);
+    folded(fold, capture, selection)
+}
+
+/// The same with the coverage of each subscription. Its memory follows the number of gaps.
+pub fn gaps(capture: &Capture, selection: Selection) -> Result<Profile> {
     let mut fold = Fold::new(capture, &selection);
+    fold.sources = Some(Sources::new(fold.whole.subscriptions));
+    folded(fold, capture, selection)
+}
+
+fn folded(mut fold: Fold, capture: &Capture, selection: Selection) -> Result<Profile> {
     let mut entries = selection.of(capture.entries());
     while let Some(entry) = entries.next() {
         let segment = entries.inner().segment() - 1;
         fold.about(entries.inner().metadata());
         match entry {
-            Ok(entry) => fold.entry(segment, &entry),
+            Ok(entry) => {
+                fold.coverage(segment, entries.inner().metadata(), &entry);
+                fold.entry(segment, &entry);
+            }
             Err(error) if error.is_damage() || error.is_not_a_capture() => {
                 fold.damage(segment, error);
             }
@@ -112,7 +133,7 @@ pub struct AboutProfile {
 }
 
 /// A stretch of time. `first` is not after `last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Span {
     /// The first moment.
     #[serde(serialize_with = "display")]
@@ -194,6 +215,8 @@ pub struct SubscriptionProfile {
     pub history: History,
     /// Frames in each bucket of the profile's axis.
     pub timeline: Vec<u64>,
+    /// When it was covered; None if nobody asked for gaps.
+    pub coverage: Option<Coverage>,
 }
 
 /// The frames of one subscription that are taken for the same.
@@ -257,8 +280,10 @@ pub struct Losses {
     pub missing_frames: u64,
     /// Frames that the recorder had to drop.
     pub dropped_frames: u64,
-    /// Stretches of time without coverage.
+    /// Stretches of time without coverage: where runs overlap and somebody asked, those that are in all.
     pub gaps: u64,
+    /// Stretches of time of which nothing is known; 0 if nobody asked.
+    pub unknown: u64,
     /// Subscriptions that tried to connect and never were.
     pub never_connected: u64,
 }
@@ -273,7 +298,13 @@ impl Profile {
                 subscription.sequence.map_or(0, |sequence| sequence.unexplained);
             losses.dropped_frames =
                 losses.dropped_frames.saturating_add(subscription.connections.dropped_frames);
-            losses.gaps += subscription.connections.gaps;
+            match &subscription.coverage {
+                Some(coverage) => {
+                    losses.gaps += coverage.gaps.len() as u64;
+                    losses.unknown += coverage.unknown.len() as u64;
+                }
+                None => losses.gaps += subscription.connections.gaps,
+            }
             losses.never_connected += u64::from(subscription.connections.only_tried());
         }
         (losses != Losses::default()).then_some(losses)
@@ -299,6 +330,8 @@ struct Fold {
     subscriptions: Vec<Found>,
     rows: HashMap<Arc<Subscription>, usize>,
     whole: Whole,
+    /// Who says what; None if nobody asked for gaps.
+    sources: Option<Sources>,
     /// Segments that are no capture at all, and what the first of them was told.
     strangers: usize,
     stranger: Option<Error>,
@@ -310,6 +343,7 @@ struct Found {
     /// By their label. Whoever comes by first gives the payload its name.
     payloads: BTreeMap<String, PayloadProfile>,
     ledger: Ledger,
+    runs: Runs,
 }
 
 /// Which part of the capture a selection leaves.
@@ -347,6 +381,7 @@ impl Fold {
             subscriptions: Vec::new(),
             rows: HashMap::new(),
             whole: Whole::left_by(selection),
+            sources: None,
             strangers: 0,
             stranger: None,
         }
@@ -381,6 +416,27 @@ impl Fold {
         }
     }
 
+    fn coverage(&mut self, segment: usize, metadata: &[mcap::records::Metadata], entry: &Entry) {
+        let Some(sources) = &mut self.sources else { return };
+        let source = sources.of(segment, &self.segments, metadata);
+        let row = self.row(&entry.subscription);
+        let runs = &mut self.subscriptions[row].runs;
+        match &entry.what {
+            What::Frame(frame) => runs.frame(source, entry.received, frame.sequence),
+            What::Event(event) => runs.event(source, entry.received, event),
+        }
+    }
+
+    /// Until when each run is known to have gone on.
+    fn ends(&self) -> HashMap<usize, Timestamp> {
+        let mut ends = HashMap::new();
+        for (run, end) in self.subscriptions.iter().flat_map(|found| found.runs.ends()) {
+            let latest = ends.entry(run).or_insert(end);
+            *latest = end.max(*latest);
+        }
+        ends
+    }
+
     fn row(&mut self, subscription: &Arc<Subscription>) -> usize {
         if let Some(row) = self.rows.get(subscription) {
             return *row;
@@ -391,6 +447,7 @@ impl Fold {
             subscription: Arc::clone(subscription),
             payloads: BTreeMap::new(),
             ledger: Ledger::default(),
+            runs: Runs::default(),
         });
         row
     }
@@ -411,12 +468,13 @@ impl Fold {
         if self.whole.capture && self.totals.stored_bytes > 0 {
             self.totals.compression = Some(quotient(self.totals.bytes, self.totals.stored_bytes));
         }
+        let ends = self.ends();
         let timeline = &self.timeline;
         let mut subscriptions: Vec<_> = self
             .subscriptions
             .into_iter()
             .enumerate()
-            .map(|(row, found)| found.finish(self.whole, timeline.counts(row)))
+            .map(|(row, found)| found.finish(self.whole, timeline.counts(row), &ends))
             .collect();
         subscriptions
             .sort_by(|a, b| (&a.name, &a.topic, &a.host).cmp(&(&b.name, &b.topic, &b.host)));
@@ -444,7 +502,12 @@ impl Found {
         self.payloads.get_mut(label).expect("it is there by now")
     }
 
-    fn finish(self, whole: Whole, timeline: &[u64]) -> SubscriptionProfile {
+    fn finish(
+        self,
+        whole: Whole,
+        timeline: &[u64],
+        ends: &HashMap<usize, Timestamp>,
+    ) -> SubscriptionProfile {
         let Subscription { name, topic, host, protocol } = (*self.subscription).clone();
         let (connections, history, sequence) = self.ledger.finish();
         SubscriptionProfile {
@@ -457,6 +520,7 @@ impl Found {
             connections,
             history,
             timeline: timeline.to_vec(),
+            coverage: self.runs.finish(|run| ends.get(&run).copied().unwrap_or_default()),
         }
     }
 }

@@ -31,7 +31,7 @@ use self::support::{
 
 mod support;
 
-const PLAIN: Look = Look { color: false, unicode: true, everything: false };
+const PLAIN: Look = Look { color: false, unicode: true, width: inspect::WIDTH, everything: false };
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -164,7 +164,11 @@ fn paths(value: &Json, here: &str, found: &mut BTreeSet<String>) {
             }
         }
         _ => {
-            let events = ["subscriptions[].history.first[]", "subscriptions[].history.last[]"];
+            let events = [
+                "subscriptions[].history.first[]",
+                "subscriptions[].history.last[]",
+                "subscriptions[].coverage.gaps[].said[]",
+            ];
             let event = events.iter().find_map(|prefix| here.strip_prefix(prefix));
             let here = event.map_or(here.to_owned(), |rest| format!("event{rest}"));
             // The options' names are the recording's own.
@@ -182,9 +186,14 @@ fn the_document_names_every_key_and_no_other() {
     for after in 0..120 {
         entries.happened(seconds(after), &many, 0, Event::Failed(failed()));
     }
+    // Nothing is known of the time before this.
+    let late = subscription("campus-changes", "audit");
+    entries.happened(seconds(500), &late, 7, Event::Continued(continued()));
     let path = written(&folder, &entries);
     let mut found = BTreeSet::new();
-    paths(&serde_json::from_str(&profile(&path).json()).unwrap(), "", &mut found);
+    let capture = Capture::open(&[&path]).unwrap();
+    let profile = inspect::gaps(&capture, Selection::default()).unwrap();
+    paths(&serde_json::from_str(&profile.json()).unwrap(), "", &mut found);
 
     let document = include_str!("../docs/inspect-json.md");
     let rows = document.lines().filter(|line| line.starts_with("| `"));
@@ -196,7 +205,9 @@ fn the_document_names_every_key_and_no_other() {
     assert!(missing.is_empty(), "not in the document: {missing:?}");
     // Objects and lists are found by what is in them.
     let is_found = |path: &&String| found.iter().any(|known| known.starts_with(path.as_str()));
-    let events = |path: &&String| path.contains(".history.") || path.as_str() == "about.options";
+    let events = |path: &&String| {
+        path.contains(".history.") || path.ends_with(".said[]") || *path == "about.options"
+    };
     let extra: Vec<_> = documented.iter().filter(|path| !is_found(path) && !events(path)).collect();
     assert!(extra.is_empty(), "only in the document: {extra:?}");
 }

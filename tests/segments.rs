@@ -20,6 +20,8 @@ use centralcap::{
         Entry, SessionEvent, What,
         session_event::{Event, Gap, gap::Cause},
     },
+    inspect,
+    select::Selection,
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
@@ -70,6 +72,17 @@ fn gaps(entries: &[Entry]) -> Vec<Gap> {
         _ => None,
     };
     entries.iter().filter_map(gap).collect()
+}
+
+/// What `inspect --gaps` calls the only gap, and the frames that were lost in it. All else is known to be
+/// covered; another feed has another port, so it counts as another subscription.
+fn only_gap(folder: &Path) -> (String, u64, u64) {
+    let profile = inspect::gaps(&Capture::open(&[folder]).unwrap(), Selection::default()).unwrap();
+    let found: Vec<_> = profile.subscriptions.into_iter().filter_map(|of| of.coverage).collect();
+    assert!(found.iter().all(|coverage| coverage.unknown.is_empty()), "{found:?}");
+    let gaps: Vec<_> = found.iter().flat_map(|coverage| &coverage.gaps).collect();
+    let [gap] = &gaps[..] else { panic!("{gaps:?}") };
+    (gap.cause.clone(), gap.frames, gap.bytes)
 }
 
 /// What is in a folder, sorted.
@@ -140,6 +153,7 @@ fn the_time_since_the_last_recording_was_stopped_is_a_gap_that_was_asked_for() {
     let gaps = gaps(&entries);
     let [gap] = &gaps[..] else { panic!("{gaps:?}") };
     assert_eq!(gap.cause(), Cause::Shutdown);
+    assert_eq!(only_gap(folder.path()), ("shutdown".to_owned(), 0, 0));
     let of_second = entries.iter().filter(|entry| entry.frame().is_some()).nth(3).unwrap();
     assert!(gap.from_ns < gap.to_ns && gap.to_ns <= of_second.received.as_nanos());
 }
@@ -288,6 +302,7 @@ fn what_is_lost_while_nothing_can_be_written_is_told_to_the_frame() {
     assert_eq!((dropped.count, gap.cause()), (20, Cause::Disk));
     let bytes: usize = frames(10..30).map(|frame| frame.len()).sum();
     assert_eq!(dropped.bytes, bytes as u64);
+    assert_eq!(only_gap(folder.path()), ("disk".to_owned(), 20, bytes as u64));
     let at = |index: usize| {
         let frame = entries.iter().filter(|entry| entry.frame().is_some()).nth(index).unwrap();
         frame.received.as_nanos()
@@ -369,6 +384,7 @@ fn a_kill_in_the_second_segment_loses_nothing_that_was_settled() {
     ended(&record(&again, folder.path(), &[]).output().unwrap(), 3);
     let gaps = gaps(&entries(folder.path()));
     assert!(matches!(&gaps[..], [gap] if gap.cause() == Cause::Killed), "{gaps:?}");
+    assert_eq!(only_gap(folder.path()), ("killed".to_owned(), 0, 0));
     assert!(names(folder.path()).iter().all(|name| name.ends_with("Z.mcap")));
     assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..60)));
 }

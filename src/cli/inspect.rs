@@ -22,14 +22,27 @@ pub(super) struct Args {
     /// Print one JSON document; docs/inspect-json.md says what is in it.
     #[arg(long)]
     json: bool,
+
+    /// When each subscription was covered: a percentage, a table of all gaps with their causes, and a
+    /// drawing.
+    #[arg(long)]
+    gaps: bool,
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;
-    let profile = inspect::inspect(&capture, args.select.selection())?;
+    let selection = args.select.selection();
+    let profile = if args.gaps {
+        inspect::gaps(&capture, selection)?
+    } else {
+        inspect::inspect(&capture, selection)?
+    };
     let mut stdout = io::stdout().lock();
     if args.json {
         stdout.write_all(profile.json().as_bytes()).context("cannot write the output")?;
+    } else if args.gaps {
+        let page = profile.gaps_text(look(words));
+        stdout.write_all(page.as_bytes()).context("cannot write the output")?;
     } else {
         print(&profile, words, &mut stdout)?;
     }
@@ -46,8 +59,24 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
 
 /// The page for people, also at the end of the demo.
 pub(super) fn print(profile: &Profile, words: Words, out: &mut impl Write) -> anyhow::Result<()> {
-    let look = Look { color: words.color, unicode: is_unicode(), everything: words.verbose };
-    out.write_all(profile.text(look).as_bytes()).context("cannot write the output")
+    out.write_all(profile.text(look(words)).as_bytes()).context("cannot write the output")
+}
+
+fn look(words: Words) -> Look {
+    let (unicode, width) = (is_unicode(), columns().unwrap_or(inspect::WIDTH));
+    Look { color: words.color, unicode, width, everything: words.verbose }
+}
+
+/// How wide the terminal is, if stdout is one and says so.
+#[cfg(unix)]
+fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
+}
+
+#[cfg(not(unix))]
+fn columns() -> Option<usize> {
+    None
 }
 
 /// The locale says UTF-8, or nothing at all. The first of these that is set counts (POSIX).

@@ -12,13 +12,15 @@ use std::{
 use bytesize::ByteSize;
 
 use super::{
-    ConnectionCounts, Event, Happening, History, Losses, Profile, SegmentProfile, Sequence, State,
-    SubscriptionProfile,
+    Axis, ConnectionCounts, Event, Happening, History, Losses, Profile, SegmentProfile, Sequence,
+    State, SubscriptionProfile,
 };
 use crate::entry::Timestamp;
 
-/// No line is wider.
-const WIDTH: usize = 100;
+mod gaps;
+
+/// No line is wider, but where somebody wants a drawing to be.
+pub const WIDTH: usize = 100;
 
 /// Where the values of the head and of a subscription's lines begin.
 const NAMES: usize = 12;
@@ -36,6 +38,8 @@ pub struct Look {
     pub color: bool,
     /// With characters beyond ASCII.
     pub unicode: bool,
+    /// How wide a drawing of the coverage may be, with what stands beside it; [`WIDTH`] by default.
+    pub width: usize,
     /// With every segment and every event that the profile holds, not only both ends of the lists.
     pub everything: bool,
 }
@@ -62,6 +66,7 @@ impl fmt::Display for Losses {
             (self.missing_frames, "missing frame"),
             (self.dropped_frames, "dropped frame"),
             (self.gaps, "gap"),
+            (self.unknown, "unknown stretch"),
             (self.never_connected, "unconnected subscription"),
         ];
         f.write_str(&listed(&parts))
@@ -243,14 +248,17 @@ impl Page {
             let drawing = self.painted(Style::Drawing, &drawing);
             let _ = writeln!(self.text, "  {label:width$}  {drawing}  {peak}");
         }
+        let most = if axis.buckets >= 62 { "  most" } else { "" };
+        self.axis(axis, width, most);
+    }
+
+    /// The times at both ends of a drawing that stands behind labels of a width.
+    fn axis(&mut self, axis: &Axis, width: usize, beside: &str) {
         let (start, end) = (axis.start.to_string(), axis.end().to_string());
         let room = axis.buckets.saturating_sub(start.len()).max(end.len() + 2);
-        let times = format!("{start}{end:>room$}");
-        let edge = format!("{:width$}", "");
-        let most = "most";
-        let times = self.painted(Style::Faint, &times);
-        let most = if axis.buckets >= 62 { format!("  {most}") } else { String::new() };
-        let _ = writeln!(self.text, "  {edge}  {times}{}", self.painted(Style::Faint, &most));
+        let times = self.painted(Style::Faint, &format!("{start}{end:>room$}"));
+        let beside = self.painted(Style::Faint, beside);
+        let _ = writeln!(self.text, "  {:width$}  {times}{beside}", "");
     }
 
     /// The items of a long list that are not shown.

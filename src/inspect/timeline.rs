@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::entry::Timestamp;
 
-/// At most so many buckets; they fit beside a name on a line of a hundred columns.
+/// At most so many buckets, by default; they fit beside a name on a line of a hundred columns.
 pub const BUCKETS: usize = 64;
 
 /// How wide a bucket is at first.
@@ -17,6 +17,8 @@ const FIRST_WIDTH: u64 = 1_000_000_000;
 /// The counts of several rows over one axis.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline {
+    /// At most so many buckets.
+    most: usize,
     /// Nanoseconds.
     width: u64,
     /// The number of the first bucket, counted in widths since the epoch.
@@ -28,11 +30,16 @@ pub(super) struct Timeline {
 
 impl Default for Timeline {
     fn default() -> Self {
-        Self { width: FIRST_WIDTH, first: 0, used: 0, rows: Vec::new() }
+        Self::of_at_most(BUCKETS)
     }
 }
 
 impl Timeline {
+    /// One with another number of buckets; two at least.
+    pub(super) fn of_at_most(most: usize) -> Self {
+        Self { most: most.max(2), width: FIRST_WIDTH, first: 0, used: 0, rows: Vec::new() }
+    }
+
     /// A new row, and its number.
     pub(super) fn row(&mut self) -> usize {
         self.rows.push(vec![0; self.used]);
@@ -71,7 +78,7 @@ impl Timeline {
     fn reaches(&self, bucket: u64) -> bool {
         let end = self.first + self.used as u64;
         let (first, end) = (self.first.min(bucket), end.max(bucket + 1));
-        end - first <= BUCKETS as u64
+        end - first <= self.most as u64
     }
 
     fn widen(&mut self) {

@@ -49,6 +49,11 @@ pub fn envelope(topic: &str, customer: &str, payload: impl Into<Bytes>) -> Bytes
     prost::Message::encode_to_vec(&envelope).into()
 }
 
+/// What a recording says about itself that was started so long after the start.
+pub fn about(started: Duration) -> About {
+    About { started: START.after(started), host: String::new(), options: BTreeMap::new() }
+}
+
 /// Makes entries for a capture.
 pub struct Entries {
     types: FrameTypes,
@@ -104,7 +109,12 @@ impl Entries {
 
     /// Writes all of it to a sealed capture.
     pub fn write(&self, path: &Path) {
-        let about = About { started: START, host: String::new(), options: BTreeMap::new() };
+        self.write_of_run(path, Duration::ZERO);
+    }
+
+    /// The same in a segment of the recording that was started so long after the start.
+    pub fn write_of_run(&self, path: &Path, started: Duration) {
+        let about = about(started);
         let mut file = SealedFile::create(path, &about, &[]).unwrap();
         for entry in &self.made {
             file.append(entry).unwrap();
