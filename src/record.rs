@@ -253,7 +253,8 @@ impl Recording {
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
         let Keeping { split, keep, on_sealed, .. } = options.keeping.clone();
-        let care = Care { keep, on_sealed, notify: Arc::clone(&notify) };
+        let clock = Arc::clone(&options.clock);
+        let care = Care { keep, on_sealed, notify: Arc::clone(&notify), clock };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
         let board = Arc::new(Board::default());

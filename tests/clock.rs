@@ -188,6 +188,25 @@ fn a_clock_that_is_set_costs_nothing_and_stands_in_the_ledger() {
     }
 }
 
+/// What is a second old is no day old because somebody says so.
+#[test]
+fn a_clock_that_is_set_forward_deletes_no_segment_before_its_time() {
+    let (barrier, folder) = (Arc::new(Barrier::new(2)), tempfile::tempdir().unwrap());
+    let (feed, clock) = (feed(&barrier), Settable::new());
+    let mut options = options(&feed, folder.path(), Arc::clone(&clock));
+    options.keeping.split = Split { size: Some(1), every: None };
+    options.keeping.keep.age = Some(Duration::from_secs(3600));
+    let (recording, _seen) = record(options);
+    barrier.wait();
+    clock.set(DAY);
+    barrier.wait();
+    barrier.wait();
+    barrier.wait();
+    let report = recording.join().unwrap();
+    assert!(report.sealed.len() > 2);
+    assert!(report.paths().all(Path::exists), "{report:?}");
+}
+
 /// Names of segments are moments, and segments are read in the order of their names.
 #[test]
 fn segments_follow_each_other_in_order_although_the_clock_was_set_back() {

@@ -14,13 +14,13 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Notice, Notify};
+use super::{Clock, Notice, Notify, clock::Watch};
 use crate::{
     capture::{About, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
-    entry::{Entry, FrameType, Timestamp},
+    entry::{Entry, FrameType, Timestamp, session_event::ClockStepped},
     error::{Error, Kind, Result},
 };
 
@@ -141,6 +141,7 @@ pub(super) struct Care {
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
     pub notify: Notify,
+    pub clock: Arc<dyn Clock>,
 }
 
 impl Segments {
@@ -371,6 +372,8 @@ impl Sealer {
         let notify = Arc::clone(&care.notify);
         let mut work = Work {
             folder,
+            watch: Watch::new(Arc::clone(&care.clock)),
+            forward: Vec::new(),
             care,
             waiting: Arc::clone(&waiting),
             results: Vec::new(),
@@ -404,6 +407,9 @@ impl Sealer {
 struct Work {
     folder: Option<PathBuf>,
     care: Care,
+    watch: Watch,
+    /// The times at which the clock was set forward.
+    forward: Vec<ClockStepped>,
     waiting: Arc<AtomicUsize>,
     results: Vec<Result<Sealed>>,
     /// What could not be sealed, with the name that it will have.
@@ -466,20 +472,40 @@ impl Work {
         self.keep_ring();
     }
 
-    fn keep_ring(&self) {
+    fn keep_ring(&mut self) {
         let Some(folder) = &self.folder else { return };
         if self.care.keep.is_everything() {
             return;
         }
-        let old = sealed_in(folder);
+        let (now, step) = self.watch.look();
+        self.forward.extend(step.filter(|step| step.from_ns < step.to_ns));
+        let now = system_time(now.as_nanos());
+        let mut old = sealed_in(folder);
+        for old in &mut old {
+            old.ended = by_new_clock(old.ended, &self.forward);
+        }
         let (recorded, free) = (hot_size_in(folder), free_space(folder));
-        let gone = self.care.keep.too_many(&old, recorded, free, SystemTime::now());
+        let gone = self.care.keep.too_many(&old, recorded, free, now);
         for old in &old[..gone] {
             if !remove(old, &self.care.notify) {
                 break;
             }
         }
     }
+}
+
+fn system_time(nanos: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// A clock that is set forward makes nothing old. One that is set back makes what there is younger for
+/// a while, which costs nothing.
+fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
+    forward.iter().fold(ended, |ended, step| {
+        let is_older = ended <= system_time(step.from_ns);
+        let by = Duration::from_nanos(step.to_ns - step.from_ns);
+        if is_older { ended + by } else { ended }
+    })
 }
 
 /// Runs the user's command with the path as its argument, and waits for it. Its output must not mix
@@ -517,6 +543,16 @@ mod tests {
         assert_eq!(every(0).until(at(59)), None);
         assert_eq!(Split::default().until(at(59)), None);
         assert_eq!(every(60).until(Timestamp::from_nanos(u64::MAX)), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_makes_nothing_old() {
+        let ended = |seconds| system_time(at(seconds).as_nanos());
+        let step =
+            |from, to| ClockStepped { from_ns: at(from).as_nanos(), to_ns: at(to).as_nanos() };
+        let steps = [step(20, 1020), step(1050, 1060)];
+        let seen = [10, 20, 1030, 1055].map(|seconds| by_new_clock(ended(seconds), &steps));
+        assert_eq!(seen, [1020, 1030, 1040, 1055].map(ended));
     }
 
     #[test]
