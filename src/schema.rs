@@ -45,9 +45,18 @@ pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> 
         |reason: String| Error::from(Kind::Descriptors { origin: origin.to_owned(), reason });
     match catch_unwind(AssertUnwindSafe(|| DescriptorPool::decode(data))) {
         Ok(Ok(pool)) => Ok(pool),
+        _ if has_editions(data) => Err(fault(
+            "it is written in an edition, and only proto2 and proto3 are known".to_owned(),
+        )),
         Ok(Err(error)) => Err(fault(error.to_string())),
         Err(_) => Err(fault("it makes no sense as descriptors".to_owned())),
     }
+}
+
+/// Whether a file is in a language that came after proto3, which prost-reflect does not read.
+fn has_editions(data: &[u8]) -> bool {
+    let set = FileDescriptorSet::decode(data);
+    set.is_ok_and(|set| set.file.iter().any(|file| file.syntax() == "editions"))
 }
 
 /// Compiles every `.proto` file below `folder`. Imports are resolved inside it, and protobuf's own
@@ -322,6 +331,18 @@ mod tests {
                 assert_eq!(Some(declared), kind.payload);
             }
         }
+    }
+
+    #[test]
+    fn editions_are_named_as_what_they_are() {
+        let file = FileDescriptorProto {
+            name: Some("new.proto".to_owned()),
+            syntax: Some("editions".to_owned()),
+            ..FileDescriptorProto::default()
+        };
+        let set = FileDescriptorSet { file: vec![file] }.encode_to_vec();
+        let error = from_descriptor_set(&set, "a test").unwrap_err().to_string();
+        assert!(error.contains("written in an edition"), "{error}");
     }
 
     #[test]
