@@ -34,6 +34,8 @@ pub struct HotSegment {
     entries: u64,
     /// The entries before the last checkpoint.
     proven: u64,
+    /// What is behind this byte does not count.
+    end: u64,
     broken: bool,
 }
 
@@ -70,6 +72,13 @@ impl Checkpoint {
             crc: u32::from_le_bytes(*rest.first_chunk()?),
         })
     }
+}
+
+/// A moment in the life of a hot segment.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    size: u64,
+    entries: u64,
 }
 
 impl HotSegment {
@@ -122,9 +131,9 @@ impl HotSegment {
         let mut writer = Writer::hot(tail, &path)?;
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
-        let (entries, proven) = (0, 0);
+        let (entries, proven, end) = (0, 0, u64::MAX);
         let mut segment =
-            Self { writer, file, progress, path, sealed_path, entries, proven, broken: false };
+            Self { writer, file, progress, path, sealed_path, entries, proven, end, broken: false };
         segment.commit()?;
         Ok(segment)
     }
@@ -183,6 +192,18 @@ impl HotSegment {
         self.file.try_clone().map_err(Error::io("open", &self.path))
     }
 
+    /// What is in it so far.
+    pub fn mark(&self) -> Mark {
+        Mark { size: self.size(), entries: self.entries }
+    }
+
+    /// Lets what came since then not count: it is written into another segment, as this one failed
+    /// before it was safe. Nothing more is written to this one.
+    pub fn forget_since(&mut self, mark: Mark) {
+        (self.end, self.entries) = (mark.size, mark.entries);
+        self.broken = true;
+    }
+
     /// How many bytes the kernel has of it.
     pub fn size(&self) -> u64 {
         self.progress.offset.load(Ordering::Relaxed)
@@ -194,7 +215,7 @@ impl HotSegment {
             self.checkpoint()?;
         }
         // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
-        let sealed = seal::seal_locked(&self.path, &self.sealed_path, &self.file);
+        let sealed = seal::seal_locked(&self.path, &self.sealed_path, &self.file, self.end);
         // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
         // held for as long as a slow disk syncs one of them.
         self.file.unlock().map_err(Error::io("unlock", &self.path))?;

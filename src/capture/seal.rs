@@ -71,14 +71,20 @@ pub fn sealed_left_over(sealed_path: &Path) -> Result<Option<Sealed>> {
 pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
     let locked = File::open(hot).map_err(Error::io("open", hot))?;
     match locked.try_lock() {
-        Ok(()) => seal_locked(hot, sealed_path, &locked),
+        Ok(()) => seal_locked(hot, sealed_path, &locked, u64::MAX),
         Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: hot.to_owned() }.into()),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", hot)(error)),
     }
 }
 
-/// The same for whoever has the hot segment's lock already, and keeps it.
-pub(super) fn seal_locked(hot: &Path, sealed_path: &Path, locked: &File) -> Result<Sealed> {
+/// The same for whoever has the hot segment's lock already, and keeps it. What is behind the byte `end`
+/// does not count.
+pub(super) fn seal_locked(
+    hot: &Path,
+    sealed_path: &Path,
+    locked: &File,
+    end: u64,
+) -> Result<Sealed> {
     let hot_size = locked.metadata().map_err(Error::io("look at", hot))?.len();
     let mut sealed =
         Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None, kept: None };
@@ -102,7 +108,7 @@ pub(super) fn seal_locked(hot: &Path, sealed_path: &Path, locked: &File) -> Resu
         }
         return Ok(sealed);
     }
-    let mut copied = copy(hot, sealed_path, u64::MAX)?;
+    let mut copied = copy(hot, sealed_path, end)?;
     sealed.damage = copied.damage.take();
     // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
     // frames behind the damage, so that file stays for salvage.
@@ -110,7 +116,7 @@ pub(super) fn seal_locked(hot: &Path, sealed_path: &Path, locked: &File) -> Resu
     if broken {
         // Where it shows need not be where it is: an entry since the last checkpoint may be another
         // than was received, and in a sealed segment it would pass for it.
-        copied = copy(hot, sealed_path, copied.proven_until)?;
+        copied = copy(hot, sealed_path, copied.proven_until.min(end))?;
     }
     if copied.anything {
         sealed.entries = copied.entries;
@@ -180,6 +186,8 @@ fn copy(hot: &Path, sealed_path: &Path, until: u64) -> Result<Copied> {
     let (mut anything, mut entries, mut damage) = (false, 0, None);
     while records.place() < until
         && let Some(record) = records.next()
+        // What is no entry may have been skipped on the way to it.
+        && records.place() <= until
     {
         let copied = record.and_then(|record| {
             let is_entry = matches!(record, Record::Message { .. });

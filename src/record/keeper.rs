@@ -252,13 +252,22 @@ impl Desk {
         if self.outage.is_some() || batches.is_empty() {
             return Ok(());
         }
+        let mark = self.segments.segment()?.mark();
         self.segments.write(batches.iter().flat_map(|batch| &batch.entries))?;
-        if self.shared.sync == SyncWhen::Each {
-            let file = self.segments.segment()?.checkpoint()?;
-            file.sync_data().map_err(|_| Error::io_on("sync", self.segments.path()))?;
+        if self.shared.sync == SyncWhen::Each
+            && let Err(error) = self.prove()
+        {
+            // It is not safe there, so it goes into the next segment.
+            self.segments.segment()?.forget_since(mark);
+            return Err(error);
         }
         self.written = self.now();
         Ok(())
+    }
+
+    fn prove(&mut self) -> Result<()> {
+        let file = self.segments.segment()?.checkpoint()?;
+        file.sync_data().map_err(|_| Error::io_on("sync", self.segments.path()))
     }
 
     /// Now, by the wall clock. What the desk remembers goes by that clock, too; that it was set is for
