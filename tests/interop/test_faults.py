@@ -1,0 +1,198 @@
+"""What becomes of a recording when a call that changes its folder is the last one, or fails.
+
+A scripted run is repeated: every frame is acknowledged before the next one is sent, segments are small, so
+that they are begun, synced, sealed and renamed all the time. In each repetition another write, sync,
+creation, rename or deletion is the one at which the recorder is killed, before or after it, or which
+fails. The environment variable FAULTS says how many of them are tried, evenly spread (6), or `all`.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import threading
+from typing import NamedTuple
+
+import pytest
+from harness import CENTRALCAP, DEADLINE, INTEROP, centralcap, read_sealed
+from test_kill import feed, numbered
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+FAULTS = os.environ.get("FAULTS", "12")
+
+ENVIRONMENT = {"CENTRALCAP_KEY": "synthetic-key"}
+
+FRAMES = 36
+
+# Some frames are larger than a segment.
+SPLIT = "60kB"
+
+
+class Script:
+    """Sends each frame when the one before is acknowledged, and says goodbye; on a second connection just
+    one."""
+
+    def __init__(self):
+        self.sent = 0
+        self.acknowledged = 0
+        self.connections = 0
+        self.over = threading.Event()
+
+    def __call__(self, connection):
+        self.connections += 1
+        if self.connections > 1:
+            connection.send(numbered(FRAMES + 1))
+            with contextlib.suppress(ConnectionClosed):
+                connection.recv(timeout=DEADLINE)
+            return
+        with contextlib.suppress(ConnectionClosed, ConnectionError):
+            for number in range(1, FRAMES + 1):
+                self.sent = number
+                connection.send(numbered(number))
+                pong = connection.ping(str(number))
+                while not pong.wait(0.01):
+                    if connection.state is not State.OPEN:
+                        raise ConnectionError
+                self.acknowledged = number
+            connection.close()
+        self.over.set()
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    library = tmp_path_factory.mktemp("fault") / "fault.so"
+    source = os.path.join(os.path.dirname(__file__), "fault.c")
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+def record(folder, url, *arguments):
+    # Synced each time, or it would be a matter of time which call is which.
+    options = ["--sync", "each", "--split-size", SPLIT, "-o", folder]
+    return ["record", "--hostname", url, "--topic", "monitoring", *options, *arguments]
+
+
+class Run(NamedTuple):
+    """What came of a scripted run."""
+
+    code: int
+    said: str
+    # The name of the call at which the fault was, and how many calls there were.
+    call: str | None
+    calls: int
+
+
+def run(shim, folder, url, at, fault):
+    """The scripted run, with a fault at one of its calls."""
+    call, count = folder.with_suffix(".call"), folder.with_suffix(".count")
+    environment = ENVIRONMENT | {
+        "LD_PRELOAD": str(shim),
+        "FAULT_FOLDER": str(folder),
+        "FAULT_AT": str(at),
+        "FAULT": fault,
+        "FAULT_CALL": str(call),
+        "FAULT_COUNT": str(count),
+    }
+    command = [CENTRALCAP, *map(str, record(folder, url, "--once"))]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    return Run(
+        done.returncode,
+        done.stderr,
+        call.read_text().strip() if call.exists() else None,
+        int(count.read_text()) if count.exists() else 0,
+    )
+
+
+def kept(folder):
+    """The frames of all sealed segments in order, each read by a reader that knows nothing of us."""
+    assert list(folder.glob("*.open.mcap")) == [], "something was left unsealed"
+    segments = sorted(folder.glob("*.mcap"))
+    return [frame.data for segment in segments for frame in read_sealed(segment)]
+
+
+def dropped(folder):
+    """How many frames the ledger says were lost."""
+    done = subprocess.run([CENTRALCAP, "inspect", "--json", folder], capture_output=True, check=False)
+    assert done.returncode in (0, 3), done.stderr
+    subscriptions = json.loads(done.stdout)["subscriptions"]
+    return sum(one["connections"]["dropped_frames"] for one in subscriptions)
+
+
+@pytest.fixture(scope="module")
+def calls(shim, tmp_path_factory):
+    """How many calls there are in a run without a fault."""
+    folder = tmp_path_factory.mktemp("calls") / "capture"
+    with feed(Script()) as url:
+        done = run(shim, folder, url, 0, "none")
+    assert done.code == 0, done.said
+    assert kept(folder) == [numbered(number) for number in range(1, FRAMES + 1)]
+    assert len(list(folder.glob("*.mcap"))) > 3
+    return done.calls
+
+
+def chosen(calls):
+    """The calls that are tried: all, or so many of them."""
+    if FAULTS == "all":
+        return range(1, calls + 1)
+    count = min(int(FAULTS), calls)
+    return [1 + index * (calls - 1) // max(count - 1, 1) for index in range(count)]
+
+
+@pytest.mark.parametrize("moment", ["kill-before", "kill-after"])
+def test_a_kill_at_any_call_loses_nothing_that_was_acknowledged(shim, calls, tmp_path, moment):
+    for at in chosen(calls):
+        folder = tmp_path / str(at)
+        script = Script()
+        with feed(script) as url:
+            done = run(shim, folder, url, at, moment)
+            # Which threads are quicker varies: there may be some calls less.
+            assert done.code == -9 or done.calls < at, f"call {at}: {done}"
+            # Before the first frame there may be no connection at all.
+            assert script.connections == 0 or script.over.wait(DEADLINE)
+            acknowledged, sent, script.connections = script.acknowledged, script.sent, 1
+            again = record(folder, url, "--stop-after-messages", 1)
+            done = subprocess.run(
+                [CENTRALCAP, *map(str, again)],
+                env=ENVIRONMENT, capture_output=True, text=True, timeout=DEADLINE, check=False,
+            )  # fmt: skip
+        assert done.returncode in (0, 3), f"call {at}: {done.stderr}"
+        frames = kept(folder)
+        assert frames.pop() == numbered(FRAMES + 1)
+        assert acknowledged <= len(frames) <= sent, f"call {at}: {acknowledged}, {len(frames)}, {sent}"
+        assert frames == [numbered(number) for number in range(1, len(frames) + 1)], f"call {at}"
+        assert dropped(folder) == 0
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
+def test_a_call_that_fails_costs_no_more_than_the_ledger_says(shim, calls, tmp_path, error):
+    for at in chosen(calls):
+        folder = tmp_path / str(at)
+        script = Script()
+        with feed(script) as url:
+            done = run(shim, folder, url, at, str(error))
+            # Without the folder or the first segment there is no recording.
+            if script.sent == 0:
+                assert done.code == 1, f"call {at}: {done}"
+                continue
+            if list(folder.glob("*.open.mcap")):
+                # What could not be sealed is kept as it is, and sealed at the next start.
+                assert done.code in (1, 3), f"call {at}: {done}"
+                script.connections = 1
+                centralcap(
+                    *record(folder, url, "--stop-after-messages", 1),
+                    env=ENVIRONMENT,
+                    expected=3,
+                )
+        frames = kept(folder)
+        if frames[-1] == numbered(FRAMES + 1):
+            frames.pop()
+        whole = [numbered(number) for number in range(1, FRAMES + 1)]
+        missing = [number for number, frame in enumerate(whole, 1) if frame not in frames]
+        print(f"call {at}, {done.call}: exit {done.code}, missing {missing}")
+        assert frames == [frame for frame in whole if frame in frames], f"call {at}: {done}"
+        assert dropped(folder) == len(missing), f"call {at}: {missing}, {done}"
