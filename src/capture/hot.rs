@@ -202,6 +202,8 @@ impl HotSegment {
     pub fn forget_since(&mut self, mark: Mark) {
         (self.end, self.entries) = (mark.size, mark.entries);
         self.broken = true;
+        // For whoever else may come to seal it.
+        self.file.set_len(mark.size).ok();
     }
 
     /// How many bytes the kernel has of it.

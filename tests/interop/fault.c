@@ -4,6 +4,7 @@
 //   FAULT_FOLDER  the folder
 //   FAULT_AT      which call, counted from 1; 0 for none
 //   FAULT         kill-before, kill-after, or the number of an error
+//   FAULT_TIMES   how many calls fail, this one and those that follow
 //   FAULT_CALL    a file to which the name of that call is written
 //   FAULT_COUNT   a file to which the number of calls is written when the process ends by itself
 
@@ -50,9 +51,11 @@ static void say(const char *variable, const char *what) {
 }
 
 static enum verdict judge(const char *call, int counts) {
-    const char *at = getenv("FAULT_AT"), *fault = getenv("FAULT");
-    if (!counts || atomic_fetch_add(&calls, 1) + 1 != (at ? atol(at) : 0) || !fault) return GO_ON;
-    say("FAULT_CALL", call);
+    const char *at = getenv("FAULT_AT"), *times = getenv("FAULT_TIMES"), *fault = getenv("FAULT");
+    if (!counts) return GO_ON;
+    long first = at ? atol(at) : 0, this = atomic_fetch_add(&calls, 1) + 1;
+    if (!fault || first == 0 || this < first || this >= first + (times ? atol(times) : 1)) return GO_ON;
+    if (this == first) say("FAULT_CALL", call);
     if (strcmp(fault, "kill-after") == 0) return DIE_AFTER;
     if (strcmp(fault, "kill-before") == 0) kill(getpid(), SIGKILL);
     errno = atoi(fault);
