@@ -621,3 +621,125 @@ pub(super) fn first_special(block: &[u8; 16]) -> usize {
     #[cfg(not(target_arch = "x86_64"))]
     block.iter().position(|&byte| !is_plain(byte)).unwrap_or(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Something that is written, and what it should come out as.
+    #[derive(Clone, Debug)]
+    enum Write {
+        Literal(String),
+        Literals(String, String),
+        Integer(bool, bool, u64),
+        Short([u8; 16], usize),
+        Quoted(String),
+        Mac([u8; 6]),
+        Dotted([u8; 4]),
+        Object,
+    }
+
+    impl Write {
+        fn to(&self, text: &mut Text, expected: &mut String) {
+            let key = Literal::new(",\"a key that fills the whole b\":");
+            match self {
+                Self::Literal(literal) => {
+                    text.literal(&Literal::new(literal));
+                    expected.push_str(literal);
+                }
+                Self::Literals(first, second) => {
+                    text.literals(&Literal::new(first), &Literal::new(second));
+                    *expected += &format!("{first}{second}");
+                }
+                &Self::Integer(has_quotes, is_negative, number) => {
+                    text.integer(Some(&key), has_quotes, is_negative, number);
+                    let quote = if has_quotes { "\"" } else { "" };
+                    let minus = if is_negative { "-" } else { "" };
+                    expected.push_str(str::from_utf8(key.text()).unwrap());
+                    *expected += &format!("{quote}{minus}{number}{quote}");
+                }
+                Self::Short(block, len) => {
+                    text.string(Some(&key), block, *len);
+                    let string = str::from_utf8(&block[..*len]).unwrap();
+                    expected.push_str(str::from_utf8(key.text()).unwrap());
+                    *expected += &format!("\"{string}\"");
+                }
+                Self::Quoted(string) => {
+                    let mut padded = string.as_bytes().to_vec();
+                    padded.resize(string.len().next_multiple_of(16), b'?');
+                    text.quoted(padded.as_chunks().0, string.len());
+                    *expected += &format!("\"{string}\"");
+                }
+                Self::Mac(octets) => {
+                    assert!(text.object_of_mac(&key, &key, octets));
+                    let shown: Vec<_> = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+                    let (key, shown) = (str::from_utf8(key.text()).unwrap(), shown.join(":"));
+                    *expected += &format!("{key}{{{}\"{shown}\"}}", &key[1..]);
+                }
+                &Self::Dotted(octets) => {
+                    text.dotted(octets);
+                    *expected += &format!("\"{}\"", std::net::Ipv4Addr::from(octets));
+                }
+                Self::Object => {
+                    let opened = text.len();
+                    text.literal(&key);
+                    text.close(opened, *b"{}");
+                    text.close(text.len(), *b"[]");
+                    let key = str::from_utf8(key.text()).unwrap();
+                    *expected += &format!("{{{}}}[]", &key[1..]);
+                }
+            }
+        }
+    }
+
+    fn write() -> impl Strategy<Value = Write> {
+        let number = (any::<u64>(), 0_u32..64).prop_map(|(number, shift)| number >> shift);
+        prop_oneof![
+            "[ -~]{0,70}".prop_map(Write::Literal),
+            ("[ -~]{0,32}", "[ -~]{0,70}").prop_map(|(key, text)| Write::Literals(key, text)),
+            (any::<bool>(), any::<bool>(), number)
+                .prop_map(|(quotes, minus, number)| Write::Integer(quotes, minus, number)),
+            (prop::array::uniform16(b' '..b'~'), 0_usize..=16)
+                .prop_map(|(block, len)| Write::Short(block, len)),
+            "[ -~]{0,70}".prop_map(Write::Quoted),
+            any::<[u8; 6]>().prop_map(Write::Mac),
+            any::<[u8; 4]>().prop_map(Write::Dotted),
+            Just(Write::Object),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_what_is_there(writes in prop::collection::vec(write(), 0..200)) {
+            let (mut text, mut expected) = (Text::default(), String::new());
+            for write in writes {
+                write.to(&mut text, &mut expected);
+                prop_assert_eq!(str::from_utf8(text.as_bytes()), Ok(&*expected));
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_a_block_has_does_not_count() {
+        let mut text = Text::default();
+        text.block(b"ab", 3);
+        text.string(None, b"cd", usize::MAX);
+        text.word(&Literal::new("e"), b"fg", 9);
+        text.quoted(&[*b"0123456789abcdef"], 17);
+        assert_eq!(text.as_bytes(), b"ab\"cd\"efg\"0123456789abcdef\"");
+    }
+
+    #[test]
+    fn what_is_no_mac_leaves_nothing() {
+        let key = Literal::new(",\"k\":");
+        for address in
+            [&[1; 5][..], &[1; 7], b"", b"no digits at", b"02:00:5e:10:00/01", &[b'0'; 13]]
+        {
+            let mut text = Text::default();
+            assert!(!text.mac(address) && !text.object_of_mac(&key, &key, address));
+            assert!(text.is_empty());
+        }
+    }
+}
