@@ -19,6 +19,9 @@ use tungstenite::{
 /// The limit on a message's size unless the user sets another one.
 pub const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 
+/// How much the WebSocket code takes out of what was received, again and again.
+const COPIED_AT_ONCE: usize = 8 * 1024;
+
 /// A WebSocket without a socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -71,7 +74,9 @@ impl Socket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit))
-            // Our buffers below are the ones that count; nothing is to wait in between.
+            // Our buffers below are the ones that count; nothing is to wait in between, and what is only
+            // copied from there needs no room for much at once. There may be a thousand of these.
+            .read_buffer_size(COPIED_AT_ONCE)
             .write_buffer_size(0);
         let mut socket = Self {
             context: WebSocketContext::new(role, Some(config)),
