@@ -61,7 +61,7 @@ pub fn decode<S: Sink>(
     lost: impl FnMut(&Error) + Send,
 ) -> Result<Summary> {
     // One thread has nobody to read ahead for.
-    let ahead = if sinks.len() > 1 { 2 * sinks.len() } else { 1 };
+    let ahead = if sinks.len() > 1 { sinks.len() + 2 } else { 1 };
     let reading = Reading::new(entries, ahead);
     let writing = Writing::new(out, lost, ahead);
     let work = |sink: &mut S| {
