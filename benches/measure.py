@@ -21,18 +21,26 @@ from mcap.reader import NonSeekingReader
 KEPT = 16 << 20  # as in speed.rs
 ROUNDS = 5
 
-command, speed, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+command_line, speed, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 
 
-def run(*arguments, output=subprocess.DEVNULL):
-    """Runs a process to its end: seconds by the clock, and its peak memory in MiB."""
+def run(*arguments):
+    """Runs a process to its end, and returns the seconds by the clock."""
     begun = time.perf_counter()
-    process = subprocess.Popen(arguments, stdout=output)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begun
-    if os.waitstatus_to_exitcode(status) != 0:
-        sys.exit(f"{arguments[0]} failed")
-    return seconds, usage.ru_maxrss / 1024
+    subprocess.run(arguments, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - begun
+
+
+def peak(*paths, threads):
+    """The peak memory of a decode, in words. What we have ourselves when a process begins would count for
+    it, too, so something small starts it."""
+    if not os.path.exists("/usr/bin/time"):
+        return ""
+    command = ["/usr/bin/time", "-f", "%M", command_line, "--quiet", "decode", "--threads", str(threads)]
+    timed = subprocess.run(
+        [*command, *paths], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True
+    )
+    return f"at most {int(timed.stderr.split()[-1]) / 1024:.0f} MiB of memory"
 
 
 def decode(*paths, threads=2, to=None, limit=None):
@@ -40,7 +48,7 @@ def decode(*paths, threads=2, to=None, limit=None):
     output += ["--limit", str(limit)] if limit else []
     if to:
         to.unlink(missing_ok=True)
-    return run(command, "--quiet", "decode", "--threads", str(threads), *output, *paths)
+    return run(command_line, "--quiet", "decode", "--threads", str(threads), *output, *paths)
 
 
 def synth(name, messages, devices=200):
@@ -48,7 +56,7 @@ def synth(name, messages, devices=200):
     path = place / name
     path.unlink(missing_ok=True)
     options = ["--seed", "3", "--devices", str(devices), "--messages", str(messages)]
-    run(command, "--quiet", "synth", *options, "--output", path)
+    run(command_line, "--quiet", "synth", *options, "--output", path)
     return path, sum(len(data) for _, data in frames_of(path))
 
 
@@ -120,7 +128,6 @@ def main():
     def note(name, seconds):
         best[name] = min(seconds, best.get(name, seconds))
 
-    peak = {}
     for turn in range(ROUNDS):
         measured = subprocess.run([speed, large], check=True, capture_output=True, text=True)
         sizes = {}
@@ -128,21 +135,17 @@ def main():
             name, seconds, sizes[name] = line.split("\t")
             note(name, float(seconds))
         for _ in range(2):
-            note("unpack", run(speed, large, "unpack")[0])
+            note("unpack", run(speed, large, "unpack"))
             for threads in (1, 2):
-                seconds, peak[size, threads] = decode(large, threads=threads)
-                note(threads, seconds)
-        note("file", decode(large, to=place / "large.ndjson")[0])
+                note(threads, decode(large, threads=threads))
+        note("file", decode(large, to=place / "large.ndjson"))
         for _ in range(4):
-            note("first", decode(large, limit=1)[0])
-            note("starting", decode(tiny, threads=1)[0])
-            seconds, peak["small"] = decode(small, threads=1)
-            note("small", seconds)
+            note("first", decode(large, limit=1))
+            note("starting", decode(tiny, threads=1))
+            note("small", decode(small, threads=1))
         if turn < 2:
             note("python", python(frames))
-            seconds, peak["huge"] = decode(*[large] * repeats, threads=1)
-            peak["huge, two threads"] = decode(*[large] * repeats)[1]
-            note("huge", seconds)
+            note("huge", decode(*[large] * repeats, threads=1))
     (place / "large.ndjson").unlink()
     counted = instructions(middle)
 
@@ -170,16 +173,16 @@ def main():
         ("the same into a file", rate(size, "file"), f"{zstd / best['file']:.2f} of that"),
     ]  # fmt: skip
     # Whoever starts up pays that once.
-    for name, length, memory in (
-        ("small", small_size, peak["small"]),
-        (1, size, peak[size, 1]),
-        ("huge", size * repeats, peak["huge"]),
+    for name, length, paths in (
+        ("small", small_size, [small]),
+        (1, size, [large]),
+        ("huge", size * repeats, [large] * repeats),
     ):
         cost = f"{(best[name] - best['starting']) / length * 1e9:.2f} ns for each byte"
         row = f"{length / 1e6:,.0f} MB of frames, one thread"
-        rows.append((row, cost, f"at most {memory:.0f} MiB of memory"))
-    rows.append((f"{size * repeats / 1e6:,.0f} MB of frames, two threads", "",
-                 f"at most {peak['huge, two threads']:.0f} MiB of memory"))  # fmt: skip
+        rows.append((row, cost, peak(*paths, threads=1)))
+    row = f"{size * repeats / 1e6:,.0f} MB of frames, two threads"
+    rows.append((row, "", peak(*[large] * repeats, threads=2)))
     rows.append(("starting up: the process, all schemas and plans", f"{best['starting'] * 1e3:.1f} ms", "not in the costs above"))
     rows.append(("`decode --limit 1` of the large one", f"{best['first'] * 1e3:.1f} ms", ""))
     if counted:
