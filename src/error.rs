@@ -166,6 +166,12 @@ impl Error {
                 "the next recording into that folder seals it; all commands read it"
             }
             Kind::Certificates { .. } => "--ca FILE takes a PEM file with the roots to trust",
+            Kind::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => "choose another port; port 0 takes a free one",
+                io::ErrorKind::AddrNotAvailable => "choose an address that this machine has",
+                io::ErrorKind::PermissionDenied => "choose a port of 1024 or more",
+                _ => return None,
+            },
             Kind::Identity { .. } => {
                 "--cert takes a PEM chain, the server's own certificate first, and --key its private key"
             }

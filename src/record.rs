@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle};
 
 pub use self::{
-    board::{Board, State, Status},
+    board::{Board, State, Status, Works},
     clock::{Clock, Reading, SystemClock},
     keeper::SyncWhen,
     keys::KeySource,
@@ -45,6 +45,7 @@ mod earlier;
 mod input;
 mod keeper;
 mod keys;
+pub mod metrics;
 mod outage;
 mod segments;
 mod subscriber;
@@ -257,7 +258,9 @@ impl Recording {
         let care = Care { keep, on_sealed, notify: Arc::clone(&notify), clock };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
-        let board = Arc::new(Board::default());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).to_owned();
+        let board = Arc::new(Board::new(folder, segments.sealing()));
         for account in &options.accounts {
             board.add(&account.name);
         }

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, OnceLock,
@@ -24,16 +25,18 @@ use centralcap::{
     error::{self, Error},
     net::{
         client::Endpoint,
+        pages::Pages,
         trust::{self, Trust},
     },
     protocol::{Key, PROTOCOLS},
     record::{
         Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report, Split,
-        SyncWhen, SystemClock,
+        SyncWhen, SystemClock, metrics,
     },
     sink::{Sink, ndjson::Ndjson},
 };
 use clap::ValueEnum;
+use tokio::task::JoinHandle;
 
 use super::{Outcome, Words, decode::StyleArgs, select, signal, status::Screen};
 
@@ -143,6 +146,15 @@ pub(super) struct Args {
     #[arg(long, alias = "decode_data")]
     decode: bool,
 
+    /// Answer http://ADDR/metrics for Prometheus and http://ADDR/healthz. A port alone is one of
+    /// 127.0.0.1; 0 takes a free one.
+    #[arg(long, value_name = "ADDR", value_parser = metrics::address, help_heading = "Monitoring")]
+    metrics: Option<SocketAddr>,
+
+    /// How long a subscription may be down before /healthz says 503 and names it.
+    #[arg(long, value_name = "D", default_value = "5m", value_parser = select::duration, help_heading = "Monitoring")]
+    healthy_within: Duration,
+
     #[command(flatten)]
     style: StyleArgs,
 }
@@ -180,6 +192,8 @@ fn message_limit(text: &str) -> Result<usize, Error> {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let decoding = args.decode.then(|| args.style.sink()).transpose()?;
     let options = args.options(words)?;
+    // Whoever is to be seen from outside does not start where nobody can look.
+    let pages = args.metrics.map(Pages::bind).transpose()?;
     let count = options.accounts.len();
     // What is said before the screen is there goes to stderr as it comes.
     let screen = Arc::new(OnceLock::<Arc<Screen>>::new());
@@ -201,6 +215,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let subscriptions =
         if count == 1 { "1 subscription" } else { &format!("{count} subscriptions") };
     words.say(format_args!("recording {subscriptions} to {}", recording.path().display()));
+    if let Some(pages) = &pages {
+        words.say(format_args!("metrics at http://{}/metrics", pages.address()));
+    }
 
     let screen = Arc::clone(screen.get_or_init(|| Screen::new(recording.board(), words)));
     let (kept, lines) = match decoding {
@@ -217,9 +234,13 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             signal::hang_up(recording.split_bell()).context("cannot wait for signals")?;
         let splitting = tokio::spawn(splitting);
         let drawing = tokio::spawn(Arc::clone(&screen).draw_until_dropped());
+        let answering = pages.map(|pages| {
+            tokio::spawn(metrics::serve(pages, recording.board(), args.healthy_within))
+        });
         let report = recording.run(stop, kept).await;
         splitting.abort();
         drawing.abort();
+        answering.inspect(JoinHandle::abort);
         screen.clear();
         report.map_err(anyhow::Error::from)
     })?;

@@ -114,6 +114,16 @@ impl Keeper {
     }
 }
 
+/// What waits for the thread, for whoever watches. It does not keep the thread going.
+#[derive(Debug)]
+pub(super) struct Queue(mpsc::WeakSender<Message>);
+
+impl Queue {
+    pub(super) fn waiting(&self) -> usize {
+        self.0.upgrade().map_or(0, |sender| sender.max_capacity() - sender.capacity())
+    }
+}
+
 /// The thread, until it is joined.
 pub(super) struct Writing {
     thread: JoinHandle<(Segments, Option<Error>)>,
@@ -149,6 +159,8 @@ pub(super) struct Shared {
 /// Starts the thread.
 pub(super) fn start(segments: Segments, shared: Shared) -> (Keeper, Writing) {
     let (sender, receiver) = mpsc::channel(QUEUE);
+    shared.board.watch_queue(Queue(sender.downgrade()));
+    shared.board.beat();
     let thread = std::thread::spawn(move || write(segments, receiver, shared));
     (Keeper { messages: sender }, Writing { thread })
 }
@@ -183,7 +195,9 @@ fn write(
             desk.shared.stop.send_replace(true);
             break Some(error);
         }
+        desk.shared.board.beat();
     };
+    desk.shared.board.beat_no_more();
     (desk.segments, failed)
 }
 
@@ -293,7 +307,9 @@ impl Desk {
         self.syncer = Syncer::start();
         self.segments.give_up();
         self.continued = Some(self.connections.continued(self.written));
-        self.outage = Some(Outage::new(self.written, error.to_string(), Instant::now()));
+        let now = Instant::now();
+        self.outage = Some(Outage::new(self.written, error.to_string(), now));
+        self.shared.board.set_outage(Some(now));
         Ok(())
     }
 
@@ -322,6 +338,7 @@ impl Desk {
                     self.shared.board.count_all(&ledger);
                     (self.shared.notify)(Notice::WritingAgain { lost: outage.frames() });
                     self.outage = None;
+                    self.shared.board.set_outage(None);
                     self.written = now;
                     return;
                 }

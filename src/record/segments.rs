@@ -170,6 +170,11 @@ impl Segments {
         self.open.as_ref().map(|open| open.segment.path())
     }
 
+    /// How many that have ended are not sealed yet, now and later.
+    pub(super) fn sealing(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.sealer.waiting)
+    }
+
     /// There can be a second one.
     pub(super) const fn has_room_for_more(&self) -> bool {
         matches!(self.place, Place::Folder(_))
@@ -329,13 +334,13 @@ fn hot_size_in(folder: &Path) -> u64 {
 
 /// How many bytes the disk has left for us.
 #[cfg(unix)]
-fn free_space(folder: &Path) -> Option<u64> {
+pub(super) fn free_space(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]
-fn free_space(_: &Path) -> Option<u64> {
+pub(super) fn free_space(_: &Path) -> Option<u64> {
     None
 }
 

@@ -1,0 +1,145 @@
+//! A few small pages over plain HTTP, for monitoring.
+//!
+//! Whoever asks gets one answer on one connection, in a limited time, and has no say in anything: a
+//! request is a path, and what else it brings is not looked at. So many are answered at once; others
+//! wait. A page is made off the runtime, as it may have to ask a slow disk.
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use crate::error::{Error, Kind, Result};
+
+/// How long a request and its answer may take.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// How large a request may be, in bytes.
+const REQUEST_LIMIT: usize = 16 * 1024;
+
+/// How many are answered at once.
+const AT_ONCE: usize = 16;
+
+/// How long to wait where the system has no socket to spare.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The status of the answer.
+    pub status: StatusCode,
+    /// What it is, such as `text/plain`.
+    pub kind: &'static str,
+    /// What it says.
+    pub text: String,
+}
+
+impl Page {
+    /// Words.
+    pub fn plain(status: StatusCode, text: impl Into<String>) -> Self {
+        Self { status, kind: "text/plain; charset=utf-8", text: text.into() }
+    }
+}
+
+/// An address that is ours; nobody is answered there yet.
+#[derive(Debug)]
+pub struct Pages {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Pages {
+    /// Takes the address. Whoever connects from now on waits to be served.
+    pub fn bind(address: SocketAddr) -> Result<Self> {
+        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
+            listener.set_nonblocking(true)?;
+            Ok(Self { address: listener.local_addr()?, listener })
+        });
+        bound.map_err(|source| Kind::Listen { address: address.to_string(), source }.into())
+    }
+
+    /// Where they are, with the port that was free.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until it is dropped. `page` is asked for the page at a path, and may take its time.
+    pub async fn serve<P>(self, page: P) -> Result<Infallible>
+    where
+        P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+    {
+        let address = self.address.to_string();
+        let listener = TcpListener::from_std(self.listener)
+            .map_err(|source| Error::from(Kind::Listen { address, source }))?;
+        let (page, places) = (Arc::new(page), Arc::new(Semaphore::new(AT_ONCE)));
+        loop {
+            let place = Arc::clone(&places).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // A page that hangs keeps its place, so that no more than so many ever hang.
+                    let (page, place) = (Arc::clone(&page), Arc::new(place));
+                    let answer = move |path: &str| {
+                        let _place = &place;
+                        page(path)
+                    };
+                    tokio::spawn(timeout(TIME_LIMIT, serve_one(stream, Arc::new(answer))));
+                }
+                Err(_) => sleep(BREATH).await,
+            }
+        }
+    }
+}
+
+async fn serve_one<P>(stream: TcpStream, page: Arc<P>)
+where
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    let service = service_fn(|request| {
+        let page = Arc::clone(&page);
+        async move { Ok::<_, Infallible>(answer(&request, page).await) }
+    });
+    // Whoever hangs up early has only himself to tell.
+    let _ = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(REQUEST_LIMIT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer<P>(request: &Request<Incoming>, page: Arc<P>) -> Response<Full<Bytes>>
+where
+    P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
+{
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let page = Page::plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
+        let mut response = respond(page);
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let path = request.uri().path().to_owned();
+    respond(match tokio::task::spawn_blocking(move || page(&path)).await {
+        Ok(Some(page)) => page,
+        Ok(None) => Page::plain(StatusCode::NOT_FOUND, "Not Found\n"),
+        Err(_) => Page::plain(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n"),
+    })
+}
+
+fn respond(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(page.text));
+    *response.status_mut() = page.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(page.kind));
+    response
+}
