@@ -8,9 +8,13 @@ use std::{
 use centralcap::error::Error;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use self::log::{Format, Level, Line};
+
 mod decode;
 mod demo;
 mod inspect;
+mod log;
+mod notices;
 mod record;
 mod replay;
 mod select;
@@ -36,6 +40,10 @@ struct Cli {
     /// Colour the words on stderr and the drawings on stdout.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     color: When,
+
+    /// Words on stderr as text for people, or each as a line of JSON for programs.
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,34 +88,62 @@ struct Words {
     color: bool,
     /// stderr is a terminal, where a line may be written over.
     live: bool,
+    format: Format,
 }
 
 impl Words {
     /// Something worth knowing, unless the user wants quiet.
     fn say(self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            eprintln!("{text}");
+        self.tell(&text, || Line::message(Level::Info, &text));
+    }
+
+    /// The same where a program gets more than words.
+    fn tell(self, text: impl std::fmt::Display, line: impl FnOnce() -> Line) {
+        match self.format {
+            _ if self.quiet => {}
+            Format::Text => eprintln!("{text}"),
+            Format::Json => eprintln!("{}", line()),
         }
     }
 
     /// Something for those who asked for more.
     fn detail(self, text: impl std::fmt::Display) {
-        if self.verbose {
-            eprintln!("{text}");
+        match self.format {
+            _ if !self.verbose => {}
+            Format::Text => eprintln!("{text}"),
+            Format::Json => eprintln!("{}", Line::message(Level::Debug, text)),
         }
     }
 
     /// Something that is wrong but does not end the command.
     fn warn(self, text: impl std::fmt::Display) {
-        eprintln!("{} {text}", self.bold("warning:", 33));
+        match self.format {
+            Format::Text => eprintln!("{} {text}", self.bold("warning:", 33)),
+            Format::Json => eprintln!("{}", Line::message(Level::Warn, text)),
+        }
     }
 
     /// An error with its hint. It ends the command, or one of many things in it.
     fn error(self, error: &anyhow::Error) {
-        eprintln!("{} {error:#}", self.bold("error:", 31));
         let own = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-        if let Some(hint) = own.and_then(Error::hint) {
+        let hint = own.and_then(Error::hint);
+        if self.format == Format::Json {
+            let line = Line::message(Level::Error, format_args!("{error:#}"));
+            eprintln!("{}", line.with_maybe("hint", hint));
+            return;
+        }
+        eprintln!("{} {error:#}", self.bold("error:", 31));
+        if let Some(hint) = hint {
             eprintln!("{} {hint}", self.bold("hint:", 36));
+        }
+    }
+
+    /// Whether somebody wants to read that.
+    fn wants(self, level: Level) -> bool {
+        match level {
+            Level::Debug => self.verbose,
+            Level::Info => !self.quiet,
+            Level::Warn | Level::Error => true,
         }
     }
 
@@ -129,13 +165,14 @@ pub(crate) fn run() -> ExitCode {
             return if error.use_stderr() { exit::USAGE } else { exit::DONE }.into();
         }
     };
-    let live = io::stderr().is_terminal();
+    let format = cli.log_format;
+    let live = io::stderr().is_terminal() && format == Format::Text;
     let color = match cli.color {
         When::Auto => live && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         When::Always => true,
         When::Never => false,
     };
-    let words = Words { quiet: cli.quiet, verbose: cli.verbose, color, live };
+    let words = Words { quiet: cli.quiet, verbose: cli.verbose, color, live, format };
     // Where it fails, a limit still ends us, as it ends most programs.
     signal::survive_file_size_limit().ok();
     let outcome = match cli.command {

@@ -177,6 +177,10 @@ pub enum Notice<'a> {
         /// Frames that were lost in that time.
         lost: u64,
     },
+    /// The recording stands: its file is there, and all subscriptions start now.
+    Started,
+    /// The recording ends: nothing new is wanted, and what is there is sealed.
+    Stopping,
     /// The renewed key is in use, but could not be written back.
     KeyNotWritten {
         /// Whose key it is.
@@ -320,12 +324,13 @@ impl Recording {
             keeper,
             board: Arc::clone(&board),
             hopeless: Hopeless::new(Arc::clone(&notify), stop_sender.clone()),
-            notify,
+            notify: Arc::clone(&notify),
             stop: stopped.clone(),
             once,
             clock,
             covered,
         };
+        notify(Notice::Started);
         let mut subscribers = Subscribers::start(common, accounts);
         let mut told = stopped.clone();
         let end = async {
@@ -337,6 +342,7 @@ impl Recording {
         };
         attend(&mut subscribers, wanted, end).await;
         following.abort();
+        notify(Notice::Stopping);
         stop_sender.send_replace(true);
         let panicked = subscribers.finish().await;
         ticking.abort();

@@ -38,7 +38,13 @@ use centralcap::{
 use clap::ValueEnum;
 use tokio::task::JoinHandle;
 
-use super::{Outcome, Words, decode::StyleArgs, select, signal, status::Screen};
+use super::{
+    Outcome, Words,
+    decode::StyleArgs,
+    log::{Format, Level, Line},
+    notices, select, signal,
+    status::Screen,
+};
 
 /// Record a live feed into a capture.
 ///
@@ -200,10 +206,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let notify: Notify = {
         let screen = Arc::clone(&screen);
         Arc::new(move |notice| {
-            let Some(text) = words_for(&notice, words) else { return };
+            let Some(line) = said(&notice, words) else { return };
             match screen.get() {
-                Some(screen) => screen.say_maybe(Some(text)),
-                None => words.say(text),
+                Some(screen) => screen.put(&line),
+                None => eprintln!("{line}"),
             }
         })
     };
@@ -214,9 +220,16 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     let subscriptions =
         if count == 1 { "1 subscription" } else { &format!("{count} subscriptions") };
-    words.say(format_args!("recording {subscriptions} to {}", recording.path().display()));
+    let path = recording.path().display();
+    words.tell(format_args!("recording {subscriptions} to {path}"), || {
+        let line = Line::new(Level::Info, "recording").with("path", path.to_string());
+        line.with("subscriptions", count)
+    });
     if let Some(pages) = &pages {
-        words.say(format_args!("metrics at http://{}/metrics", pages.address()));
+        let url = format!("http://{}/metrics", pages.address());
+        words.tell(format_args!("metrics at {url}"), || {
+            Line::new(Level::Info, "metrics").with("url", url.clone())
+        });
     }
 
     let screen = Arc::clone(screen.get_or_init(|| Screen::new(recording.board(), words)));
@@ -347,6 +360,17 @@ fn tell_left_over(sealed: &Sealed, words: Words) -> Outcome {
     }
 }
 
+/// The line about a notice, if there is one that somebody wants.
+fn said(notice: &Notice<'_>, words: Words) -> Option<String> {
+    match words.format {
+        Format::Text => words_for(notice, words).filter(|_| !words.quiet),
+        Format::Json => {
+            let line = notices::line(notice).filter(|line| words.wants(line.level))?;
+            Some(line.to_string())
+        }
+    }
+}
+
 /// What to say about a notice, if anything.
 fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
     let verbose = words.verbose;
@@ -436,7 +460,7 @@ fn step_in_words(step: &ClockStepped) -> String {
 }
 
 /// A server's words on one line of ours, with nothing in them that a terminal obeys.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     const MOST: usize = 200;
     let line: String = text.trim().chars().take(MOST).collect();
     line.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
@@ -459,20 +483,34 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
                 line.push_str(&format!(", {count} {what}"));
             }
         }
-        words.say(line);
+        words.tell(line, || {
+            Line::new(Level::Info, "recorded")
+                .about(&status.name)
+                .with("frames", status.frames)
+                .with("bytes", status.bytes)
+                .with("connections", status.connections)
+                .with("gaps", status.gaps)
+                .with("dropped", status.dropped)
+        });
     }
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     let paths: Vec<_> = report.paths().collect();
     let size = ByteSize::b(report.size()).display().iec();
-    match &paths[..] {
-        [] => {}
-        [path] => words.say(format_args!("{frames} frames kept in {} ({size})", path.display())),
-        [first, .., last] => words.say(format_args!(
+    let kept = match &paths[..] {
+        [] => None,
+        [path] => Some(format!("{frames} frames kept in {} ({size})", path.display())),
+        [first, .., last] => Some(format!(
             "{frames} frames kept in {} segments, {} to {} ({size})",
             paths.len(),
             first.display(),
             last.display()
         )),
+    };
+    if let Some(kept) = kept {
+        words.tell(kept, || {
+            let line = Line::new(Level::Info, "finished").with("frames", frames);
+            line.with("segments", paths.len()).with("bytes", report.size())
+        });
     }
     for damage in report.sealed.iter().filter_map(|sealed| sealed.damage.as_ref()) {
         words.warn(damage);

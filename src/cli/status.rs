@@ -9,7 +9,10 @@ use std::{
 use bytesize::ByteSize;
 use centralcap::record::{Board, State, Status};
 
-use super::Words;
+use super::{
+    Words,
+    log::{Format, Level, Line},
+};
 
 /// How often a terminal is drawn.
 const DRAW_EVERY: Duration = Duration::from_millis(500);
@@ -40,21 +43,20 @@ impl Screen {
         Arc::new(Self { board, words, drawn: Mutex::new(drawn) })
     }
 
-    /// Says a line above the status.
+    /// Says that something is wrong, above the status.
     pub(super) fn say(&self, line: &str) {
-        if self.words.quiet {
-            return;
+        match self.words.format {
+            Format::Text if self.words.quiet => {}
+            Format::Text => self.put(line),
+            Format::Json => self.put(&Line::message(Level::Warn, line).to_string()),
         }
+    }
+
+    /// Writes a line as it is, above the status.
+    pub(super) fn put(&self, line: &str) {
         let mut drawn = self.lock();
         let text = format!("{}{line}\n", erase(&mut drawn));
         let _ = std::io::stderr().write_all(text.as_bytes());
-    }
-
-    /// Says a line, if there is one.
-    pub(super) fn say_maybe(&self, line: Option<String>) {
-        if let Some(line) = line {
-            self.say(&line);
-        }
     }
 
     /// Takes the status off the terminal.
@@ -87,13 +89,16 @@ impl Screen {
         let rates: Vec<f64> =
             all.iter().enumerate().map(|(index, status)| rate(index, status.frames)).collect();
         let mut lines = Vec::new();
+        if self.words.format == Format::Json {
+            lines.push(object(&all, rates.iter().sum()).to_string());
+        }
         if self.words.live && all.len() <= LINES {
             let width = all.iter().map(|status| status.name.chars().count()).max().unwrap_or(0);
             for (status, rate) in all.iter().zip(&rates) {
                 lines.push(line(&format!("{:width$}", status.name), status, *rate));
             }
         }
-        if all.len() > 1 || lines.is_empty() {
+        if lines.is_empty() || (all.len() > 1 && self.words.live) {
             lines.push(total(&all, rates.iter().sum()));
         }
         let text = format!("{}{}\n", erase(&mut drawn), lines.join("\n"));
@@ -128,8 +133,34 @@ fn line(name: &str, status: &Status, rate: f64) -> String {
 }
 
 fn total(all: &[Status], rate: f64) -> String {
-    let connected = all.iter().filter(|status| status.state == State::Connected).count();
-    let frames: u64 = all.iter().map(|status| status.frames).sum();
-    let bytes = ByteSize::b(all.iter().map(|status| status.bytes).sum()).display().iec();
+    let Sum { connected, frames, bytes } = Sum::of(all);
+    let bytes = ByteSize::b(bytes).display().iec();
     format!("{connected} of {} connected, {frames} frames, {rate:.1}/s, {bytes}", all.len())
+}
+
+fn object(all: &[Status], rate: f64) -> Line {
+    let Sum { connected, frames, bytes } = Sum::of(all);
+    Line::new(Level::Info, "status")
+        .with("subscriptions", all.len())
+        .with("connected", connected)
+        .with("frames", frames)
+        .with("bytes", bytes)
+        .with("frames_per_second", rate)
+}
+
+/// All subscriptions together.
+struct Sum {
+    connected: usize,
+    frames: u64,
+    bytes: u64,
+}
+
+impl Sum {
+    fn of(all: &[Status]) -> Self {
+        Self {
+            connected: all.iter().filter(|status| status.state == State::Connected).count(),
+            frames: all.iter().map(|status| status.frames).sum(),
+            bytes: all.iter().map(|status| status.bytes).sum(),
+        }
+    }
 }
