@@ -21,6 +21,7 @@ mod select;
 mod signal;
 mod status;
 mod synth;
+mod systemd;
 
 /// Record, decode, replay and inspect the HPE Aruba Networking Central streaming feeds.
 #[derive(Debug, Parser)]

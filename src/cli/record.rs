@@ -44,6 +44,7 @@ use super::{
     log::{Format, Level, Line},
     notices, select, signal,
     status::Screen,
+    systemd::Systemd,
 };
 
 /// Record a live feed into a capture.
@@ -203,9 +204,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let count = options.accounts.len();
     // What is said before the screen is there goes to stderr as it comes.
     let screen = Arc::new(OnceLock::<Arc<Screen>>::new());
+    let systemd = Systemd::from_environment();
     let notify: Notify = {
-        let screen = Arc::clone(&screen);
+        let (screen, systemd) = (Arc::clone(&screen), Arc::clone(&systemd));
         Arc::new(move |notice| {
+            systemd.heard(&notice);
             let Some(line) = said(&notice, words) else { return };
             match screen.get() {
                 Some(screen) => screen.put(&line),
@@ -250,7 +253,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         let answering = pages.map(|pages| {
             tokio::spawn(metrics::serve(pages, recording.board(), args.healthy_within))
         });
+        let telling = tokio::spawn(systemd.keep_telling(recording.board()));
         let report = recording.run(stop, kept).await;
+        telling.abort();
         splitting.abort();
         drawing.abort();
         answering.inspect(JoinHandle::abort);

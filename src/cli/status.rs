@@ -138,6 +138,13 @@ fn total(all: &[Status], rate: f64) -> String {
     format!("{connected} of {} connected, {frames} frames, {rate:.1}/s, {bytes}", all.len())
 }
 
+/// How all are doing, without a rate.
+pub(super) fn standing(all: &[Status]) -> String {
+    let Sum { connected, frames, bytes } = Sum::of(all);
+    let bytes = ByteSize::b(bytes).display().iec();
+    format!("{connected} of {} connected, {frames} frames, {bytes}", all.len())
+}
+
 fn object(all: &[Status], rate: f64) -> Line {
     let Sum { connected, frames, bytes } = Sum::of(all);
     Line::new(Level::Info, "status")
