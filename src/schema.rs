@@ -334,18 +334,6 @@ mod tests {
     }
 
     #[test]
-    fn editions_are_named_as_what_they_are() {
-        let file = FileDescriptorProto {
-            name: Some("new.proto".to_owned()),
-            syntax: Some("editions".to_owned()),
-            ..FileDescriptorProto::default()
-        };
-        let set = FileDescriptorSet { file: vec![file] }.encode_to_vec();
-        let error = from_descriptor_set(&set, "a test").unwrap_err().to_string();
-        assert!(error.contains("written in an edition"), "{error}");
-    }
-
-    #[test]
     fn dependencies_come_first_and_names_are_unique() {
         let types = FrameTypes::of(PROTOCOLS[0]);
         for kind in types.all() {
