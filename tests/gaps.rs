@@ -9,8 +9,8 @@ use centralcap::{
     entry::{
         Subscription,
         session_event::{
-            ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, Failed, Gap,
-            Rejected, gap::Cause,
+            ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, ExportDropped,
+            Failed, Gap, Rejected, gap::Cause,
         },
     },
     inspect::{self, Coverage, Look},
@@ -416,6 +416,31 @@ fn a_clock_that_is_set_makes_no_time_longer_or_shorter() {
     let ran = centralcap(["inspect", "--gaps", folder.path().to_str().unwrap()]);
     assert!(ran.stdout.contains("1 clock step"), "{}", ran.stdout);
     assert!(ran.stdout.contains("by the clock as it was set at last"), "{}", ran.stdout);
+}
+
+/// Nothing is missing here, only there; and it may be told when all connections have long ended.
+#[test]
+fn what_an_exporter_dropped_changes_neither_coverage_nor_exit_code() {
+    let of = subscription("changes", "audit");
+    let reason = "nobody listens".to_owned();
+    let exporter = "tcp://collector.example.com:9000".to_owned();
+    let dropped = ExportDropped { exporter, frames: 7, bytes: 700, reason };
+    let ended = || vec![(10, 1, connected()), (20, 1, closed(Some(1000), "", 0))];
+    let mut told = ended();
+    told.insert(1, (15, 1, Event::ExportDropped(dropped.clone())));
+    told.push((25, 1, Event::ExportDropped(dropped)));
+    let found = [told, ended()].map(|told| {
+        let folder = tempfile::tempdir().unwrap();
+        ledger(&of, told).write(&folder.path().join("a.mcap"));
+        for more in [&["--gaps"][..], &[]] {
+            let path = folder.path().to_str().unwrap();
+            let ran = centralcap(["inspect", path].iter().chain(more));
+            assert_eq!(ran.code, 0, "{}", ran.stdout);
+        }
+        of_all(&[folder.path()])
+    });
+    assert_eq!(shown(&found[0]), (vec![(10, 20)], vec![], vec![]));
+    assert_eq!(found[0], found[1]);
 }
 
 #[test]

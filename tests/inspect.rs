@@ -15,8 +15,8 @@ use centralcap::{
     entry::{
         Subscription,
         session_event::{
-            ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, Failed, Gap,
-            KeyRenewed, Rejected, TextFrame, gap::Cause,
+            ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, ExportDropped,
+            Failed, Gap, KeyRenewed, Rejected, TextFrame, gap::Cause,
         },
     },
     inspect::{self, Look, Profile},
@@ -81,6 +81,7 @@ fn eventful() -> Entries {
     entries.happened(seconds(12), &changes, 1, Event::TextFrame(text_frame()));
     entries.happened(seconds(12), &changes, 1, Event::Continued(continued()));
     entries.happened(seconds(12), &changes, 1, Event::ClockStepped(clock_stepped()));
+    entries.happened(seconds(12), &changes, 1, Event::ExportDropped(export_dropped()));
     entries.happened(seconds(13), &places, 1, closed(Some(1001), "going away", 6));
     entries.happened(seconds(43), &places, 1, gap(13, 43));
     entries.happened(seconds(43), &places, 2, connected(1));
@@ -110,6 +111,11 @@ fn continued() -> Continued {
 fn clock_stepped() -> ClockStepped {
     let from_ns = START.after(Duration::from_millis(2100)).as_nanos();
     ClockStepped { from_ns, to_ns: START.after(seconds(12)).as_nanos() }
+}
+
+fn export_dropped() -> ExportDropped {
+    let reason = "it takes frames more slowly than they come".to_owned();
+    ExportDropped { exporter: "exec #1".to_owned(), frames: 3, bytes: 6000, reason }
 }
 
 fn text_frame() -> TextFrame {

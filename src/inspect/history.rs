@@ -47,6 +47,8 @@ pub struct ConnectionCounts {
     pub continued: u64,
     /// Times at which the recorder's wall clock was set.
     pub clock_steps: u64,
+    /// Frames that are here and that an exporter did not hand on.
+    pub export_dropped_frames: u64,
     /// Events that this version does not know.
     pub unknown: u64,
 }
@@ -69,6 +71,11 @@ impl ConnectionCounts {
             Some(Said::ClockStepped(_)) => &mut self.clock_steps,
             Some(Said::DroppedFrames(dropped)) => {
                 self.dropped_frames = self.dropped_frames.saturating_add(dropped.count);
+                return;
+            }
+            Some(Said::ExportDropped(dropped)) => {
+                self.export_dropped_frames =
+                    self.export_dropped_frames.saturating_add(dropped.frames);
                 return;
             }
             Some(Said::Gap(gap)) => {
@@ -185,6 +192,12 @@ pub enum Happening {
         #[serde(serialize_with = "signed_seconds")]
         step_seconds: SignedDuration,
     },
+    ExportDropped {
+        exporter: String,
+        frames: u64,
+        bytes: u64,
+        reason: String,
+    },
     Unknown,
 }
 
@@ -241,6 +254,12 @@ impl From<&SessionEvent> for Happening {
                 step_seconds: SignedDuration::from_nanos(
                     step.to_ns.wrapping_sub(step.from_ns).cast_signed(),
                 ),
+            },
+            Some(Said::ExportDropped(dropped)) => Self::ExportDropped {
+                exporter: bounded(dropped.exporter.as_bytes()),
+                frames: dropped.frames,
+                bytes: dropped.bytes,
+                reason: bounded(dropped.reason.as_bytes()),
             },
             None => Self::Unknown,
         }

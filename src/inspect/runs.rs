@@ -112,6 +112,10 @@ impl Runs {
 
     pub(super) fn event(&mut self, source: Source, at: Timestamp, event: &SessionEvent) {
         let what = Happening::from(event);
+        if matches!(what, Happening::ExportDropped { .. }) {
+            // It may be told after the end of all connections, and is no coverage and no gap.
+            return;
+        }
         let event = Event { at, connection: event.connection, what };
         self.at(source, at).event(source.whole, event);
     }
@@ -226,7 +230,7 @@ impl Run {
                 let (from_ns, to_ns) = (from.as_nanos(), to.as_nanos());
                 self.clock_stepped(ClockStepped { from_ns, to_ns });
             }
-            Happening::TextFrame { .. } | Happening::Unknown => {}
+            Happening::TextFrame { .. } | Happening::ExportDropped { .. } | Happening::Unknown => {}
         }
         self.last = at;
     }

@@ -372,6 +372,7 @@ fn counts_in_words(counts: &ConnectionCounts) -> String {
         (counts.text_frames, "text message"),
         (counts.dropped_frames, "dropped frame"),
         (counts.clock_steps, "clock step"),
+        (counts.export_dropped_frames, "unexported frame"),
         (counts.unknown, "unknown event"),
         (counts.gaps, "gap"),
     ]);
@@ -420,6 +421,9 @@ fn happening_in_words(what: &Happening) -> (&'static str, String) {
             let way = if step_seconds.is_negative() { "back" } else { "forward" };
             let by = short(step_seconds.unsigned_abs());
             ("clock set", format!("{way} by {by}, to {to}"))
+        }
+        Happening::ExportDropped { exporter, frames, reason, .. } => {
+            ("not exported", format!("{} to {exporter}: {reason}", counted(*frames, "frame")))
         }
         Happening::Unknown => ("unknown", "an event that this version does not know".to_owned()),
     }
