@@ -16,6 +16,10 @@ pub mod text;
 pub mod walk;
 pub mod wire;
 
+/// The stack that a thread needs to decode, as large as the main thread's: messages may be nested a
+/// hundred deep, which in a debug build is more than threads usually have room for.
+pub const STACK_SIZE: usize = 8 * 1024 * 1024;
+
 /// Why bytes are not a message, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

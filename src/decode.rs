@@ -16,15 +16,11 @@ use std::{
 };
 
 use crate::{
-    codec::notes::Drift,
+    codec::{STACK_SIZE, notes::Drift},
     entry::Entry,
     error::{Error, Result},
     sink::{Output, Sink},
 };
-
-/// The stack of a thread that decodes, as large as the main thread's: messages may be nested a hundred
-/// deep, which in a debug build is more than threads usually have room for.
-const STACK_SIZE: usize = 8 * 1024 * 1024;
 
 /// A batch is full when its frames have so many bytes.
 const BATCH_SIZE: usize = 256 * 1024;

@@ -17,12 +17,14 @@ use tokio::{sync::watch, task::JoinHandle};
 pub use self::{
     board::{Board, State, Status, Works},
     clock::{Clock, Reading, SystemClock},
+    export::{Export, ExportStatus, Target},
     keeper::SyncWhen,
     keys::KeySource,
     segments::{Keep, OnFull, Split},
 };
 use self::{
     earlier::Covered,
+    export::Exports,
     input::InputFile,
     keys::Keys,
     segments::{Care, Place, Segments},
@@ -42,6 +44,7 @@ mod board;
 mod clock;
 mod dial;
 mod earlier;
+mod export;
 mod input;
 mod keeper;
 mod keys;
@@ -78,6 +81,8 @@ pub struct Options {
     pub once: bool,
     /// What becomes of its segments.
     pub keeping: Keeping,
+    /// Who else gets what is kept, each another target.
+    pub exports: Vec<Export>,
     /// Whom to ask for the time.
     pub clock: Arc<dyn Clock>,
 }
@@ -181,6 +186,27 @@ pub enum Notice<'a> {
     Started,
     /// The recording ends: nothing new is wanted, and what is there is sealed.
     Stopping,
+    /// An exporter cannot export. It tries again and again.
+    ExportTrouble {
+        /// Which.
+        exporter: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// An exporter begins to drop frames; the capture has them.
+    ExportDropping {
+        /// Which.
+        exporter: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// An exporter works again, and nothing waits for it.
+    ExportAgain {
+        /// Which.
+        exporter: &'a str,
+        /// Frames that it dropped meanwhile.
+        dropped: u64,
+    },
     /// The renewed key is in use, but could not be written back.
     KeyNotWritten {
         /// Whose key it is.
@@ -197,6 +223,8 @@ pub struct Report {
     pub sealed: Vec<Sealed>,
     /// What became of each subscription.
     pub subscriptions: Vec<Status>,
+    /// What became of each exporter. What they dropped is no loss of the recording.
+    pub exports: Vec<ExportStatus>,
     /// Why it ended before it was asked to, if it did. What was written before is kept.
     pub failed: Option<Error>,
 }
@@ -246,6 +274,7 @@ impl Recording {
                 return Err(Error::usage("names that differ", found, "rename one of them"));
             }
         }
+        export::check(&options.exports)?;
         if let Err(error) = options.keys.tidy() {
             notify(Notice::Trouble { error: &error });
         }
@@ -298,13 +327,15 @@ impl Recording {
     ///
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
     pub async fn run(self, stop: impl Future<Output = ()>, kept: Option<Kept>) -> Result<Report> {
-        let Self { options, segments, board, covered, notify, split, .. } = self;
+        let Self { mut options, segments, board, covered, notify, split, .. } = self;
+        let exports = Exports::start(std::mem::take(&mut options.exports), &board, &notify)?;
         let (stop_sender, stopped) = watch::channel(false);
         let shared = keeper::Shared {
             board: Arc::clone(&board),
             stop: stop_sender.clone(),
             limit: options.stop_after_messages,
             kept,
+            exports,
             sync: options.keeping.sync,
             on_full: options.keeping.on_full,
             notify: Arc::clone(&notify),
@@ -355,7 +386,10 @@ impl Recording {
             return Err(internal("a subscription panicked"));
         }
         match (sealed, failed) {
-            (Ok(sealed), failed) => Ok(Report { sealed, subscriptions: board.read(), failed }),
+            (Ok(sealed), failed) => {
+                let (subscriptions, exports) = (board.read(), board.exports());
+                Ok(Report { sealed, subscriptions, exports, failed })
+            }
             // The first thing that went wrong is the one to tell; the hot segment stays.
             (Err(error), failed) => Err(failed.unwrap_or(error)),
         }

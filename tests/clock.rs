@@ -82,6 +82,7 @@ fn options(feed: &Feed, output: &Path, clock: Arc<Settable>) -> Options {
         stop_after_duration: None,
         once: true,
         keeping: Keeping::default(),
+        exports: Vec::new(),
         clock,
     }
 }

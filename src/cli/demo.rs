@@ -133,6 +133,7 @@ async fn serve_and_record(
         stop_after_duration: Some(AT_MOST),
         once: true,
         keeping: Keeping::default(),
+        exports: Vec::new(),
         clock: Arc::new(SystemClock::new()),
     };
     let recording = Recording::prepare(options, Arc::new(|_| {}))?;

@@ -51,6 +51,15 @@ pub(super) fn line(notice: &Notice<'_>) -> Option<Line> {
         Notice::KeyNotWritten { subscription, error } => {
             because(Line::new(Warn, "key_not_written").of(subscription), error)
         }
+        Notice::ExportTrouble { exporter, reason } => Line::new(Warn, "export_trouble")
+            .with("exporter", *exporter)
+            .with("reason", one_line(reason)),
+        Notice::ExportDropping { exporter, reason } => Line::new(Warn, "export_dropping")
+            .with("exporter", *exporter)
+            .with("reason", one_line(reason)),
+        Notice::ExportAgain { exporter, dropped } => {
+            Line::new(Info, "export_again").with("exporter", *exporter).with("dropped", *dropped)
+        }
         Notice::Started => Line::new(Info, "started"),
         Notice::Stopping => Line::new(Info, "stopping"),
         _ => return None,
@@ -97,6 +106,11 @@ fn of_event(event: &Event) -> Option<Line> {
         Event::ClockStepped(step) => Line::new(Warn, "clock_stepped")
             .with("from", time(step.from_ns))
             .with("to", time(step.to_ns)),
+        Event::ExportDropped(dropped) => Line::new(Warn, "export_dropped")
+            .with("exporter", &*dropped.exporter)
+            .with("count", dropped.frames)
+            .with("bytes", dropped.bytes)
+            .with("reason", one_line(&dropped.reason)),
         Event::Continued(_) => return None,
     })
 }

@@ -17,7 +17,7 @@ use bytesize::ByteSize;
 use centralcap::{
     accounts::{self, Account},
     capture::{MESSAGE_LIMIT_MAX, Sealed},
-    codec::json::Text,
+    codec::{self, json::Text},
     entry::{
         Entry, Timestamp,
         session_event::{ClockStepped, Event},
@@ -30,8 +30,8 @@ use centralcap::{
     },
     protocol::{Key, PROTOCOLS},
     record::{
-        Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report, Split,
-        SyncWhen, SystemClock, metrics,
+        Export, Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report,
+        Split, SyncWhen, SystemClock, Target, metrics,
     },
     sink::{Sink, ndjson::Ndjson},
 };
@@ -161,6 +161,22 @@ pub(super) struct Args {
     /// How long a subscription may be down before /healthz says 503 and names it.
     #[arg(long, value_name = "D", default_value = "5m", value_parser = select::duration, help_heading = "Monitoring")]
     healthy_within: Duration,
+
+    /// Also export: each frame as a line of JSON, as decode prints it, to the end of a file
+    /// (ndjson:FILE), to whoever listens (tcp://HOST:PORT), or to the standard input of a command
+    /// (exec:COMMAND), whose output goes to stderr. May be given several times. The recording waits
+    /// for none of them: what one cannot take in time is dropped for it and counted, which does not
+    /// change the exit code.
+    #[arg(long, alias = "export_data", value_name = "TARGET", help_heading = "Exporting")]
+    export: Vec<Target>,
+
+    /// So much of frames, as they were received, waits for each export.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB", help_heading = "Exporting")]
+    export_buffer: u64,
+
+    /// At this size an exported FILE is moved to FILE.1, that to FILE.2, and so on to FILE.4.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = "Exporting")]
+    export_rotate: u64,
 
     #[command(flatten)]
     style: StyleArgs,
@@ -306,6 +322,7 @@ impl Args {
             stop_after_duration: self.stop_after_duration,
             once: self.once,
             keeping: self.keeping(),
+            exports: self.exports()?,
             clock: Arc::new(SystemClock::new()),
         })
     }
@@ -327,6 +344,18 @@ impl Args {
             },
             on_sealed: self.on_sealed.clone(),
         }
+    }
+
+    fn exports(&self) -> error::Result<Vec<Export>> {
+        let export = |target: &Target| {
+            Ok(Export {
+                target: target.clone(),
+                sink: self.style.sink()?,
+                buffer: self.export_buffer,
+                rotate_at: self.export_rotate,
+            })
+        };
+        self.export.iter().map(export).collect()
     }
 
     fn accounts(&self) -> error::Result<(Vec<Account>, KeySource)> {
@@ -442,6 +471,16 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
         Notice::WritingAgain { lost } => {
             Some(format!("writing again; {lost} frames were lost meanwhile"))
         }
+        Notice::ExportTrouble { exporter, reason } => {
+            Some(format!("{exporter}: {}; trying again and again", one_line(reason)))
+        }
+        Notice::ExportDropping { exporter, reason } => Some(format!(
+            "{exporter}: frames are not exported from now on, only recorded: {}",
+            one_line(reason)
+        )),
+        Notice::ExportAgain { exporter, dropped } => Some(format!(
+            "{exporter}: exporting again; {dropped} frames were not exported meanwhile"
+        )),
         Notice::KeyNotWritten { subscription, error } => Some(format!(
             "{}: the renewed key is in use until the recording ends, as it could not be written back: \
              {error}{}",
@@ -498,6 +537,17 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
                 .with("dropped", status.dropped)
         });
     }
+    for status in &report.exports {
+        let mut line = format!("{}: {} frames exported", status.name, status.exported);
+        for (count, what) in
+            [(status.dropped, "dropped"), (status.undecodable, "that do not decode")]
+        {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        words.say(line);
+    }
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     let paths: Vec<_> = report.paths().collect();
     let size = ByteSize::b(report.size()).display().iec();
@@ -553,7 +603,7 @@ impl Lines {
             let frames = lost.iter().filter(|entry| entry.frame().is_some()).count();
             count.fetch_add(frames as u64, Ordering::Relaxed);
         });
-        let thread = std::thread::spawn(move || {
+        let work = move || {
             let mut stdout = io::stdout().lock();
             let mut undecodable = 0;
             let mut lines = Text::default();
@@ -568,7 +618,9 @@ impl Lines {
                 lines.clear();
             }
             Ok(undecodable)
-        });
+        };
+        let thread = std::thread::Builder::new().stack_size(codec::STACK_SIZE).spawn(work);
+        let thread = thread.expect("the system has another thread");
         (kept, Self { thread, left_out })
     }
 

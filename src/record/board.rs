@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{keeper::Queue, segments::free_space};
+use super::{
+    export::{ExportStatus, queue::Queue as ExportQueue},
+    keeper::Queue,
+    segments::free_space,
+};
 use crate::entry::{
     Entry, Timestamp, What,
     session_event::{Event, gap::Cause},
@@ -82,6 +86,7 @@ pub struct Board {
     began: Instant,
     /// When the writing thread was last done with all there was: milliseconds since it all began.
     beat: AtomicU64,
+    exports: OnceLock<Vec<Arc<ExportQueue>>>,
 }
 
 /// Lines are added and never taken away: an index is good for ever.
@@ -125,6 +130,7 @@ impl Board {
     /// Of a recording into that folder. Whoever seals counts what is waiting.
     pub(super) fn new(folder: PathBuf, sealing: Arc<AtomicUsize>) -> Self {
         Self {
+            exports: OnceLock::new(),
             lines: RwLock::default(),
             folder,
             sealing,
@@ -199,6 +205,16 @@ impl Board {
     /// Nothing can be written from now on, or it can again.
     pub(super) fn set_outage(&self, since: Option<Instant>) {
         *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// How all exporters are doing, in the order in which they were asked for.
+    pub fn exports(&self) -> Vec<ExportStatus> {
+        self.exports.get().into_iter().flatten().map(|queue| queue.status()).collect()
+    }
+
+    /// These are all there are.
+    pub(super) fn show_exports(&self, exports: Vec<Arc<ExportQueue>>) {
+        self.exports.get_or_init(|| exports);
     }
 
     pub(super) fn set(&self, index: usize, state: State) {

@@ -24,6 +24,7 @@ use tokio::sync::{Notify as Bell, mpsc, oneshot, watch};
 use super::{
     Board, Clock, Kept, Notice, Notify,
     clock::Watch,
+    export::Exports,
     outage::{Connections, Outage},
     segments::{OnFull, Segments},
 };
@@ -150,6 +151,8 @@ pub(super) struct Shared {
     pub limit: Option<u64>,
     /// Whoever wants to see what was kept.
     pub kept: Option<Kept>,
+    /// Whoever else gets it.
+    pub exports: Exports,
     pub sync: SyncWhen,
     pub on_full: OnFull,
     pub notify: Notify,
@@ -198,6 +201,7 @@ fn write(
         desk.shared.board.beat();
     };
     desk.shared.board.beat_no_more();
+    desk.end_exports(failed.is_none());
     (desk.segments, failed)
 }
 
@@ -248,7 +252,7 @@ impl Desk {
         {
             self.fail(error)?;
         }
-        Ok(())
+        self.note_exports()
     }
 
     /// The user asked for so many frames and gets no more.
@@ -365,10 +369,51 @@ impl Desk {
             }
             // Nobody may wait for it any more; it is safe all the same.
             let _ = batch.safe.send(batch.left_out);
-            if let (None, Some(kept)) = (&self.outage, &mut self.shared.kept) {
+            if self.outage.is_some() {
+                continue;
+            }
+            self.shared.exports.hand_over(&batch.entries);
+            if let Some(kept) = &mut self.shared.kept {
                 kept(batch.entries);
             }
         }
+    }
+
+    /// Writes down what exporters have dropped, if there is something to be told.
+    fn note_exports(&mut self) -> Result<()> {
+        if self.outage.is_some() {
+            return Ok(());
+        }
+        let now = self.now();
+        let entries = self.shared.exports.ledger(now, &self.connections);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.segments.write(entries.iter()) {
+            self.fail(error)?;
+            if let Some(outage) = &mut self.outage {
+                for entry in entries {
+                    outage.lose(entry, &self.connections);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Exporters get a few seconds for what they still have. What they drop is the last thing that is
+    /// written, if anything can be.
+    fn end_exports(&mut self, can_write: bool) {
+        self.shared.exports.drain();
+        let now = self.now();
+        let entries = self.shared.exports.rest_of_ledger(now, &self.connections);
+        if can_write
+            && !entries.is_empty()
+            && let Err(error) = self.segments.write(entries.iter())
+        {
+            (self.shared.notify)(Notice::Trouble { error: &error });
+            self.segments.give_up();
+        }
+        self.shared.exports.join();
     }
 
     /// Begins the next segment if it is time, or if `asked` to.

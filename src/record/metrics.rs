@@ -1,14 +1,14 @@
 //! A recording seen from outside: `/metrics` for Prometheus, and `/healthz` for whoever restarts it.
 //!
 //! The text is made of what the [`Board`] knows at the moment of asking, in Prometheus' text format
-//! 0.0.4. There is one table for what each subscription counts and one for what all share; names,
-//! help and numbers are in its rows. Nothing here is counted for the sake of a page.
+//! 0.0.4. There is a table for what each subscription counts, one for what all share and one for what each
+//! export does; names, help and numbers are in its rows. Nothing here is counted for the sake of a page.
 
 use std::{fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::StatusCode;
 
-use super::{Board, State, Status, Works};
+use super::{Board, ExportStatus, State, Status, Works};
 use crate::{
     error::{Error, Result},
     net::pages::{Page, Pages},
@@ -35,7 +35,7 @@ pub fn address(text: &str) -> Result<SocketAddr> {
 pub async fn serve(pages: Pages, board: Arc<Board>, bound: Duration) -> Result<()> {
     let page = move |path: &str| match path {
         "/metrics" => {
-            let text = render(&board.read(), &board.works());
+            let text = render(&board.read(), &board.works(), &board.exports());
             Some(Page { status: StatusCode::OK, kind: FORMAT, text })
         }
         "/healthz" => Some(health(&complaints(&board, bound))),
@@ -143,6 +143,26 @@ const OF_ALL: &[Row<Works>] = &[
     }),
 ];
 
+/// What is said of each export.
+const OF_EXPORTS: &[Row<ExportStatus>] = &[
+    Row("exported_frames_total", Kind::Counter, "Frames that were exported.", |e| {
+        whole(e.exported)
+    }),
+    Row(
+        "export_dropped_frames_total",
+        Kind::Counter,
+        "Frames that are kept and were not exported.",
+        |e| whole(e.dropped),
+    ),
+    Row(
+        "export_undecodable_frames_total",
+        Kind::Counter,
+        "Frames that are kept and do not decode.",
+        |e| whole(e.undecodable),
+    ),
+    Row("export_queue_bytes", Kind::Gauge, "What waits to be exported.", |e| whole(e.queued_bytes)),
+];
+
 const NANOS: f64 = 1e9;
 
 const STATES: [(State, &str); 4] = [
@@ -157,8 +177,8 @@ fn whole(number: u64) -> Option<f64> {
     Some(number as f64)
 }
 
-/// The page: what each subscription and all together count at one moment.
-pub fn render(subscriptions: &[Status], works: &Works) -> String {
+/// The page: what each subscription, all together and each export count at one moment.
+pub fn render(subscriptions: &[Status], works: &Works, exports: &[ExportStatus]) -> String {
     let mut page = Text::default();
     page.head("build_info", Kind::Gauge, "Always 1; the label says which version this is.");
     page.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
@@ -181,6 +201,14 @@ pub fn render(subscriptions: &[Status], works: &Works) -> String {
         page.head(name, *kind, help);
         if let Some(number) = number(works) {
             page.sample(name, &[], number);
+        }
+    }
+    for Row(name, kind, help, number) in OF_EXPORTS.iter().filter(|_| !exports.is_empty()) {
+        page.head(name, *kind, help);
+        for status in exports {
+            if let Some(number) = number(status) {
+                page.sample(name, &[("export", &status.name)], number);
+            }
         }
     }
     page.0
@@ -250,12 +278,20 @@ mod tests {
             outage: None,
             stalled: Duration::from_millis(250),
         };
-        insta::assert_snapshot!(render(&[north, south], &works));
+        let file = ExportStatus {
+            name: "ndjson:lines".to_owned(),
+            exported: 2,
+            dropped: 1,
+            undecodable: 0,
+            queued: 1,
+            queued_bytes: 700,
+        };
+        insta::assert_snapshot!(render(&[north, south], &works, &[file]));
     }
 
     #[test]
     fn what_is_not_known_is_left_out() {
-        let page = render(&[status("a")], &Works::default());
+        let page = render(&[status("a")], &Works::default(), &[]);
         for name in ["disk_free_bytes", "lag_seconds", "last_frame_timestamp_seconds"] {
             let mut lines = page.lines().filter(|line| line.contains(name));
             assert!(lines.all(|line| line.starts_with('#')), "{name} in:\n{page}");
@@ -264,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_name_cannot_leave_its_label() {
-        let page = render(&[status("a\"} 1\nb\\")], &Works::default());
+        let page = render(&[status("a\"} 1\nb\\")], &Works::default(), &[]);
         let expected = r#"centralcap_record_frames_total{subscription="a\"} 1\nb\\"} 0"#;
         assert!(page.lines().any(|line| line == expected), "{page}");
     }

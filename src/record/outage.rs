@@ -84,7 +84,8 @@ impl Connections {
         }
     }
 
-    fn of(&self, subscription: &Arc<Subscription>) -> u32 {
+    /// The connection that a subscription has, or had last.
+    pub(super) fn of(&self, subscription: &Arc<Subscription>) -> u32 {
         let key = Arc::as_ptr(subscription) as usize;
         self.known.get(&key).map_or(0, |known| known.connection)
     }
