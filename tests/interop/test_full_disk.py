@@ -1,0 +1,105 @@
+"""A disk that really is full, and later is not: a small tmpfs in a mount namespace of its own.
+
+Where such namespaces are not to be had, there is nothing to test.
+"""
+
+import contextlib
+import shlex
+import subprocess
+import threading
+import time
+
+import pytest
+from harness import CENTRALCAP, DEADLINE, until
+from test_faults import ENVIRONMENT, dropped, kept
+from test_kill import feed, numbered
+from websockets.exceptions import ConnectionClosed
+
+# The disk is full after some segments, and half of it is something else that is deleted then.
+DISK, BALLAST = 4_000_000, 2_000_000
+
+
+class Steady:
+    """Sends a frame every now and then until it is to stop, and says goodbye."""
+
+    def __init__(self):
+        self.sent = 0
+        self.stop = threading.Event()
+
+    def __call__(self, connection):
+        with contextlib.suppress(ConnectionClosed):
+            while not self.stop.wait(0.005):
+                self.sent += 1
+                connection.send(numbered(self.sent))
+            connection.close()
+
+
+class Shell:
+    """A shell in a mount namespace, with a small disk at `folder`. None: there is no such thing here."""
+
+    def __init__(self, folder):
+        self.process = subprocess.Popen(
+            ["unshare", "--map-root-user", "--mount", "sh"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=ENVIRONMENT | {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        )  # fmt: skip
+        self.is_there = self.run("mount -t tmpfs -o", f"size={DISK}", "tmpfs", folder) == "0"
+
+    def run(self, *words):
+        """Runs a command to its end, and returns its exit code as text; empty if the shell is gone."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(" ".join(map(str, words)) + "; echo $?\n")
+            self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def start(self, *words):
+        self.process.stdin.write(" ".join(map(str, words)) + " &\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def shell(tmp_path):
+    (tmp_path / "disk").mkdir()
+    try:
+        shell = Shell(tmp_path / "disk")
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    try:
+        if not shell.is_there:
+            pytest.skip("there are no mount namespaces")
+        yield shell
+    finally:
+        shell.end()
+
+
+def test_recording_goes_on_when_a_full_disk_has_room_again(shell, tmp_path):
+    disk, said = tmp_path / "disk", tmp_path / "said"
+    assert shell.run(f"head -c {BALLAST} /dev/zero >{disk}/ballast") == "0"
+    steady = Steady()
+    with feed(steady) as url:
+        options = ["--hostname", url, "--topic", "monitoring", "--split-size", "300kB", "--once"]
+        command = shlex.join([CENTRALCAP, "record", *options, "-o", f"{disk}/capture"])
+        shell.start(f"{{ {command} 2>{said}; echo $? >{said}.code; }}")
+        until(lambda: said.exists() and "o space left" in said.read_text(), "full disk")
+        full = steady.sent
+        until(lambda: steady.sent > full + 50, "frame while it is full")
+        assert shell.run(f"rm {disk}/ballast") == "0"
+        freed = time.monotonic()
+        until(lambda: "writing again" in said.read_text(), "recording that goes on")
+        assert time.monotonic() - freed < 10
+        again = steady.sent
+        until(lambda: steady.sent > again + 20, "frame after that")
+        steady.stop.set()
+        until(lambda: (tmp_path / "said.code").exists(), "end")
+    assert (tmp_path / "said.code").read_text().strip() == "3", said.read_text()
+    assert shell.run(f"cp -r {disk}/capture {tmp_path}/capture") == "0"
+    frames = kept(tmp_path / "capture")
+    numbers = [int.from_bytes(frame[:8], "big") for frame in frames]
+    assert numbers == sorted(set(numbers)) and frames == [numbered(number) for number in numbers]
+    assert numbers[-1] == steady.sent
+    missing = steady.sent - len(numbers)
+    assert missing > 0 and dropped(tmp_path / "capture") == missing
