@@ -107,6 +107,19 @@ fn those_who_want_quiet_still_hear_what_went_wrong() {
 }
 
 #[test]
+fn what_was_exported_is_an_object_for_each_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = format!("ndjson:{}", folder.path().join("lines").display());
+    let (_, lines) = record(&eventful(), &["--stop-after-messages", "2", "--export", &target]);
+    let exported =
+        lines.iter().find(|line| line["event"] == "exported").expect("what was exported");
+    assert_eq!(exported["exporter"], target.as_str());
+    for (field, count) in [("frames", 2), ("dropped", 0), ("undecodable", 0)] {
+        assert_eq!(exported[field], count, "{exported}");
+    }
+}
+
+#[test]
 fn an_error_is_an_object_with_its_hint() {
     let feed = Feed::start(Vec::new());
     let (code, lines) = record(&feed, &["--key-file", "/nonexistent/key"]);

@@ -546,7 +546,13 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
                 line.push_str(&format!(", {count} {what}"));
             }
         }
-        words.say(line);
+        words.tell(line, || {
+            Line::new(Level::Info, "exported")
+                .with("exporter", &*status.name)
+                .with("frames", status.exported)
+                .with("dropped", status.dropped)
+                .with("undecodable", status.undecodable)
+        });
     }
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     let paths: Vec<_> = report.paths().collect();
