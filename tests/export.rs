@@ -14,7 +14,6 @@ use std::{
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Barrier},
     thread,
-    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -32,6 +31,7 @@ use support::{
     capture::envelope,
     command::centralcap,
     feed::{Feed, Reply, Say},
+    wait,
 };
 
 const KEY: &str = "synthetic-key-for-tests";
@@ -143,13 +143,9 @@ fn ended(output: &Output, code: i32) -> String {
     words
 }
 
-/// Waits until it holds; what takes so long will never come.
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
+#[track_caller]
+fn wait_for(what: &str, holds: impl FnMut() -> bool) {
+    wait::wait_for(what, String::new, holds);
 }
 
 fn file_target(path: &Path) -> String {

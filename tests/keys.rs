@@ -15,7 +15,7 @@ use std::{
         Arc, Barrier,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use base64::{
@@ -31,10 +31,10 @@ use centralcap::{
 };
 use prost::Message;
 use rustix::process::{Pid, Signal, kill_process};
-use support::feed::{Feed, Reply, Request, Say};
-
-/// What takes so long will never come.
-const AT_MOST: Duration = Duration::from_secs(60);
+use support::{
+    feed::{Feed, Reply, Request, Say},
+    wait,
+};
 
 /// A recording of an input file that runs, into a folder.
 struct Running {
@@ -102,11 +102,7 @@ impl Running {
     /// Waits until it holds.
     #[track_caller]
     fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + AT_MOST;
-        while !holds() {
-            assert!(Instant::now() < deadline, "no {what}:\n{}", self.words());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait::wait_for(what, || self.words(), holds);
     }
 }
 

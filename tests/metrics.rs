@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,12 +30,10 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
     capture::{START, envelope, message},
     feed::{Feed, Reply, Say},
+    wait::{self, AT_MOST},
 };
 
 const KEY: &str = "synthetic-key-for-tests";
-
-/// What takes so long will never come.
-const AT_MOST: Duration = Duration::from_secs(60);
 
 /// A recording of an input file that can be asked how it is doing.
 struct Running {
@@ -116,11 +114,7 @@ impl Running {
 
     #[track_caller]
     fn wait_for(&self, what: &str, holds: impl Fn() -> bool) {
-        let deadline = Instant::now() + AT_MOST;
-        while !holds() {
-            assert!(Instant::now() < deadline, "no {what}:\n{}", self.words());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait::wait_for(what, || self.words(), holds);
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Barrier},
-    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -27,6 +26,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
     capture::message,
     feed::{Feed, Reply, Say},
+    wait,
 };
 
 const KEY: &str = "synthetic-key-for-tests";
@@ -102,13 +102,9 @@ fn ended(output: &Output, code: i32) -> String {
     words
 }
 
-/// Waits until it holds; what takes so long will never come.
+#[track_caller]
 fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited too long for {what}");
-        std::thread::yield_now();
-    }
+    wait::wait_for(what, String::new, holds);
 }
 
 fn pid(child: &Child) -> Pid {

@@ -11,3 +11,4 @@ pub mod hard;
 pub mod judge;
 pub mod message;
 pub mod subject;
+pub mod wait;

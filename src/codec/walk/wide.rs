@@ -8,8 +8,7 @@ use std::ops::Range;
 /// The highest bit of each byte: where it is set, a varint goes on.
 const GOES_ON: u64 = 0x8080_8080_8080_8080;
 
-/// A tag whose field number and wire type may still be impossible ones. Which fields there are varies:
-/// whether their tags have one byte or two is not for the processor to guess.
+/// A tag whose field number and wire type may still be impossible ones.
 #[inline(always)]
 pub(super) fn loose_tag(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
     let data = data.get(..end)?;
