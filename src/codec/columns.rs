@@ -256,7 +256,7 @@ impl Rows {
     ) -> Result<(), Fault> {
         self.clear();
         self.list.push(Row { table: 0, above: 0, index: 0 });
-        let mut fill = Fill {
+        let fill = Fill {
             layout,
             style: plan.style(),
             out: self,
@@ -270,7 +270,7 @@ impl Rows {
                 start: 0,
             },
         };
-        let walked = walk::walk(plan, data, &mut fill, notes);
+        let walked = walk::walk(plan, data, fill, notes);
         walked.and_then(|()| self.check_size(layout)).inspect_err(|_| self.clear())?;
         self.cells.sort_unstable_by_key(|cell| (cell.row, cell.column));
         Ok(())

@@ -22,9 +22,9 @@ pub use super::text::Text;
 /// Appends the message as a JSON object, or as whatever its type is spelled. On a fault nothing is
 /// appended. What the schema does not know is in `notes`.
 pub fn write(plan: &Plan, data: &[u8], text: &mut Text, notes: &mut Notes) -> Result<(), Fault> {
-    let mut json = Json::new(text, plan.style());
-    let opened = json.mark();
-    walk::walk_value(plan, data, &mut json, notes).inspect_err(|_| text.truncate(opened))
+    let opened = text.len();
+    walk::walk_value(plan, data, Json::new(text, plan.style()), notes)
+        .inspect_err(|_| text.truncate(opened))
 }
 
 /// Appends the fields of the message, each with a comma before it: part of a larger object. On a fault
@@ -35,9 +35,9 @@ pub fn write_fields(
     text: &mut Text,
     notes: &mut Notes,
 ) -> Result<(), Fault> {
-    let mut json = Json::new(text, plan.style());
-    let opened = json.mark();
-    walk::walk(plan, data, &mut json, notes).inspect_err(|_| text.truncate(opened))
+    let opened = text.len();
+    walk::walk(plan, data, Json::new(text, plan.style()), notes)
+        .inspect_err(|_| text.truncate(opened))
 }
 
 /// Appends the notes as a list of objects.
@@ -271,7 +271,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn uint32(&mut self, value: u32) {
-        self.text.integer(None, false, false, value.into());
+        self.text.natural(None, false, value.into());
     }
 
     #[inline(always)]
@@ -281,7 +281,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn uint64(&mut self, value: u64) {
-        self.text.integer(None, self.quoted, false, value);
+        self.text.natural(None, self.quoted, value);
     }
 
     fn float(&mut self, value: f32) {
@@ -352,7 +352,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn field_uint32(&mut self, field: &Field, value: u32) {
-        self.text.integer(Some(&field.key), false, false, value.into());
+        self.text.natural(Some(&field.key), false, value.into());
     }
 
     #[inline(always)]
@@ -362,7 +362,7 @@ impl Writer for Json<'_> {
 
     #[inline(always)]
     fn field_uint64(&mut self, field: &Field, value: u64) {
-        self.text.integer(Some(&field.key), self.quoted, false, value);
+        self.text.natural(Some(&field.key), self.quoted, value);
     }
 
     #[inline(always)]

@@ -137,10 +137,16 @@ pub struct Field {
     /// The name in JSON: the field's own, or an extension's full name in brackets.
     pub name: String,
     /// What is shown for it where it is absent and the style asks for that.
-    pub default: Option<Literal>,
+    pub default: Option<Box<Literal>>,
 }
 
 impl Field {
+    /// What stands before a single value.
+    #[inline]
+    pub const fn tag(&self) -> u32 {
+        self.number << 3 | self.wire_type as u32
+    }
+
     /// Whether that wire type is the one of a packed list of its values.
     #[inline]
     pub const fn is_packed_as(&self, wire_type: u8) -> bool {
@@ -151,8 +157,8 @@ impl Field {
 /// What a walk has to know of a field at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    /// One more than the field's index in its message; 0 for none.
-    pub rank: u16,
+    /// The field's index in its message, or [`Place::NOWHERE`]'s.
+    pub index: u16,
     /// How it is taken where all is in order.
     pub step: Step,
     /// 1 if messages without it are faulty, else 0.
@@ -160,17 +166,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// That of no field.
-    pub const NOWHERE: Self = Self { rank: 0, step: Step::Other, required: 0 };
+    /// That of no field: no message has so many.
+    pub const NOWHERE: Self = Self { index: u16::MAX, step: Step::Other, required: 0 };
 
     /// None if there are too many fields before it.
     pub(super) fn of(field: &Field, index: usize) -> Option<Self> {
-        let rank = u16::try_from(index + 1).ok()?;
-        Some(Self { rank, step: Step::of(field), required: field.required.into() })
+        let index = u16::try_from(index).ok().filter(|&index| index < Self::NOWHERE.index)?;
+        Some(Self { index, step: Step::of(field), required: field.required.into() })
     }
 
     const fn is_nowhere(self) -> bool {
-        self.rank == 0
+        self.index == Self::NOWHERE.index
     }
 }
 
@@ -178,10 +184,8 @@ impl Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "as in `Kind`")]
 pub enum Step {
-    Int32,
-    Uint32,
-    Int64,
-    Uint64,
+    Number32,
+    Number64,
     Bool,
     Enum,
     String,
@@ -203,10 +207,8 @@ impl Step {
             _ if field.repeated => Self::List,
             _ if is_map || field.implicit || field.oneof > 0 => Self::Special,
             _ if !field.key.is_short() => Self::Other,
-            Kind::Int32 => Self::Int32,
-            Kind::Uint32 => Self::Uint32,
-            Kind::Int64 => Self::Int64,
-            Kind::Uint64 => Self::Uint64,
+            Kind::Int32 | Kind::Uint32 => Self::Number32,
+            Kind::Int64 | Kind::Uint64 => Self::Number64,
             Kind::Bool => Self::Bool,
             Kind::Enum(_) => Self::Enum,
             Kind::String | Kind::LooseString => Self::String,
@@ -554,7 +556,12 @@ impl Build {
             required: declared.is_required,
             implicit: declared.is_implicit,
             oneof: 0,
-            default: self.style.defaults.then(|| self.shown_default(declared, kind)).flatten(),
+            default: self
+                .style
+                .defaults
+                .then(|| self.shown_default(declared, kind))
+                .flatten()
+                .map(Box::new),
             name: declared.name.clone(),
         }
     }
@@ -578,7 +585,7 @@ fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
 
     let (mut near, mut far) = ([Place::NOWHERE; NEAR], Vec::new());
     for (index, field) in fields.iter().enumerate() {
-        let tag = (field.number << 3 | u32::from(field.wire_type)) as usize;
+        let tag = field.tag() as usize;
         let Some(place) = Place::of(field, index) else { break };
         // They ascend, and of equal ones the first counts.
         match near.get_mut(tag) {

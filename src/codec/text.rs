@@ -169,6 +169,19 @@ impl Text {
         }
     }
 
+    /// Appends a short key, if there is one, and a natural number, in quotes if these are wanted.
+    #[inline(always)]
+    pub(super) fn natural(&mut self, key: Option<&Literal>, has_quotes: bool, number: u64) {
+        let mut pen = self.pen_behind(key);
+        // SAFETY: after 32 bytes of key two quotes and, for the number, at most 27.
+        unsafe {
+            pen.byte_if(has_quotes, b'"');
+            pen.number(number);
+            pen.byte_if(has_quotes, b'"');
+            self.lift(pen);
+        }
+    }
+
     /// Appends a short key, if there is one, and an integer, in quotes if these are wanted.
     #[inline(always)]
     pub(super) fn integer(
@@ -452,42 +465,29 @@ impl Pen {
             unsafe { self.octets(octets) };
             return Some(self);
         }
-        let pairs: [[u8; 2]; 6] = match *address {
-            [
-                _,
-                _,
-                b':' | b'-',
-                _,
-                _,
-                b':' | b'-',
-                _,
-                _,
-                b':' | b'-',
-                _,
-                _,
-                b':' | b'-',
-                _,
-                _,
-                b':' | b'-',
-                _,
-                _,
-            ] => array::from_fn(|pair| [address[3 * pair], address[3 * pair + 1]]),
-            _ => address.as_chunks().0.try_into().ok().filter(|_| address.len() == 12)?,
+        let (first, last) = match address.len() {
+            12 => (
+                u64::from_le_bytes(*address.first_chunk()?),
+                u32::from_le_bytes(*address.last_chunk()?),
+            ),
+            _ => without_separators(address)?,
         };
-        let mut are_digits = true;
+        let first = lower_case(first)?;
+        let last = lower_case(u64::from(last) | (ASCII_ZEROS << 32))?;
         // SAFETY: the caller says that there is room.
         unsafe {
             self.byte(b'"');
-            for pair in pairs {
-                let [high, low] = pair.map(|digit| LOWER_CASE[usize::from(digit)]);
-                are_digits &= high.min(low) != 0;
-                self.block(&[high, low, b':'], 3);
+            for (digits, pairs) in [(first, 4), (last, 2)] {
+                for pair in 0..pairs {
+                    let pair = (digits >> (16 * pair)) as u32 & 0xffff;
+                    self.block(&(pair | 0x3a_0000).to_le_bytes(), 3);
+                }
             }
             // In place of the last colon.
             self.at -= 1;
             self.byte(b'"');
         }
-        are_digits.then_some(self)
+        Some(self)
     }
 
     /// Pairs of hex digits with colons between them, in quotes.
@@ -505,19 +505,6 @@ impl Pen {
         }
     }
 }
-
-/// The lower-case form of each hex digit; 0 for what is none.
-static LOWER_CASE: [u8; 256] = {
-    let mut forms = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        if (byte as u8).is_ascii_hexdigit() {
-            forms[byte] = (byte as u8).to_ascii_lowercase();
-        }
-        byte += 1;
-    }
-    forms
-};
 
 /// The two hex digits of each octet, a colon behind them.
 static PAIRS_AND_COLON: [[u8; 4]; 256] = {
@@ -554,6 +541,35 @@ static DECIMAL_AND_DOT: [[u8; 4]; 256] = {
     texts
 };
 
+/// The first eight and the last four characters of pairs with colons or hyphens between them.
+#[inline(never)]
+fn without_separators(pairs: &[u8]) -> Option<(u64, u32)> {
+    let is_between = |at: usize| matches!(pairs[at], b':' | b'-');
+    if pairs.len() != 17 || ![2, 5, 8, 11, 14].into_iter().all(is_between) {
+        return None;
+    }
+    let first = array::from_fn(|at| pairs[at / 2 * 3 + at % 2]);
+    let last = [pairs[12], pairs[13], pairs[15], pairs[16]];
+    Some((u64::from_le_bytes(first), u32::from_le_bytes(last)))
+}
+
+/// Eight hex digits in lower case; None if one of them is none.
+#[inline(always)]
+const fn lower_case(digits: u64) -> Option<u64> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHEST: u64 = 0x80 * ONES;
+
+    /// Sets the highest bit of each byte, all ASCII, that is at least so much.
+    const fn at_least(bytes: u64, least: u8) -> u64 {
+        bytes + (0x80 - least as u64) * ONES
+    }
+    let ascii = digits & !HIGHEST;
+    let numerals = at_least(ascii, b'0') & !at_least(ascii, b'9' + 1);
+    let letters = ascii | (0x20 * ONES);
+    let abcdef = at_least(letters, b'a') & !at_least(letters, b'f' + 1);
+    if (numerals | abcdef) & !digits & HIGHEST == HIGHEST { Some(letters) } else { None }
+}
+
 /// The first number that has more digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
 
@@ -583,12 +599,17 @@ unsafe fn many_digits(mut pen: Pen, number: u64) -> Pen {
 /// multiplying and shifting, which is exact for numbers as small as these.
 #[inline(always)]
 const fn eight_digits(number: u32) -> u64 {
+    // Moves what is left of a part, which is `whole` times `by` less, behind the `whole`.
+    const fn split(parts: u64, whole: u64, by: u64, bits: u32) -> u64 {
+        (parts << bits).wrapping_add(whole.wrapping_mul(1_u64.wrapping_sub(by << bits)))
+    }
+
     let number = number as u64;
-    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let fours = split(number, number / 10_000, 10_000, 32);
     let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
+    let twos = split(fours, hundreds, 100, 16);
     let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | (twos - 10 * tens) << 8
+    split(twos, tens, 10, 8)
 }
 
 /// Whether a byte is ASCII and stands for itself in JSON.
@@ -729,6 +750,29 @@ mod tests {
         text.word(&Literal::new("e"), b"fg", 9);
         text.quoted(&[*b"0123456789abcdef"], 17);
         assert_eq!(text.as_bytes(), b"ab\"cd\"efg\"0123456789abcdef\"");
+    }
+
+    #[test]
+    fn a_mac_of_digits_is_shown_in_lower_case_whatever_is_between_the_pairs() {
+        for address in ["0A0b0C0d0e9F", "0A:0b:0C:0d:0e:9F", "0A-0b-0C-0d-0e-9F"] {
+            let mut text = Text::default();
+            assert!(text.mac(address.as_bytes()));
+            assert_eq!(text.as_bytes(), b"\"0a:0b:0c:0d:0e:9f\"");
+        }
+    }
+
+    #[test]
+    fn of_all_bytes_only_hex_digits_count_as_such() {
+        for byte in 0..=u8::MAX {
+            for place in 0..8 {
+                let mut digits = *b"09afAF5c";
+                digits[place] = byte;
+                let all = digits.iter().all(u8::is_ascii_hexdigit);
+                let expected =
+                    all.then(|| u64::from_le_bytes(digits.map(|it| it.to_ascii_lowercase())));
+                assert_eq!(lower_case(u64::from_le_bytes(digits)), expected);
+            }
+        }
     }
 
     #[test]

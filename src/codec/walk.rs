@@ -166,12 +166,7 @@ pub trait Writer {
 
 /// Walks one message. The fields of the plan's root go to `out`, between an opening and a closing of
 /// the caller's. After a fault `out` has to be taken back to where it was.
-pub fn walk<W: Writer>(
-    plan: &Plan,
-    data: &[u8],
-    out: &mut W,
-    notes: &mut Notes,
-) -> Result<(), Fault> {
+pub fn walk<W: Writer>(plan: &Plan, data: &[u8], out: W, notes: &mut Notes) -> Result<(), Fault> {
     attempt(plan, data, out, notes, |walk| walk.fields(plan.root(), 0..data.len(), &Link::ROOT))
 }
 
@@ -179,7 +174,7 @@ pub fn walk<W: Writer>(
 pub fn walk_value<W: Writer>(
     plan: &Plan,
     data: &[u8],
-    out: &mut W,
+    out: W,
     notes: &mut Notes,
 ) -> Result<(), Fault> {
     attempt(plan, data, out, notes, |walk| walk.message(plan.root(), 0..data.len(), &Link::ROOT))
@@ -188,7 +183,7 @@ pub fn walk_value<W: Writer>(
 fn attempt<'w, W: Writer>(
     plan: &'w Plan,
     data: &'w [u8],
-    out: &'w mut W,
+    out: W,
     notes: &'w mut Notes,
     walk_it: impl Fn(&mut Walk<'w, W>) -> Result<()>,
 ) -> Result<(), Fault> {
@@ -225,7 +220,7 @@ type Result<T, E = Stop> = std::result::Result<T, E>;
 struct Walk<'w, W> {
     plan: &'w Plan,
     data: &'w [u8],
-    out: &'w mut W,
+    out: W,
     notes: &'w mut Notes,
     /// Of all lists and maps so far.
     elements: u32,
@@ -267,12 +262,19 @@ impl Link<'_> {
     }
 }
 
-/// What a field is that is not the next known one.
+/// What has come by of a message that is read in order, besides the last field.
+#[derive(Default)]
+struct Seen {
+    /// How many required fields.
+    required: u32,
+    /// A bit for each oneof of which there was a field.
+    oneofs: u64,
+}
+
+/// What came of a field that is not the next known one.
 enum Odd {
-    /// It is, but its tag is long.
-    Field { place: Place, tag: u32, value: usize },
-    /// It has been dealt with.
-    Done { rank: u16, next: usize },
+    /// It has been dealt with: where it ends, and which one may follow it.
+    Done { next: usize, least: u16 },
     /// It is the end of the group.
     GroupEnd { next: usize },
 }
@@ -311,64 +313,45 @@ impl<'w, W: Writer> Walk<'w, W> {
         let data = &self.data[..span.end];
         let end = data.len();
         let mut at = start;
-        // The rank of the last field.
-        let mut last = 0;
-        let mut required = 0;
-        let mut oneofs = 0_u64;
-        // Where the last tag of the group begins.
-        let mut content_end = if group == 0 { end } else { usize::MAX };
+        // The index of the first field that may come next.
+        let mut least = 0;
+        let mut seen = Seen::default();
         while at < end {
-            let (mut tag, mut value, mut place) = match data[at..] {
-                [tag @ ..0x80, ..] => (tag.into(), at + 1, message.near(tag)),
+            let (value, place) = match data[at..] {
+                [tag @ ..0x80, ..] => (at + 1, message.near(tag)),
                 [low, high @ ..0x80, ..] => {
-                    let tag = u16::from(low & 0x7f) | u16::from(high) << 7;
-                    (tag.into(), at + 2, message.far(tag))
+                    (at + 2, message.far(u16::from(low & 0x7f) | u16::from(high) << 7))
                 }
-                _ => (0, at, Place::NOWHERE),
+                _ => (at, Place::NOWHERE),
             };
-            if place.rank <= last {
-                match self.odd(message, at, end, last, group, link)? {
-                    Odd::Field { place: found, tag: found_tag, value: found_value } => {
-                        (tag, value, place) = (found_tag, found_value, found);
-                    }
-                    Odd::Done { rank, next } => {
-                        last = rank;
+            let field = match message.fields.get(usize::from(place.index)) {
+                Some(field) if place.index >= least => field,
+                _ => match self.odd(message, at..end, least, group, &mut seen, link)? {
+                    Odd::Done { next, least: following } => {
                         at = next;
+                        least = following;
                         continue;
                     }
                     Odd::GroupEnd { next } => {
-                        content_end = at;
-                        at = next;
-                        break;
+                        if seen.required != message.required {
+                            self.missing(message, start..at, link)?;
+                        }
+                        return Ok(next);
                     }
-                }
-            }
-            last = place.rank;
-            let field = &message.fields[usize::from(place.rank) - 1];
-            required += u32::from(place.required);
-            at = match place.step {
-                Step::Int32 => match wide::short_number(self.data, value, end) {
-                    Some((number, next)) => {
-                        self.out.field_int32(field, number as i32);
-                        next
-                    }
-                    None => self.keyed_number(field, data, value, link)?,
                 },
-                Step::Uint32 => match wide::short_number(self.data, value, end) {
+            };
+            least = place.index + 1;
+            seen.required += u32::from(place.required);
+            at = match place.step {
+                // What is short is not negative.
+                Step::Number32 => match wide::short_number(self.data, value, end) {
                     Some((number, next)) => {
                         self.out.field_uint32(field, number);
                         next
                     }
                     None => self.keyed_number(field, data, value, link)?,
                 },
-                Step::Int64 => match wide::short_number(self.data, value, end) {
-                    Some((number, next)) => {
-                        self.out.field_int64(field, number.into());
-                        next
-                    }
-                    None => self.keyed_number(field, data, value, link)?,
-                },
-                Step::Uint64 => match wide::short_number(self.data, value, end) {
+                Step::Number64 => match wide::short_number(self.data, value, end) {
                     Some((number, next)) => {
                         self.out.field_uint64(field, number.into());
                         next
@@ -388,37 +371,56 @@ impl<'w, W: Writer> Walk<'w, W> {
                 Step::Mac => self.keyed_mac(field, data, value, link)?,
                 Step::Message => self.keyed_message(field, data, value, link)?,
                 Step::Other => self.keyed_other(field, data, value, link)?,
-                Step::List => self.list(field, tag, value, end, link)?,
-                Step::Special => match self.special(field, tag, value, end, &mut oneofs, link)? {
+                Step::List => self.list(field, value, end, link)?,
+                Step::Special => match self.special(field, value, end, &mut seen, link)? {
                     Some(next) => next,
                     None => self.keyed_other(field, data, value, link)?,
                 },
             };
         }
-        if content_end == usize::MAX {
-            return Err(fault(end, link, "", "the data ends inside a group"));
+        if group == 0 && least > 0 && seen.required == message.required {
+            return Ok(at);
         }
-        if required != message.required {
-            self.missing(message, start..content_end, link)?;
-        }
-        if last == 0 && at > start && group == 0 {
-            self.notes.add(|| (link.path(""), Oddity::NothingKnown));
-        }
-        Ok(at)
+        self.ended(message, start..end, group, least, &seen, link)
     }
 
-    /// A field that is not the next known one with the tag of a single value: what it is and, if it is
-    /// not for the loop to go on with, where it ends.
+    /// A message has ended in which no field is known, or one is missing, or which is a group.
+    #[cold]
+    fn ended(
+        &mut self,
+        message: &Message,
+        span: Range<usize>,
+        group: u32,
+        least: u16,
+        seen: &Seen,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        if group > 0 {
+            return Err(fault(span.end, link, "", "the data ends inside a group"));
+        }
+        let end = span.end;
+        let is_empty = span.is_empty();
+        if seen.required != message.required {
+            self.missing(message, span, link)?;
+        }
+        if least == 0 && !is_empty {
+            self.notes.add(|| (link.path(""), Oddity::NothingKnown));
+        }
+        Ok(end)
+    }
+
+    /// A field that is not the next known one with a tag as short as can be.
     #[inline(never)]
     fn odd(
         &mut self,
         message: &'w Message,
-        at: usize,
-        end: usize,
-        last: u16,
+        span: Range<usize>,
+        least: u16,
         group: u32,
+        seen: &mut Seen,
         link: &Link<'_>,
     ) -> Result<Odd> {
+        let Range { start: at, end } = span;
         let Some((tag, value)) = wide::tag(self.data, at, end) else {
             return Err(self.broken_tag(at, end, link));
         };
@@ -430,42 +432,47 @@ impl<'w, W: Writer> Walk<'w, W> {
         let known = known.and_then(|index| Some((index, message.fields.get(index)?)));
         let Some((index, field)) = known else {
             let next = self.unexpected(None, at, end, link)?;
-            return Ok(Odd::Done { rank: last, next });
+            return Ok(Odd::Done { next, least });
         };
         let is_packed = field.repeated && field.is_packed_as(wire_type);
         if field.wire_type != wire_type && !is_packed {
             let next = self.unexpected(Some(field), at, end, link)?;
-            return Ok(Odd::Done { rank: last, next });
+            return Ok(Odd::Done { next, least });
         }
         // Nor is any order known among more fields than are counted.
-        let Some(place) = Place::of(field, index).filter(|place| place.rank > last) else {
+        let Some(place) = Place::of(field, index).filter(|place| place.index >= least) else {
             return Err(Stop::Disorder);
         };
-        if is_packed {
-            let next = self.packed_list(field, value, end, link)?;
-            return Ok(Odd::Done { rank: place.rank, next });
-        }
-        Ok(Odd::Field { place, tag, value })
+        seen.required += u32::from(place.required);
+        let data = &self.data[..end];
+        let next = match place.step {
+            _ if is_packed => self.packed_list(field, value, end, link)?,
+            Step::List => self.list(field, value, end, link)?,
+            Step::Special => match self.special(field, value, end, seen, link)? {
+                Some(next) => next,
+                None => self.keyed_other(field, data, value, link)?,
+            },
+            _ => self.keyed_other(field, data, value, link)?,
+        };
+        Ok(Odd::Done { next, least: place.index + 1 })
     }
 
-    /// A field that is not just written: in a oneof, of which there has been another if its bit is set, a
-    /// map, or one for which zero means absent. Returns where it ends, if that is all there is to it.
+    /// A field that is not just written: in a oneof, of which there may have been another, a map, or one for which zero means absent. Returns where it ends, if that is all there is to it.
     #[inline(never)]
     fn special(
         &mut self,
         field: &'w Field,
-        tag: u32,
         at: usize,
         end: usize,
-        oneofs: &mut u64,
+        seen: &mut Seen,
         link: &Link<'_>,
     ) -> Result<Option<usize>> {
         if field.oneof > 0 {
             let bit = 1_u64.checked_shl(field.oneof - 1).unwrap_or(u64::MAX);
-            if *oneofs & bit != 0 {
+            if seen.oneofs & bit != 0 {
                 return Err(Stop::Disorder);
             }
-            *oneofs |= bit;
+            seen.oneofs |= bit;
         }
         if field.implicit
             && let Some(next) = self.zero(field, at, end)
@@ -474,7 +481,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         }
         if let Kind::Map(entry) = field.kind {
             self.out.field(field);
-            let (entries, next) = self.run(field, tag, at, end, link)?;
+            let (entries, next) = self.run(field, at, end, link)?;
             self.map(field, self.plan.message(entry), &entries, link)?;
             return Ok(Some(next));
         }

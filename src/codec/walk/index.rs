@@ -242,7 +242,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         let mut quiet = Walk {
             plan: self.plan,
             data: self.data,
-            out: &mut Nowhere,
+            out: Nowhere,
             notes: &mut notes,
             elements: self.elements,
             by_index: true,
@@ -262,7 +262,6 @@ impl<'w, W: Writer> Walk<'w, W> {
     pub(super) fn run(
         &self,
         field: &Field,
-        tag: u32,
         value: usize,
         end: usize,
         link: &Link<'_>,
@@ -270,7 +269,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         let mut entries = vec![self.span(field, value, end, link)?];
         let mut next = entries[0].end;
         while let Some((found, value)) = wide::tag(self.data, next, end) {
-            if found != tag {
+            if found != field.tag() {
                 break;
             }
             let entry = self.span(field, value, end, link)?;

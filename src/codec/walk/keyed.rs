@@ -158,7 +158,6 @@ impl<'w, W: Writer> Walk<'w, W> {
     pub(super) fn list(
         &mut self,
         field: &'w Field,
-        tag: u32,
         at: usize,
         end: usize,
         link: &Link<'_>,
@@ -167,9 +166,9 @@ impl<'w, W: Writer> Walk<'w, W> {
         let opened = self.out.open_list();
         let next = match field.kind {
             Kind::Message(index) if self.plan.message(index).form == Form::Object => {
-                self.messages(field, self.plan.message(index), tag, at, end, link)?
+                self.messages(field, self.plan.message(index), at, end, link)?
             }
-            _ => self.values(field, tag, at, end, link)?,
+            _ => self.values(field, at, end, link)?,
         };
         self.out.close_list(opened);
         Ok(next)
@@ -180,11 +179,11 @@ impl<'w, W: Writer> Walk<'w, W> {
     fn values(
         &mut self,
         field: &'w Field,
-        tag: u32,
         at: usize,
         end: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
+        let tag = field.tag();
         let mut at = at;
         loop {
             self.element(field, at, link)?;
@@ -202,11 +201,11 @@ impl<'w, W: Writer> Walk<'w, W> {
         &mut self,
         field: &'w Field,
         message: &'w Message,
-        tag: u32,
         at: usize,
         end: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
+        let tag = field.tag();
         let mut at = at;
         loop {
             self.element(field, at, link)?;

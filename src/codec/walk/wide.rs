@@ -99,7 +99,7 @@ fn longest(number: u64, data: &[u8], at: usize) -> Option<(u64, usize)> {
 /// they are.
 #[inline(always)]
 pub(super) fn short_number(data: &[u8], at: usize, end: usize) -> Option<(u32, usize)> {
-    let word = u32::from_le_bytes(*data.get(at..)?.first_chunk()?);
+    let word = u32::from_le_bytes(*data.get(at..at.wrapping_add(4))?.first_chunk()?);
     let last = !word & GOES_ON as u32;
     if last == 0 {
         return None;
