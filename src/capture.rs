@@ -11,7 +11,7 @@ pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     hot::HotSegment,
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
-    writer::{SealedFile, Writer},
+    writer::{Compression, SealedFile, Writer},
 };
 use crate::{
     codec::walk,

@@ -49,7 +49,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Record(record::Args),
+    Record(Box<record::Args>),
     Decode(decode::Args),
     Replay(replay::Args),
     Inspect(inspect::Args),
@@ -177,7 +177,7 @@ pub(crate) fn run() -> ExitCode {
     // Where it fails, a limit still ends us, as it ends most programs.
     signal::survive_file_size_limit().ok();
     let outcome = match cli.command {
-        Command::Record(args) => record::run(args, words),
+        Command::Record(args) => record::run(*args, words),
         Command::Decode(args) => decode::run(args, words),
         Command::Replay(args) => replay::run(args, words),
         Command::Inspect(args) => inspect::run(args, words),

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     accounts::Account,
-    capture::{About, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
+    capture::{About, Compression, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
     entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
     net::client::{Connector, Endpoint},
@@ -98,6 +98,8 @@ pub struct Keeping {
     pub sync: SyncWhen,
     /// What to do when nothing can be written.
     pub on_full: OnFull,
+    /// How much work compressing what is sealed may be.
+    pub compression: Compression,
     /// A command that is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
 }
@@ -286,9 +288,9 @@ impl Recording {
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
-        let Keeping { split, keep, on_sealed, .. } = options.keeping.clone();
+        let Keeping { split, keep, compression, on_sealed, .. } = options.keeping.clone();
         let clock = Arc::clone(&options.clock);
-        let care = Care { keep, on_sealed, notify: Arc::clone(&notify), clock };
+        let care = Care { keep, compression, on_sealed, notify: Arc::clone(&notify), clock };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -456,7 +458,7 @@ fn place(options: &Options) -> Result<(Place, Vec<Sealed>)> {
             ));
         }
         // What a killed run left under this very name is sealed, which takes the name.
-        return match sealed_left_over(output)? {
+        return match sealed_left_over(output, options.keeping.compression)? {
             Some(Sealed { path: Some(path), entries, .. }) => {
                 Err(Kind::SealedInstead { path, entries }.into())
             }
@@ -464,7 +466,7 @@ fn place(options: &Options) -> Result<(Place, Vec<Sealed>)> {
         };
     }
     fs::create_dir_all(output).map_err(Error::io("create", output))?;
-    let left_overs = seal_left_overs(output)?;
+    let left_overs = seal_left_overs(output, options.keeping.compression)?;
     Ok((Place::Folder(output.clone()), left_overs))
 }
 

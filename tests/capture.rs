@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{About, Capture, HotSegment, SealedFile, seal, seal_left_overs},
+    capture::{About, Capture, Compression, HotSegment, SealedFile, seal, seal_left_overs},
     entry::{Entry, envelope::MsgProto},
     error::Error,
     protocol,
@@ -135,7 +135,7 @@ fn what_is_recorded_is_read_back_in_order_before_and_after_sealing() {
     assert_eq!(segment.path(), hot);
     assert_eq!(whole(&hot), entries);
 
-    let sealed = segment.seal().unwrap();
+    let sealed = segment.seal(Compression::default()).unwrap();
 
     assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
     assert_eq!(sealed.path.as_deref(), Some(&*path));
@@ -150,7 +150,7 @@ fn channels_are_the_same_from_the_records_and_from_the_summary() {
     let (_folder, path, hot) = place();
     let segment = recording(&path, &everything());
     let from_records = Capture::open(&[&hot]).unwrap().channels().unwrap();
-    segment.seal().unwrap();
+    segment.seal(Compression::default()).unwrap();
     let from_summary = Capture::open(&[&path]).unwrap().channels().unwrap();
 
     assert_eq!(from_records, from_summary);
@@ -183,7 +183,7 @@ fn a_sealed_capture_is_mcap_as_documented() {
     for entry in &entries {
         segment.append(entry).unwrap();
     }
-    segment.seal().unwrap();
+    segment.seal(Compression::default()).unwrap();
     let bytes = fs::read(&path).unwrap();
 
     let mut topics = BTreeSet::new();
@@ -296,7 +296,9 @@ fn a_hot_segment_cut_anywhere_gives_its_whole_entries() {
 
         // With its header it is worth a capture, even one without entries. With less it goes: it
         // must not stand in the way of the next recording.
-        let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+        let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+            panic!("one segment")
+        };
         assert_eq!(sealed.entries, whole_entries as u64, "cut at {cut}");
         assert_eq!(sealed.damage.is_none(), at_boundary, "cut at {cut}");
         if sealed.path.is_some() {
@@ -401,7 +403,9 @@ fn a_damaged_hot_segment_is_sealed_up_to_the_damage_and_kept() {
     let entries = few();
     let bytes = left_over(&entries);
     with_each_bit_flipped(&hot, &bytes, |case| {
-        let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("{case}") };
+        let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+            panic!("{case}")
+        };
         assert!(sealed.damage.is_some(), "{case}");
         let kept = folder.path().join("a.mcap.damaged");
         fs::remove_file(&kept)
@@ -423,14 +427,16 @@ fn a_segment_that_is_there_in_both_states_is_read_once() {
     let entries = everything();
     drop(recording(&path, &entries));
     let kept = fs::read(&hot).unwrap();
-    seal_left_overs(folder.path()).unwrap();
+    seal_left_overs(folder.path(), Compression::default()).unwrap();
     fs::write(&hot, kept).unwrap();
 
     assert_eq!(whole(folder.path()), entries);
     assert_eq!(Capture::open(&[folder.path()]).unwrap().segments().len(), 1);
 
     // Sealing ends what the kill interrupted.
-    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+        panic!("one segment")
+    };
     assert_eq!(sealed.path.as_deref(), Some(&*path));
     assert_eq!(names_in(folder.path()), set_of(["a.mcap"]));
     assert_eq!(whole(folder.path()), entries);
@@ -445,7 +451,9 @@ fn a_hot_segment_stays_as_long_as_the_sealed_one_beside_it_is_damaged() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
 
-    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+        panic!("one segment")
+    };
 
     assert!(sealed.damage.as_ref().unwrap().to_string().contains("a.mcap"), "{sealed:?}");
     assert_eq!(names_in(folder.path()), set_of(["a.mcap", "a.open.mcap"]));
@@ -461,8 +469,8 @@ fn a_segment_with_a_live_owner_is_read_and_left_alone() {
         || Capture::open(&[folder.path()]).unwrap().segments()[0].is_being_recorded();
 
     assert!(is_being_recorded());
-    assert!(seal_left_overs(folder.path()).unwrap().is_empty());
-    assert!(seal(&hot, &path).unwrap_err().is_in_use());
+    assert!(seal_left_overs(folder.path(), Compression::default()).unwrap().is_empty());
+    assert!(seal(&hot, &path, Compression::default()).unwrap_err().is_in_use());
     assert_eq!(whole(folder.path()), entries[..4]);
 
     // Readers hold up nobody, and see what comes in the meantime.
@@ -474,7 +482,7 @@ fn a_segment_with_a_live_owner_is_read_and_left_alone() {
     assert_eq!(whole(folder.path()), entries);
     drop(segment);
     assert!(!is_being_recorded());
-    assert_eq!(seal_left_overs(folder.path()).unwrap().len(), 1);
+    assert_eq!(seal_left_overs(folder.path(), Compression::default()).unwrap().len(), 1);
     assert_eq!(whole(folder.path()), entries);
 }
 
@@ -499,7 +507,7 @@ fn a_segment_is_sealed_while_a_slow_disk_still_syncs_it() {
     let entries = few();
     let mut segment = recording(&path, &entries);
     let being_synced = segment.checkpoint().unwrap();
-    segment.seal().unwrap();
+    segment.seal(Compression::default()).unwrap();
     drop(being_synced);
     assert_eq!(whole(&path), entries);
 }
@@ -587,7 +595,9 @@ fn what_is_no_capture_is_refused() {
 
     // Under the name of a left-over it stops no recording, and is nobody's to delete.
     fs::write(&hot, text).unwrap();
-    let [sealed] = &seal_left_overs(folder.path()).unwrap()[..] else { panic!("one segment") };
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+        panic!("one segment")
+    };
     assert!(sealed.damage.as_ref().unwrap().is_not_a_capture());
     assert_eq!(names_in(folder.path()), set_of(["a.mcap.damaged"]));
 }
@@ -664,7 +674,7 @@ fn after_a_failed_write_the_segment_is_whole_and_takes_no_more() {
     assert!(segment.append(&made.made[0]).is_err() && segment.commit().is_err());
     assert!(segment.checkpoint().is_err());
     assert_eq!(whole(&hot), made.made[..kept]);
-    let sealed = segment.seal().unwrap();
+    let sealed = segment.seal(Compression::default()).unwrap();
     assert!(sealed.damage.is_none());
     assert_eq!(whole(&path), made.made[..kept]);
 }

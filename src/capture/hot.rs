@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use super::{About, HOT_SUFFIX, SEALED_SUFFIX, Sealed, Writer, seal};
+use super::{About, Compression, HOT_SUFFIX, SEALED_SUFFIX, Sealed, Writer, seal};
 use crate::{
     entry::{Entry, FrameType},
     error::{Error, Kind, Result},
@@ -212,12 +212,13 @@ impl HotSegment {
     }
 
     /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there.
-    pub fn seal(mut self) -> Result<Sealed> {
+    pub fn seal(mut self, compression: Compression) -> Result<Sealed> {
         if !self.broken {
             self.checkpoint()?;
         }
         // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
-        let sealed = seal::seal_locked(&self.path, &self.sealed_path, &self.file, self.end);
+        let sealed =
+            seal::seal_locked(&self.path, &self.sealed_path, &self.file, self.end, compression);
         // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
         // held for as long as a slow disk syncs one of them.
         self.file.unlock().map_err(Error::io("unlock", &self.path))?;

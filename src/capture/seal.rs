@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mcap::{McapError, records::MessageHeader};
 
 use super::{
-    HOT_SUFFIX, SealedFile, hot,
+    Compression, HOT_SUFFIX, SealedFile, hot,
     reader::{End, Record, Records},
     sync_folder_of, writer,
 };
@@ -40,7 +40,7 @@ pub struct Sealed {
 
 /// Seals every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing
 /// left half-done is swept away.
-pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
+pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<Vec<Sealed>> {
     writer::sweep(folder);
     let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut found = Vec::new();
@@ -53,7 +53,7 @@ pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
     found.sort();
     let mut sealed = Vec::new();
     for path in found {
-        match seal(&path, &hot::sealed_path(&path)) {
+        match seal(&path, &hot::sealed_path(&path), compression) {
             Err(error) if error.is_in_use() => {}
             result => sealed.push(result?),
         }
@@ -62,16 +62,16 @@ pub fn seal_left_overs(folder: &Path) -> Result<Vec<Sealed>> {
 }
 
 /// Seals what an earlier run left behind under this very name, if it did.
-pub fn sealed_left_over(sealed_path: &Path) -> Result<Option<Sealed>> {
+pub fn sealed_left_over(sealed_path: &Path, compression: Compression) -> Result<Option<Sealed>> {
     let hot = hot::hot_path(sealed_path);
-    hot.exists().then(|| seal(&hot, sealed_path)).transpose()
+    hot.exists().then(|| seal(&hot, sealed_path, compression)).transpose()
 }
 
 /// Seals one hot segment that nobody writes any more.
-pub fn seal(hot: &Path, sealed_path: &Path) -> Result<Sealed> {
+pub fn seal(hot: &Path, sealed_path: &Path, compression: Compression) -> Result<Sealed> {
     let locked = File::open(hot).map_err(Error::io("open", hot))?;
     match locked.try_lock() {
-        Ok(()) => seal_locked(hot, sealed_path, &locked, u64::MAX),
+        Ok(()) => seal_locked(hot, sealed_path, &locked, u64::MAX, compression),
         Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: hot.to_owned() }.into()),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", hot)(error)),
     }
@@ -84,6 +84,7 @@ pub(super) fn seal_locked(
     sealed_path: &Path,
     locked: &File,
     end: u64,
+    compression: Compression,
 ) -> Result<Sealed> {
     let hot_size = locked.metadata().map_err(Error::io("look at", hot))?.len();
     let mut sealed =
@@ -108,7 +109,7 @@ pub(super) fn seal_locked(
         }
         return Ok(sealed);
     }
-    let mut copied = copy(hot, sealed_path, end)?;
+    let mut copied = copy(hot, sealed_path, end, compression)?;
     sealed.damage = copied.damage.take();
     // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
     // frames behind the damage, so that file stays for salvage.
@@ -116,7 +117,7 @@ pub(super) fn seal_locked(
     if broken {
         // Where it shows need not be where it is: an entry since the last checkpoint may be another
         // than was received, and in a sealed segment it would pass for it.
-        copied = copy(hot, sealed_path, copied.proven_until.min(end))?;
+        copied = copy(hot, sealed_path, copied.proven_until.min(end), compression)?;
     }
     if copied.anything {
         sealed.entries = copied.entries;
@@ -180,9 +181,9 @@ struct Copied {
 }
 
 /// Copies the records before byte `until`, or before the damage.
-fn copy(hot: &Path, sealed_path: &Path, until: u64) -> Result<Copied> {
+fn copy(hot: &Path, sealed_path: &Path, until: u64, compression: Compression) -> Result<Copied> {
     let mut records = Records::of_left_over(hot)?;
-    let mut target = SealedFile::bare(sealed_path)?;
+    let mut target = SealedFile::bare(sealed_path, compression)?;
     let (mut anything, mut entries, mut damage) = (false, 0, None);
     while records.place() < until
         && let Some(record) = records.next()

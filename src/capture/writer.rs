@@ -23,8 +23,26 @@ use crate::{
 /// The size at which a chunk is closed. Larger ones compress hardly better (see the README's bench).
 const CHUNK_SIZE: u64 = 1024 * 1024;
 
-/// The zstd level of sealed segments.
-pub(super) const LEVEL: u32 = 3;
+/// How much work compressing a sealed segment may be: a level of zstd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression(u32);
+
+impl Compression {
+    /// The levels above it take much memory.
+    pub const HIGHEST: u32 = 19;
+
+    /// From 1, the quickest, to the highest. None for any other.
+    pub const fn new(level: u32) -> Option<Self> {
+        if level >= 1 && level <= Self::HIGHEST { Some(Self(level)) } else { None }
+    }
+}
+
+/// Of telemetry, level 9 makes a twelfth less and takes four times as long.
+impl Default for Compression {
+    fn default() -> Self {
+        Self(3)
+    }
+}
 
 /// How the name of an unfinished sealed capture begins and ends.
 const PART_PREFIX: &str = ".centralcap-";
@@ -55,10 +73,10 @@ impl<W: Write> Writer<W> {
     }
 
     /// A sealed writer: zstd chunks, indexes, statistics and checksums.
-    pub(super) fn sealed(to: W, path: &Path) -> Result<Self> {
+    pub(super) fn sealed(to: W, path: &Path, compression: Compression) -> Result<Self> {
         let options = options()
             .compression(Some(mcap::Compression::Zstd))
-            .compression_level(LEVEL)
+            .compression_level(compression.0)
             // Its default is one thread per core and writer.
             .compression_threads(0)
             .chunk_size(Some(CHUNK_SIZE));
@@ -175,13 +193,13 @@ pub struct SealedFile {
 impl SealedFile {
     /// Starts a capture that will be named `path`.
     pub fn create(path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
-        let mut file = Self::bare(path)?;
+        let mut file = Self::bare(path, Compression::default())?;
         file.writer.about(about, types)?;
         Ok(file)
     }
 
     /// The same without anything in it yet.
-    pub(super) fn bare(path: &Path) -> Result<Self> {
+    pub(super) fn bare(path: &Path, compression: Compression) -> Result<Self> {
         hot::refuse_hot_name(path)?;
         if path.exists() {
             return Err(Kind::OutputExists { path: path.to_owned() }.into());
@@ -199,7 +217,7 @@ impl SealedFile {
             .into_parts();
         // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
         file.try_lock().ok();
-        let writer = Writer::sealed(BufWriter::with_capacity(1 << 18, file), path)?;
+        let writer = Writer::sealed(BufWriter::with_capacity(1 << 18, file), path, compression)?;
         Ok(Self { writer, temporary, path: path.to_owned() })
     }
 

@@ -16,7 +16,7 @@ use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     accounts::{self, Account},
-    capture::{MESSAGE_LIMIT_MAX, Sealed},
+    capture::{Compression, MESSAGE_LIMIT_MAX, Sealed},
     codec::{self, json::Text},
     entry::{
         Entry, Timestamp,
@@ -121,6 +121,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHEN", default_value = "1s", value_parser = sync, help_heading = "Segments")]
     sync: SyncWhen,
 
+    /// How much work compressing a sealed segment may be: a level of zstd, from 1, the quickest, to 19.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = level, help_heading = "Segments")]
+    level: Compression,
+
     /// Run this command with the path of each sealed segment as its last argument.
     #[arg(long, value_name = "CMD", help_heading = "Segments")]
     on_sealed: Option<String>,
@@ -202,6 +206,13 @@ fn sync(text: &str) -> Result<SyncWhen, Error> {
         "never" => Ok(SyncWhen::Never),
         time => select::duration(time).map(SyncWhen::Every),
     }
+}
+
+fn level(text: &str) -> Result<Compression, Error> {
+    text.parse().ok().and_then(Compression::new).ok_or_else(|| {
+        let expected = format!("a level of zstd from 1 to {}", Compression::HIGHEST);
+        Error::usage(expected, format!("{text:?}"), "leave --level away for 3")
+    })
 }
 
 fn message_limit(text: &str) -> Result<usize, Error> {
@@ -342,6 +353,7 @@ impl Args {
                 Full::Stop => OnFull::Stop,
                 Full::DropOldest => OnFull::DropOldest,
             },
+            compression: self.level,
             on_sealed: self.on_sealed.clone(),
         }
     }

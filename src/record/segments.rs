@@ -19,7 +19,7 @@ use std::{
 
 use super::{Clock, Notice, Notify, clock::Watch};
 use crate::{
-    capture::{About, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
+    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
     entry::{Entry, FrameType, Timestamp, session_event::ClockStepped},
     error::{Error, Kind, Result},
 };
@@ -138,6 +138,7 @@ struct Open {
 /// What the sealing thread does besides sealing.
 pub(super) struct Care {
     pub keep: Keep,
+    pub compression: Compression,
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
     pub notify: Notify,
@@ -428,7 +429,7 @@ impl Work {
             match jobs.recv_timeout(TEND_EVERY.saturating_sub(tended.elapsed())) {
                 Ok(segment) => {
                     let names = (segment.path().to_owned(), segment.sealed_path().to_owned());
-                    let sealed = segment.seal();
+                    let sealed = segment.seal(self.care.compression);
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     match sealed {
                         Ok(sealed) => self.sealed(sealed),
@@ -457,7 +458,7 @@ impl Work {
 
     fn retry(&mut self) {
         for (hot, path) in std::mem::take(&mut self.left_hot) {
-            match seal(&hot, &path) {
+            match seal(&hot, &path, self.care.compression) {
                 Ok(sealed) => self.sealed(sealed),
                 Err(_) => self.left_hot.push((hot, path)),
             }
