@@ -29,6 +29,16 @@ pub const BACK_OFF_MOST: Duration = Duration::from_secs(60);
 /// A connection that lasted so long was healthy: back-off starts again.
 pub const HEALTHY: Duration = Duration::from_secs(60);
 
+/// A connection from which nothing came for so long is asked whether it lives, and so often.
+pub const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// A connection from which nothing came for so long, though it was asked, is dead.
+pub const DEAD_AFTER: Duration = Duration::from_secs(45);
+
+/// The least time that it has for an answer, where it was asked late: we may have been stopped, or the
+/// machine asleep.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// So long before a key dies its successor is looked for.
 pub const RENEW_AHEAD: Duration = Duration::from_secs(60 * 60);
 
@@ -104,6 +114,60 @@ pub struct Ended {
     pub clean: bool,
     /// How many frames the connection brought.
     pub frames: u64,
+    /// How long nothing had come from it when it was found broken: of what was sent in that time,
+    /// nobody knows what got lost. Zero where its end came in order, behind all that was sent.
+    pub silent: Duration,
+}
+
+/// How long nothing has come from a connection, and what to do about it. Times are those of a clock that
+/// nobody sets, counted from whenever.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// When something came, be it a single byte.
+    since: Duration,
+    /// When it was asked whether it lives, after that.
+    asked: Option<Duration>,
+}
+
+/// What to do about a silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing, for so long.
+    Wait(Duration),
+    /// Ask whether it lives, and say so with [`asked`](Silence::asked).
+    Ask,
+    /// Give the connection up.
+    GiveUp,
+}
+
+impl Silence {
+    /// Something comes now, and nothing after it so far.
+    pub const fn since(now: Duration) -> Self {
+        Self { since: now, asked: None }
+    }
+
+    /// How long it has lasted.
+    pub const fn length(self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
+    }
+
+    /// It was asked whether it lives.
+    pub const fn asked(&mut self, now: Duration) {
+        self.asked = Some(now);
+    }
+
+    /// What to do.
+    pub fn remedy(self, now: Duration) -> Remedy {
+        let next = |from: Duration, wait: Duration| (from + wait).saturating_sub(now);
+        let next_ping = next(self.asked.unwrap_or(self.since), PING_EVERY);
+        let end =
+            self.asked.map(|asked| next(self.since, DEAD_AFTER).max(next(asked, ANSWER_WITHIN)));
+        match end {
+            Some(Duration::ZERO) => Remedy::GiveUp,
+            _ if next_ping.is_zero() => Remedy::Ask,
+            _ => Remedy::Wait(end.map_or(next_ping, |end| end.min(next_ping))),
+        }
+    }
 }
 
 /// What became of asking for a new key.
@@ -300,8 +364,9 @@ impl Session {
             "" => "the connection with the new key stands".to_owned(),
             reason => format!("the connection with the new key stands: {reason}"),
         };
+        let covered_until = at.before(ended.silent);
         let closed = self.closed(at, Ended { reason, ..ended });
-        if stands_since <= at {
+        if stands_since <= covered_until {
             self.coverage = Coverage::NeverYet;
         }
         self.attempt = 1;
@@ -351,13 +416,15 @@ impl Session {
 
     fn closed(&mut self, now: Timestamp, ended: Ended) -> SessionEvent {
         let cause = if ended.code.is_some() { Cause::Server } else { Cause::Network };
-        if matches!(self.coverage, Coverage::Since(since) if now.since(since) >= HEALTHY) {
+        let covered_until = now.before(ended.silent);
+        if matches!(self.coverage, Coverage::Since(since) if covered_until.since(since) >= HEALTHY)
+        {
             self.in_a_row = 0;
         }
         // Those that were to take over are no attempts to end this outage.
         self.attempt = 0;
-        self.coverage = Coverage::LostAt(now, cause);
-        let Ended { code, reason, clean, frames } = ended;
+        self.coverage = Coverage::LostAt(covered_until, cause);
+        let Ended { code, reason, clean, frames, .. } = ended;
         let code = code.map(u32::from);
         self.event(Event::Closed(Closed { code, reason, clean, last_sequence: frames }))
     }
@@ -447,6 +514,76 @@ mod tests {
         assert_eq!(connected.attempt, 1);
         assert_eq!((gap.from_ns, gap.to_ns), (30 * SECOND, 42 * SECOND));
         assert_eq!(gap.cause(), Cause::Network);
+    }
+
+    #[test]
+    fn a_connection_that_is_found_dead_leaves_a_gap_since_it_was_last_heard() {
+        let mut session = session();
+        accepted(&mut session, 10);
+        let silent = DEAD_AFTER;
+        let events = session.ended(at(100), Ended { silent, ..lost() }).events;
+        assert!(matches!(events[0].event, Some(Event::Closed(_))));
+        let Some(Event::Gap(gap)) = &accepted(&mut session, 101).events[1].event else { panic!() };
+        assert_eq!((gap.from_ns, gap.to_ns), (55 * SECOND, 101 * SECOND));
+
+        // The one that takes over has been there for some of that time only.
+        session.taken_over((at(200), Ended { silent, ..lost() }), at(190), KeyRenewed::default());
+        let Some(Event::Gap(gap)) = &accepted(&mut session, 190).events[1].event else { panic!() };
+        assert_eq!((gap.from_ns, gap.to_ns), (155 * SECOND, 190 * SECOND));
+
+        // Silence is no health.
+        let in_a_row = session.in_a_row;
+        session.ended(at(190 + HEALTHY.as_secs()), Ended { silent, ..lost() });
+        assert_eq!(session.in_a_row, in_a_row + 1);
+    }
+
+    /// What is done about a silence that begins at 0, and when, in seconds.
+    fn cared(mut now: Duration) -> Vec<(Remedy, u64)> {
+        let mut silence = Silence::since(Duration::ZERO);
+        let mut done = Vec::new();
+        loop {
+            match silence.remedy(now) {
+                Remedy::Wait(time) => {
+                    assert!(time > Duration::ZERO);
+                    now += time;
+                    continue;
+                }
+                Remedy::Ask => silence.asked(now),
+                Remedy::GiveUp => {}
+            }
+            done.push((silence.remedy(now), now.as_secs()));
+            if silence.remedy(now) == Remedy::GiveUp {
+                return done;
+            }
+        }
+    }
+
+    #[test]
+    fn a_silent_connection_is_asked_twice_and_dead_after_45_seconds() {
+        let wait = |seconds| Remedy::Wait(Duration::from_secs(seconds));
+        let expected = [(wait(20), 20), (wait(5), 40), (Remedy::GiveUp, 45)];
+        assert_eq!(cared(Duration::ZERO), expected);
+    }
+
+    #[test]
+    fn a_connection_that_nobody_looked_at_is_asked_before_it_is_given_up() {
+        let asked_at = |from| -> Vec<_> {
+            cared(Duration::from_secs(from)).into_iter().map(|(_, at)| at).collect()
+        };
+        let expected = [vec![30, 45], vec![42, 47], vec![45, 50], vec![9000, 9005]];
+        assert_eq!([30, 42, 45, 9000].map(asked_at), expected);
+    }
+
+    #[test]
+    fn any_sign_of_life_ends_a_silence() {
+        let mut silence = Silence::since(Duration::ZERO);
+        let second = Duration::from_secs;
+        silence.asked(second(20));
+        silence.asked(second(40));
+        silence = Silence::since(second(44));
+        assert_eq!(silence.remedy(second(45)), Remedy::Wait(second(19)));
+        assert_eq!(silence.length(second(45)), second(1));
+        assert_eq!(silence.remedy(second(64)), Remedy::Ask);
     }
 
     #[test]

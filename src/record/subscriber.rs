@@ -2,10 +2,7 @@
 //!
 //! What was received is in the kernel before more is read, and before anything is answered.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -31,14 +28,8 @@ use crate::{
     },
     protocol::{Key, Protocol},
     schema::FrameTypes,
-    session::{Ended, Next, NotConnected, Renewal, Session},
+    session::{Ended, Next, NotConnected, Remedy, Renewal, Session, Silence},
 };
-
-/// A connection without traffic is asked whether it lives.
-const PING_EVERY: Duration = Duration::from_secs(20);
-
-/// A connection from which nothing was heard for so long is dead.
-const DEAD_AFTER: Duration = Duration::from_secs(45);
 
 /// How soon it is seen that the clock was set, where nothing comes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -101,12 +92,14 @@ pub(super) struct Finished {
     pub left: bool,
 }
 
-/// The frames of one connection.
-#[derive(Default)]
-struct Frames {
-    received: u64,
+/// What came on one connection.
+struct Heard {
+    /// How many frames.
+    frames: u64,
     /// The last ones of them, which were more than the user asked for.
     left_out: u64,
+    /// How long nothing has come.
+    silence: Silence,
 }
 
 /// What follows a connection.
@@ -272,6 +265,17 @@ impl Subscriber {
         now
     }
 
+    /// The time by a clock that nobody sets.
+    fn steady(&self) -> Duration {
+        self.dialer.clock.look().steady
+    }
+
+    /// A connection that broke: what was sent since it was last heard may be lost.
+    fn lost(&self, reason: String, heard: &Heard) -> Ended {
+        let silent = heard.silence.length(self.steady());
+        Ended { reason, silent, ..Ended::default() }
+    }
+
     async fn keep(&mut self, mut entries: Vec<Entry>) -> Option<u64> {
         entries.splice(0..0, self.stepped.drain(..));
         self.keeper.keep(entries).await
@@ -283,39 +287,27 @@ impl Subscriber {
 
     /// Receives until the connection ends, is ended, or is taken over, and says when that was.
     async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
-        let mut frames = Frames::default();
-        let mut heard = Instant::now();
-        let mut asked = Instant::now();
+        let silence = Silence::since(self.steady());
+        let mut heard = Heard { frames: 0, left_out: 0, silence };
         let mut stop = self.stop.clone();
         let mut care = self.care();
         let (mut then, mut ended) = loop {
-            let next_ping = PING_EVERY.saturating_sub(heard.max(asked).elapsed());
-            let next_look = next_ping.min(LOOK_EVERY);
+            let next_look = match heard.silence.remedy(self.steady()) {
+                Remedy::Wait(time) => time.min(LOOK_EVERY),
+                Remedy::Ask | Remedy::GiveUp => Duration::ZERO,
+            };
             let read = tokio::select! {
-                read = connection.read() => read,
-                () = sleep(next_look) => {
-                    self.now();
-                    // Where nothing can be written any more, `stop` says so.
-                    self.keep(Vec::new()).await;
-                    if next_look < next_ping {
-                        continue;
-                    }
-                    if heard.elapsed() >= DEAD_AFTER {
-                        let reason = format!("nothing was heard for {} s", DEAD_AFTER.as_secs());
-                        break (Then::Again, Ended { reason, ..Ended::default() });
-                    }
-                    asked = Instant::now();
-                    connection.socket.send_ping(Bytes::new());
-                    if let Err(ended) = answer(&mut connection).await {
-                        break (Then::Again, ended);
-                    }
-                    continue;
+                // What has come counts before how long nothing came: we may have been stopped
+                // meanwhile. Reading comes behind what is rare, so that it keeps nothing off.
+                biased;
+                () = stop.asked() => {
+                    break (Then::Stop, self.goodbye(&mut connection, &mut heard).await);
                 }
                 takeover = care.next() => match takeover {
                     Takeover::Stands(standing) => {
                         // What the server has sent on the old one still comes in; meanwhile the new
                         // one's frames wait, so that each is where it belongs.
-                        let ended = self.goodbye(&mut connection, &mut frames).await;
+                        let ended = self.goodbye(&mut connection, &mut heard).await;
                         break (Then::Takeover(standing), ended);
                     }
                     Takeover::NotConnected(error) => {
@@ -333,18 +325,36 @@ impl Subscriber {
                         continue;
                     }
                 },
-                () = stop.asked() => {
-                    break (Then::Stop, self.goodbye(&mut connection, &mut frames).await);
+                read = connection.read() => read,
+                () = sleep(next_look) => {
+                    self.now();
+                    // Where nothing can be written any more, `stop` says so.
+                    self.keep(Vec::new()).await;
+                    match heard.silence.remedy(self.steady()) {
+                        Remedy::Wait(_) => {}
+                        Remedy::Ask => {
+                            connection.socket.send_ping(Bytes::new());
+                            if let Err(reason) = answer(&mut connection).await {
+                                break (Then::Again, self.lost(reason, &heard));
+                            }
+                            heard.silence.asked(self.steady());
+                        }
+                        Remedy::GiveUp => {
+                            let silent = heard.silence.length(self.steady());
+                            let reason = format!("nothing was heard for {} s", silent.as_secs());
+                            break (Then::Again, self.lost(reason, &heard));
+                        }
+                    }
+                    continue;
                 }
             };
-            heard = Instant::now();
-            match self.take(&mut connection, read, &mut frames).await {
+            match self.take(&mut connection, read, &mut heard).await {
                 Ok(()) => {}
                 Err((then, ended)) => break (then, ended),
             }
         };
         let at = self.now();
-        ended.frames = frames.received - frames.left_out;
+        ended.frames = heard.frames - heard.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
         if matches!(then, Then::Again)
@@ -375,25 +385,38 @@ impl Subscriber {
         &mut self,
         connection: &mut Connection,
         read: std::io::Result<bool>,
-        frames: &mut Frames,
+        heard: &mut Heard,
     ) -> Result<(), (Then, Ended)> {
         let received = self.now();
-        let (batch, end) = self.batch(connection, received, frames);
+        if matches!(read, Ok(true)) {
+            heard.silence = Silence::since(self.steady());
+        }
+        let (batch, end) = self.batch(connection, received, heard);
         let Some(left_out) = self.keep(batch).await else {
             let reason = "nothing can be written any more".to_owned();
             return Err((Then::Stop, Ended { reason, ..Ended::default() }));
         };
-        frames.left_out += left_out;
+        heard.left_out += left_out;
         let answered = answer(connection).await;
         if let Some(ended) = end {
             return Err((Then::Again, ended));
         }
-        let lost = |reason: String| (Then::Again, Ended { reason, ..Ended::default() });
-        match read {
-            Ok(true) => answered.map_err(|ended| (Then::Again, ended)),
-            Ok(false) => Err(lost("the stream ended without a close frame".to_owned())),
-            Err(error) => Err(lost(error.to_string())),
-        }
+        let ended = match read {
+            Ok(true) => match answered {
+                Ok(()) => return Ok(()),
+                Err(reason) => self.lost(reason, heard),
+            },
+            Ok(false) => {
+                let reason = "the stream ended without a close frame".to_owned();
+                Ended { reason, ..Ended::default() }
+            }
+            // TLS without its own goodbye; the end came behind all that was sent all the same.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Ended { reason: error.to_string(), ..Ended::default() }
+            }
+            Err(error) => self.lost(error.to_string(), heard),
+        };
+        Err((Then::Again, ended))
     }
 
     /// The messages that are there, as entries; and how the connection ended, if it did.
@@ -401,15 +424,15 @@ impl Subscriber {
         &mut self,
         connection: &mut Connection,
         received: Timestamp,
-        frames: &mut Frames,
+        heard: &mut Heard,
     ) -> (Vec<Entry>, Option<Ended>) {
         let mut batch = Vec::new();
         loop {
             let what = match connection.socket.next() {
                 Ok(None) => return (batch, None),
                 Ok(Some(Incoming::Binary(data))) => {
-                    frames.received += 1;
-                    let sequence = u32::try_from(frames.received).unwrap_or(u32::MAX);
+                    heard.frames += 1;
+                    let sequence = u32::try_from(heard.frames).unwrap_or(u32::MAX);
                     What::Frame(self.types.frame(&self.subscription.topic, sequence, data))
                 }
                 Ok(Some(Incoming::Text(data))) => {
@@ -419,10 +442,11 @@ impl Subscriber {
                 Ok(Some(Incoming::Close { code, reason })) => {
                     let reason = self.used.hide_in(Bytes::from(reason));
                     let reason = String::from_utf8_lossy(&reason).into_owned();
-                    return (batch, Some(Ended { code, reason, clean: true, frames: 0 }));
+                    let ended = Ended { code, reason, clean: true, ..Ended::default() };
+                    return (batch, Some(ended));
                 }
                 Err(Broken::TooLarge { size, limit }) => {
-                    frames.received += 1;
+                    heard.frames += 1;
                     let reason = format!("a message of {size} bytes is over the limit of {limit}");
                     let bytes = size as u64;
                     let dropped = DroppedFrames { count: 1, bytes, reason: reason.clone() };
@@ -448,15 +472,15 @@ impl Subscriber {
     }
 
     /// Says goodbye and keeps what still comes until the server has said it too.
-    async fn goodbye(&mut self, connection: &mut Connection, frames: &mut Frames) -> Ended {
+    async fn goodbye(&mut self, connection: &mut Connection, heard: &mut Heard) -> Ended {
         connection.socket.send_close(NORMAL, "");
         let farewell = async {
-            if let Err(ended) = answer(connection).await {
-                return ended;
+            if let Err(reason) = answer(connection).await {
+                return self.lost(reason, heard);
             }
             loop {
                 let read = connection.read().await;
-                if let Err((_, ended)) = self.take(connection, read, frames).await {
+                if let Err((_, ended)) = self.take(connection, read, heard).await {
                     return ended;
                 }
             }
@@ -478,12 +502,11 @@ const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const TOO_BIG: u16 = 1009;
 
-/// Lets out what the socket wants to say.
-async fn answer(connection: &mut Connection) -> Result<(), Ended> {
-    let lost = |reason: String| Err(Ended { reason, ..Ended::default() });
+/// Lets out what the socket wants to say. The error is why that cannot be.
+async fn answer(connection: &mut Connection) -> Result<(), String> {
     match timeout(WRITE_DEADLINE, connection.write()).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => lost(error.to_string()),
-        Err(_) => lost("the server does not read".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the server does not read".to_owned()),
     }
 }
