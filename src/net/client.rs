@@ -1,13 +1,13 @@
 //! The client's end: one connection to a feed, and asking for another key.
 //!
 //! Every attempt has one deadline round name resolution, TCP, TLS and upgrade. Addresses are resolved
-//! anew each time and all are tried. What comes back is a [`Connection`], a refusal with its status,
+//! anew each time and all are tried, beginning behind one that used up the whole time before. What comes back is a [`Connection`], a refusal with its status,
 //! or a failure in words; never a key.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -121,6 +121,8 @@ pub struct Connector {
     protocol: &'static dyn Protocol,
     tls: Arc<rustls::ClientConfig>,
     limit: usize,
+    /// Where somebody let us in and said nothing more until the time was over.
+    silent: Arc<Mutex<Option<SocketAddr>>>,
 }
 
 /// What an accepted upgrade gives.
@@ -146,20 +148,31 @@ impl Connector {
         tls: Arc<rustls::ClientConfig>,
         limit: usize,
     ) -> Self {
-        Self { endpoint, protocol, tls, limit }
+        Self { endpoint, protocol, tls, limit, silent: Arc::default() }
     }
 
     /// Opens a connection and asks for a feed. Dropping the future loses nothing but the attempt.
     pub async fn connect(&self, ask: &Ask<'_>) -> Result<Accepted, NotConnected> {
-        match tokio::time::timeout(DEADLINE, self.try_connect(ask)).await {
+        let mut at = None;
+        match tokio::time::timeout(DEADLINE, self.try_connect(ask, &mut at)).await {
             Ok(result) => result,
-            Err(_) => Err(failed(format!("no connection within {} s", DEADLINE.as_secs()), false)),
+            Err(_) => {
+                let begin = format!("no connection within {} s", DEADLINE.as_secs());
+                let Some(address) = at else { return Err(failed(begin, false)) };
+                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                Err(failed(format!("{begin}: {address} does not answer"), false))
+            }
         }
     }
 
-    async fn try_connect(&self, ask: &Ask<'_>) -> Result<Accepted, NotConnected> {
+    /// Says `at` which address it is while that may still hold it up.
+    async fn try_connect(
+        &self,
+        ask: &Ask<'_>,
+        at: &mut Option<SocketAddr>,
+    ) -> Result<Accepted, NotConnected> {
         let started = Instant::now();
-        let (stream, peer) = self.open().await?;
+        let (stream, peer) = self.open(at).await?;
         let key = generate_key();
         let path = self.endpoint.path.as_deref().unwrap_or(self.protocol.feed_path());
         let mut request = self.request(path, &self.protocol.feed_headers(ask))?;
@@ -211,7 +224,7 @@ impl Connector {
             NotConnected::Refused(refused) => format!("status {}", refused.status),
         };
         let (path, headers) = self.protocol.renewal(key);
-        let (stream, _) = self.open().await.map_err(words)?;
+        let (stream, _) = self.open(&mut None).await.map_err(words)?;
         let request = self.request(path, &headers).map_err(words)?;
         let answer = self.send(stream, request).await.map_err(words)?;
         if answer.status() != StatusCode::OK {
@@ -222,30 +235,44 @@ impl Connector {
         self.protocol.renewed_key(&body).ok_or_else(|| "expected a token, found none".to_owned())
     }
 
-    /// TCP and TLS, to the first address that answers.
-    async fn open(&self) -> Result<(BoxedStream, SocketAddr), NotConnected> {
+    /// TCP and TLS, to the first address that answers; which one it is dealing with is in `at`.
+    async fn open(
+        &self,
+        at: &mut Option<SocketAddr>,
+    ) -> Result<(BoxedStream, SocketAddr), NotConnected> {
         let Endpoint { host, port, secure, .. } = &self.endpoint;
-        let addresses: Vec<_> = tokio::net::lookup_host((host.as_str(), *port))
+        let addresses = tokio::net::lookup_host((host.as_str(), *port))
             .await
-            .map_err(|error| failed(format!("cannot resolve {host}: {error}"), false))?
-            .collect();
+            .map_err(|error| failed(format!("cannot resolve {host}: {error}"), false))?;
+        let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = beginning_behind(silent, addresses.collect());
         // An address that swallows everything must leave time for the next ones.
         let share = DEADLINE / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-        let mut last = format!("{host} has no address");
+        let mut last = failed(format!("{host} has no address"), false);
         for address in addresses {
-            match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            *at = None;
+            let error = match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
+                    *at = Some(address);
                     // Our pongs and closes are small and wanted at once.
                     let _ = stream.set_nodelay(true);
-                    let stream: BoxedStream =
-                        if *secure { self.secured(stream).await? } else { Box::new(stream) };
-                    return Ok((stream, address));
+                    if !*secure {
+                        return Ok((Box::new(stream), address));
+                    }
+                    match self.secured(stream).await {
+                        Ok(stream) => return Ok((stream, address)),
+                        Err(error) => {
+                            last = error;
+                            continue;
+                        }
+                    }
                 }
-                Ok(Err(error)) => last = format!("cannot connect to {address}: {error}"),
-                Err(_) => last = format!("cannot connect to {address}: no answer"),
-            }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            last = failed(format!("cannot connect to {address}: {error}"), false);
         }
-        Err(failed(last, false))
+        Err(last)
     }
 
     async fn secured(&self, stream: TcpStream) -> Result<BoxedStream, NotConnected> {
@@ -320,6 +347,14 @@ async fn refusal(answer: Response<Body>, key: &Key) -> Refused {
     Refused { status, body, retry_after }
 }
 
+/// The same addresses, those behind that one first.
+fn beginning_behind(silent: Option<SocketAddr>, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    if let Some(place) = addresses.iter().position(|&address| Some(address) == silent) {
+        addresses.rotate_left(place + 1);
+    }
+    addresses
+}
+
 fn failed(reason: String, lasting: bool) -> NotConnected {
     NotConnected::Failed(Failure { reason, lasting })
 }
@@ -389,6 +424,18 @@ mod tests {
         assert_eq!(shown("127.0.0.1:8443"), of(true, "127.0.0.1", 8443, None, "127.0.0.1:8443"));
         assert_eq!(shown("wss://[::1]:9/a?b"), of(true, "::1", 9, Some("/a?b"), "[::1]:9"));
         assert_eq!(shown("ws://localhost/"), of(false, "localhost", 80, None, "localhost"));
+    }
+
+    #[test]
+    fn an_address_that_used_up_the_time_comes_last() {
+        let all: Vec<SocketAddr> = ["192.0.2.1:1", "192.0.2.2:1", "[2001:db8::3]:1"]
+            .map(|one| one.parse().unwrap())
+            .into();
+        assert_eq!(beginning_behind(None, all.clone()), all);
+        assert_eq!(beginning_behind(Some(all[0]), all.clone()), [all[1], all[2], all[0]]);
+        assert_eq!(beginning_behind(Some(all[2]), all.clone()), all);
+        // The name has other addresses now.
+        assert_eq!(beginning_behind(Some(all[0]), all[1..].into()), all[1..]);
     }
 
     #[test]
