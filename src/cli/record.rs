@@ -47,6 +47,9 @@ use super::{
     systemd::Systemd,
 };
 
+/// How long what cannot be broken off has at the end.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// Record a live feed into a capture.
 ///
 /// Subscriptions come from the vendor's input file, or one from --topic with the key in the
@@ -288,7 +291,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         answering.inspect(JoinHandle::abort);
         screen.clear();
         report.map_err(anyhow::Error::from)
-    })?;
+    });
+    // Looking up a name cannot be broken off, and may take minutes.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    let report = report?;
     if let Some(lines) = lines {
         outcome = lines.finish(words)?.max(outcome);
     }
