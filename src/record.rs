@@ -45,6 +45,7 @@ mod clock;
 mod dial;
 mod earlier;
 mod export;
+mod hook;
 mod input;
 mod keeper;
 mod keys;

@@ -322,29 +322,6 @@ fn a_subscription_that_nobody_wants_any_more_is_not_missed() {
 }
 
 #[test]
-fn segments_that_wait_to_be_sealed_are_counted() {
-    let feed = feed_of(vec![stay]);
-    // The hook runs where segments are sealed, one after the other.
-    let hooks = tempfile::tempdir().unwrap();
-    let path = |name: &str| hooks.path().join(name);
-    let (began, go) = (path("began"), path("go"));
-    let hook = format!("touch {began:?}; until test -e {go:?}; do sleep 0.01; done; true");
-    let mut running = Running::start(&feed, &["north"], &["--on-sealed", &hook]);
-    running.wait_for("connection", || running.metrics().is_in("north", "connected"));
-    running.signal(Signal::HUP);
-    running.wait_for("sealed segment", || began.exists());
-    assert_close("backlog", 0.0, running.metrics().all("seal_backlog_segments"));
-    for waiting in [1.0, 2.0] {
-        running.signal(Signal::HUP);
-        let backlog = || running.metrics().all("seal_backlog_segments");
-        running.wait_for("backlog", || (backlog() - waiting).abs() < 0.5);
-    }
-    fs::write(go, "").unwrap();
-    running.wait_for("no backlog", || running.metrics().all("seal_backlog_segments") < 0.5);
-    running.stop();
-}
-
-#[test]
 fn a_recording_that_cannot_write_is_unhealthy_until_it_can() {
     let feed = feed_of(vec![|| {
         // Something to write, again and again.

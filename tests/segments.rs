@@ -207,6 +207,36 @@ fn sighup_begins_a_segment_and_each_that_is_sealed_is_handed_to_the_command() {
 }
 
 #[test]
+fn a_command_that_hangs_holds_up_no_sealing() {
+    let barrier = Arc::new(Barrier::new(2));
+    let settle = || [Say::Settle(Arc::clone(&barrier))];
+    let script = said(0..5).into_iter().chain(settle()).chain(said(5..10)).chain(settle());
+    let script = script.chain(said(10..15)).chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let (folder, hooks) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = |name: &str| hooks.path().join(name);
+    let (log, go) = (path("log"), path("go"));
+    let hook =
+        format!("run() {{ until test -e {go:?}; do sleep 0.01; done; echo $1 >>{log:?}; }}; run");
+    let child = record(&feed, folder.path(), &["--on-sealed", &hook]).spawn().unwrap();
+    let sealed = || names(folder.path()).into_iter().filter(|name| !name.ends_with(HOT_SUFFIX));
+    for count in 1..=2 {
+        barrier.wait();
+        kill_process(pid(&child), Signal::HUP).unwrap();
+        wait_for("the next segment to be sealed", || sealed().count() == count);
+        barrier.wait();
+    }
+    assert!(!log.exists());
+    fs::write(go, "").unwrap();
+    ended(&child.wait_with_output().unwrap(), 0);
+    let expected: String = names(folder.path())
+        .iter()
+        .map(|name| folder.path().join(name).display().to_string() + "\n")
+        .collect();
+    assert_eq!(fs::read_to_string(log).unwrap(), expected);
+}
+
+#[test]
 fn a_command_that_fails_is_told_and_stops_nothing() {
     let feed = Feed::start(vec![Reply::Feed(said(0..3).into_iter().chain([goodbye()]).collect())]);
     let folder = tempfile::tempdir().unwrap();

@@ -128,7 +128,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "3", value_parser = level, help_heading = "Segments")]
     level: Compression,
 
-    /// Run this command with the path of each sealed segment as its last argument.
+    /// Run this command with the path of each sealed segment as its last argument, one at a time. One
+    /// that takes longer than ten minutes is ended.
     #[arg(long, value_name = "CMD", help_heading = "Segments")]
     on_sealed: Option<String>,
 

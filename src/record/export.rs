@@ -32,7 +32,7 @@ use crate::{
     sink::ndjson::Ndjson,
 };
 
-mod exec;
+pub(super) mod exec;
 mod exporter;
 mod file;
 mod outlet;

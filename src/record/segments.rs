@@ -1,13 +1,12 @@
 //! The segments of a recording: which one is written to, when the next one begins, which old ones go.
 //!
 //! A segment that has ended is sealed by a thread of its own, which may fall behind: the recording
-//! never waits for it. The same thread runs the user's hook and keeps the ring. Only what is sealed is
+//! never waits for it. The same thread keeps the ring. Only what is sealed is
 //! ever deleted, oldest first, and only files whose names a recording gave them.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +16,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Clock, Notice, Notify, clock::Watch};
+use super::{
+    Clock, Notice, Notify,
+    clock::Watch,
+    hook::{self, Hooks},
+};
 use crate::{
     capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
     entry::{Entry, FrameType, Timestamp, session_event::ClockStepped},
@@ -372,12 +375,15 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 const BEHIND: usize = 4;
 
 impl Sealer {
-    fn start(folder: Option<PathBuf>, care: Care) -> Self {
+    fn start(folder: Option<PathBuf>, mut care: Care) -> Self {
         let (jobs, receiver) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let notify = Arc::clone(&care.notify);
+        let hook = care.on_sealed.take();
+        let hooks = hook.map(|command| Hooks::start(command, hook::LIMIT, Arc::clone(&notify)));
         let mut work = Work {
             folder,
+            hooks,
             watch: Watch::new(Arc::clone(&care.clock)),
             forward: Vec::new(),
             care,
@@ -387,6 +393,9 @@ impl Sealer {
         };
         let thread = std::thread::spawn(move || {
             work.run(&receiver);
+            if let Some(hooks) = work.hooks {
+                hooks.finish();
+            }
             work.results
         });
         Self { jobs, waiting, notify, thread }
@@ -412,6 +421,7 @@ impl Sealer {
 
 struct Work {
     folder: Option<PathBuf>,
+    hooks: Option<Hooks>,
     care: Care,
     watch: Watch,
     /// The times at which the clock was set forward.
@@ -468,10 +478,8 @@ impl Work {
     fn sealed(&mut self, sealed: Sealed) {
         if let Some(path) = &sealed.path {
             (self.care.notify)(Notice::Sealed { sealed: &sealed });
-            if let Some(hook) = &self.care.on_sealed
-                && let Err(error) = run_hook(hook, path)
-            {
-                (self.care.notify)(Notice::Trouble { error: &error });
+            if let Some(hooks) = &self.hooks {
+                hooks.run(path);
             }
         }
         self.results.push(Ok(sealed));
@@ -514,30 +522,64 @@ fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
     })
 }
 
-/// Runs the user's command with the path as its argument, and waits for it. Its output must not mix
-/// with ours on stdout, which is data.
-fn run_hook(hook: &str, path: &Path) -> Result<()> {
-    let failed = |found: String| Error::from(Kind::Hook { command: hook.to_owned(), found });
-    let mut command = if cfg!(unix) {
-        let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("{hook} \"$1\"")).arg("sh").arg(path);
-        shell
-    } else {
-        let mut command = Command::new(hook);
-        command.arg(path);
-        command
-    };
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    let status = status.map_err(|error| failed(error.to_string()))?;
-    if status.success() { Ok(()) } else { Err(failed(status.to_string())) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeMap, sync::Barrier};
+
     use super::*;
+    use crate::{
+        entry::{SessionEvent, Subscription, What},
+        record::SystemClock,
+    };
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn segments_that_wait_to_be_sealed_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sealed, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let held = (Arc::clone(&sealed), Arc::clone(&go_on));
+        let notify = move |notice: Notice<'_>| {
+            if let Notice::Sealed { .. } = notice {
+                held.0.wait();
+                held.1.wait();
+            }
+        };
+        let (notify, clock) = (Arc::new(notify), Arc::new(SystemClock::new()));
+        let (keep, compression) = (Keep::default(), Compression::default());
+        let care = Care { keep, compression, on_sealed: None, notify, clock };
+        let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
+        let place = Place::Folder(folder.path().to_owned());
+        let mut segments =
+            Segments::start(place, about, Vec::new(), Split::default(), care).unwrap();
+        let subscription = Arc::new(Subscription {
+            name: "main".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        });
+        for second in 1..4 {
+            let what = What::Event(SessionEvent::default());
+            let subscription = Arc::clone(&subscription);
+            let entry = Entry { subscription, received: at(second), what };
+            segments.write([&entry].into_iter()).unwrap();
+            assert!(segments.split(at(second + 1), true).unwrap());
+            if second == 1 {
+                sealed.wait();
+            }
+        }
+        let waiting = segments.sealing();
+        assert_eq!(waiting.load(Ordering::Relaxed), 2);
+        go_on.wait();
+        for _ in 0..2 {
+            sealed.wait();
+            go_on.wait();
+        }
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        segments.give_up();
+        assert_eq!(segments.finish().unwrap().len(), 3);
     }
 
     #[test]

@@ -99,7 +99,7 @@ mod system {
 
     use super::{super::outlet::SLICE, Child, ChildStdin, Command, io};
 
-    pub(super) fn shell(command: &str) -> Command {
+    pub(in crate::record) fn shell(command: &str) -> Command {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(command).process_group(0);
         shell
@@ -118,7 +118,7 @@ mod system {
         }
     }
 
-    pub(super) fn kill(child: &mut Child) {
+    pub(in crate::record) fn kill(child: &mut Child) {
         let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     }
 }
@@ -128,7 +128,7 @@ mod system {
 mod system {
     use super::{Child, ChildStdin, Command, io};
 
-    pub(super) fn shell(command: &str) -> Command {
+    pub(in crate::record) fn shell(command: &str) -> Command {
         let mut shell = Command::new("cmd");
         shell.arg("/C").arg(command);
         shell
@@ -142,9 +142,10 @@ mod system {
         Ok(())
     }
 
-    pub(super) fn kill(child: &mut Child) {
+    pub(in crate::record) fn kill(child: &mut Child) {
         let _ = child.kill();
     }
 }
 
-use system::{kill, never_wait_for, shell, wait_for_room};
+pub(in crate::record) use system::{kill, shell};
+use system::{never_wait_for, wait_for_room};

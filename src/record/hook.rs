@@ -1,0 +1,196 @@
+//! Path of a sealed segment -> the user's command, one at a time, in the order in which they were sealed.
+//!
+//! The commands run beside the sealing, which never waits for them. One that hangs holds up the ones
+//! behind it, but not for ever: when its time is over it is ended with all that it has started, the
+//! user is told, and the next one runs. At the end of the recording all that are left share that time.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::{Arc, OnceLock, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Notice, Notify,
+    export::exec::{kill, shell},
+};
+use crate::error::{Error, Kind, Result};
+
+/// How long a command may take.
+pub(super) const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// How often it is looked whether it has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The thread that runs them.
+pub(super) struct Hooks {
+    paths: mpsc::Sender<PathBuf>,
+    end: Arc<OnceLock<Instant>>,
+    limit: Duration,
+    thread: JoinHandle<()>,
+}
+
+impl Hooks {
+    pub(super) fn start(command: String, limit: Duration, notify: Notify) -> Self {
+        let (paths, receiver) = mpsc::channel::<PathBuf>();
+        let end = Arc::new(OnceLock::new());
+        let hook = Hook { command, limit, end: Arc::clone(&end) };
+        let thread = thread::spawn(move || {
+            for path in receiver {
+                if let Err(error) = hook.run(&path) {
+                    notify(Notice::Trouble { error: &error });
+                }
+            }
+        });
+        Self { paths, end, limit, thread }
+    }
+
+    /// Runs the command for a segment, when it is its turn.
+    pub(super) fn run(&self, path: &Path) {
+        // Where the thread is gone, there is nobody left to tell.
+        let _ = self.paths.send(path.to_owned());
+    }
+
+    /// Waits for those that are left.
+    pub(super) fn finish(self) {
+        let _ = self.end.set(Instant::now() + self.limit);
+        drop(self.paths);
+        let _ = self.thread.join();
+    }
+}
+
+struct Hook {
+    command: String,
+    limit: Duration,
+    /// When there is no time left for any.
+    end: Arc<OnceLock<Instant>>,
+}
+
+impl Hook {
+    /// Runs it with the path as its argument, and waits for it. Its output must not mix with ours on
+    /// stdout, which is data.
+    fn run(&self, path: &Path) -> Result<()> {
+        let began = Instant::now();
+        if self.is_over(began) {
+            return Err(self.failed(format!("no time left for {}", path.display())));
+        }
+        let spawned = with_argument(&self.command, path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .env_remove("CENTRALCAP_KEY")
+            .spawn();
+        let mut child = spawned.map_err(|error| self.failed(error.to_string()))?;
+        match self.wait(&mut child, began) {
+            Ok(None) => {
+                kill(&mut child);
+                let _ = child.wait();
+                let seconds = began.elapsed().as_secs();
+                let path = path.display();
+                Err(self.failed(format!("it running after {seconds} s with {path}, and ended it")))
+            }
+            Ok(Some(status)) if status.success() => Ok(()),
+            Ok(Some(status)) => Err(self.failed(status.to_string())),
+            Err(error) => Err(self.failed(error.to_string())),
+        }
+    }
+
+    /// None: its time is over.
+    fn wait(
+        &self,
+        child: &mut Child,
+        began: Instant,
+    ) -> std::io::Result<Option<std::process::ExitStatus>> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if self.is_over(began) {
+                return Ok(None);
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn is_over(&self, began: Instant) -> bool {
+        let over = |end: &Instant| Instant::now() >= *end;
+        began.elapsed() >= self.limit || self.end.get().is_some_and(over)
+    }
+
+    fn failed(&self, found: String) -> Error {
+        Kind::Hook { command: self.command.clone(), found }.into()
+    }
+}
+
+#[cfg(unix)]
+fn with_argument(command: &str, path: &Path) -> std::process::Command {
+    let mut command = shell(&format!("{command} \"$1\""));
+    command.arg("sh").arg(path);
+    command
+}
+
+#[cfg(not(unix))]
+fn with_argument(command: &str, path: &Path) -> std::process::Command {
+    let mut command = shell(command);
+    command.arg(path);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Mutex};
+
+    use super::*;
+
+    /// Runs a command with the paths `a`, `b` and `c`, and returns what it wrote to its log and what the
+    /// user was told.
+    fn run(limit: Duration, command: &str) -> (String, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let words = Arc::clone(&told);
+        let notify = move |notice: Notice<'_>| {
+            if let Notice::Trouble { error } = notice {
+                words.lock().unwrap().push(error.to_string());
+            }
+        };
+        let command =
+            format!("run() {{ {}; }}; run", command.replace("LOG", log.to_str().unwrap()));
+        let hooks = Hooks::start(command, limit, Arc::new(notify));
+        for path in ["a", "b", "c"] {
+            hooks.run(Path::new(path));
+        }
+        hooks.finish();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        (fs::read_to_string(log).unwrap_or_default(), told)
+    }
+
+    const AMPLE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn each_segment_has_its_turn() {
+        let (log, told) = run(AMPLE, "echo $1 >>LOG; sleep 0.05; echo $1 >>LOG");
+        assert_eq!((&*log, &*told), ("a\na\nb\nb\nc\nc\n", &[] as &[String]));
+    }
+
+    #[test]
+    fn one_that_fails_is_told_and_the_next_one_runs() {
+        let (log, told) = run(AMPLE, "echo $1 >>LOG; test $1 != b");
+        assert_eq!(log, "a\nb\nc\n");
+        assert!(told.len() == 1 && told[0].contains("exit status: 1"), "{told:?}");
+    }
+
+    #[test]
+    fn one_that_hangs_is_ended_with_what_it_started() {
+        // The recording ends at once: all three share the time.
+        let began = Instant::now();
+        let (log, told) =
+            run(Duration::from_millis(500), "echo $1 >>LOG; test $1 = a || sleep 1000 | cat");
+        assert!(began.elapsed() < AMPLE);
+        assert_eq!(log, "a\nb\n");
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("it running after 0 s with b"), "{told:?}");
+        assert!(told[1].contains("no time left for c"), "{told:?}");
+    }
+}
