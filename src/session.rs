@@ -314,11 +314,14 @@ impl Session {
         Step { events, next: Next::Wait(self.back_off()) }
     }
 
-    /// The user wants to stop while connected: the last event of the connection.
+    /// The user wants to stop while connected: the last event of the connection; and the gap, if nobody
+    /// knows since when it was dead.
     pub fn stopped(&mut self, now: Timestamp, ended: Ended) -> Vec<SessionEvent> {
+        let was_dead = !ended.silent.is_zero();
         let closed = self.closed(now, ended);
+        let gap = self.gap(now).filter(|_| was_dead);
         self.coverage = Coverage::NeverYet;
-        vec![closed]
+        [closed].into_iter().chain(gap).collect()
     }
 
     /// The user wants to stop while not connected: the gap that stays open, if there is one.
@@ -672,6 +675,16 @@ mod tests {
             matches!(&events[..], [SessionEvent { event: Some(Event::Closed(c)), .. }] if c.clean)
         );
         assert_eq!(session.abandoned(at(9)), []);
+
+        // It may have been dead for some time.
+        accepted(&mut session, 1);
+        let silent = Duration::from_secs(3);
+        let [_, SessionEvent { event: Some(Event::Gap(gap)), .. }] =
+            &session.stopped(at(9), Ended { silent, ..lost() })[..]
+        else {
+            panic!("expected a gap")
+        };
+        assert_eq!((gap.from_ns, gap.to_ns), (6 * SECOND, 9 * SECOND));
 
         accepted(&mut session, 10);
         session.ended(at(20), lost());

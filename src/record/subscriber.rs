@@ -473,22 +473,32 @@ impl Subscriber {
 
     /// Says goodbye and keeps what still comes until the server has said it too.
     async fn goodbye(&mut self, connection: &mut Connection, heard: &mut Heard) -> Ended {
+        // Not all servers answer a Close frame. Whoever lives answers the ping.
+        connection.socket.send_ping(Bytes::new());
         connection.socket.send_close(NORMAL, "");
+        let asked = self.steady();
         let farewell = async {
             if let Err(reason) = answer(connection).await {
-                return self.lost(reason, heard);
+                return Ended { reason, ..Ended::default() };
             }
             loop {
                 let read = connection.read().await;
                 if let Err((_, ended)) = self.take(connection, read, heard).await {
-                    return ended;
+                    // Also one that breaks now was there to hear us.
+                    return Ended { silent: Duration::ZERO, ..ended };
                 }
             }
         };
-        timeout(GOODBYE, farewell).await.unwrap_or_else(|_| Ended {
+        if let Ok(ended) = timeout(GOODBYE, farewell).await {
+            return ended;
+        }
+        let now = self.steady();
+        let (silent, since_asked) = (heard.silence.length(now), now.saturating_sub(asked));
+        Ended {
             reason: format!("no goodbye within {} s", GOODBYE.as_secs()),
+            silent: if silent < since_asked { Duration::ZERO } else { silent },
             ..Ended::default()
-        })
+        }
     }
 }
 
