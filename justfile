@@ -21,6 +21,10 @@ deny:
 interop:
     tests/interop/run
 
+# Network faults that take minutes, as it takes `record` so long, on purpose, to give something up.
+network:
+    NETWORK=all tests/interop/run -k network
+
 # The whole measure of equality with prost-reflect and with PyPI's protobuf: some minutes.
 equal:
     MESSAGES=100000 cargo test --locked --release --test codec

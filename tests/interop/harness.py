@@ -87,6 +87,36 @@ def replay(capture, *arguments):
         assert process.wait(DEADLINE) == 0
 
 
+class Shell:
+    """A shell in namespaces of its own, as the options of unshare(1) name them."""
+
+    def __init__(self, *namespaces, **options):
+        self.process = subprocess.Popen(
+            ["unshare", "--map-root-user", *namespaces, "sh"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={"CENTRALCAP_KEY": "synthetic-key", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            **options,
+        )  # fmt: skip
+
+    def run(self, *words):
+        """Runs a command to its end, and returns its exit code as text; empty if the shell is gone."""
+        return self.ask(" ".join(map(str, words)) + "; echo $?\n")
+
+    def start(self, *words):
+        """Runs a command in the background, and returns its process id as text."""
+        return self.ask(" ".join(map(str, words)) + " & echo $!\n")
+
+    def ask(self, line):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def until(condition, what):
     """Waits until the condition holds, and returns what it gave."""
     deadline = time.monotonic() + DEADLINE

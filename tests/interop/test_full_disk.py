@@ -5,13 +5,12 @@ Where such namespaces are not to be had, there is nothing to test.
 
 import contextlib
 import shlex
-import subprocess
 import threading
 import time
 
 import pytest
-from harness import CENTRALCAP, DEADLINE, until
-from test_faults import ENVIRONMENT, dropped, kept
+from harness import CENTRALCAP, Shell, until
+from test_faults import dropped, kept
 from test_kill import feed, numbered
 from websockets.exceptions import ConnectionClosed
 
@@ -34,42 +33,15 @@ class Steady:
             connection.close()
 
 
-class Shell:
-    """A shell in a mount namespace, with a small disk at `folder`. None: there is no such thing here."""
-
-    def __init__(self, folder):
-        self.process = subprocess.Popen(
-            ["unshare", "--map-root-user", "--mount", "sh"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env=ENVIRONMENT | {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )  # fmt: skip
-        self.is_there = self.run("mount -t tmpfs -o", f"size={DISK}", "tmpfs", folder) == "0"
-
-    def run(self, *words):
-        """Runs a command to its end, and returns its exit code as text; empty if the shell is gone."""
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(" ".join(map(str, words)) + "; echo $?\n")
-            self.process.stdin.flush()
-        return self.process.stdout.readline().strip()
-
-    def start(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + " &\n")
-        self.process.stdin.flush()
-
-    def end(self):
-        self.process.kill()
-        self.process.wait()
-
-
 @pytest.fixture
 def shell(tmp_path):
     (tmp_path / "disk").mkdir()
     try:
-        shell = Shell(tmp_path / "disk")
+        shell = Shell("--mount")
     except FileNotFoundError:
         pytest.skip("there is no unshare")
     try:
-        if not shell.is_there:
+        if shell.run("mount -t tmpfs -o", f"size={DISK}", "tmpfs", tmp_path / "disk") != "0":
             pytest.skip("there are no mount namespaces")
         yield shell
     finally:
