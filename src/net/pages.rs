@@ -143,3 +143,62 @@ fn respond(page: Page) -> Response<Full<Bytes>> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(page.kind));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        time::Instant,
+    };
+
+    use super::*;
+
+    fn serve() -> SocketAddr {
+        let pages = Pages::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = pages.address();
+        tokio::spawn(pages.serve(|_| Some(Page::plain(StatusCode::OK, "fine"))));
+        address
+    }
+
+    async fn connect(address: SocketAddr, said: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What comes until the connection ends.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    const WHOLE: &str = "GET / HTTP/1.1\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_made_in_time_is_not_waited_for() {
+        let address = serve();
+        for said in ["", "GET / HTTP/1.1\r\nHalf: "] {
+            let began = Instant::now();
+            assert_eq!(rest(connect(address, said).await).await, "");
+            let took = began.elapsed();
+            assert!(took >= TIME_LIMIT && took < TIME_LIMIT + BREATH, "{took:?}");
+        }
+        let began = Instant::now();
+        assert!(rest(connect(address, WHOLE).await).await.ends_with("fine"));
+        assert!(began.elapsed() < BREATH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_say_nothing_keep_others_waiting_for_no_longer_than_that() {
+        let address = serve();
+        let mut silent = Vec::new();
+        for _ in 0..AT_ONCE {
+            silent.push(connect(address, "").await);
+        }
+        let began = Instant::now();
+        assert!(rest(connect(address, WHOLE).await).await.ends_with("fine"));
+        let took = began.elapsed();
+        assert!(took >= TIME_LIMIT && took < TIME_LIMIT + BREATH, "{took:?}");
+    }
+}

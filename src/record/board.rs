@@ -141,6 +141,15 @@ impl Board {
         }
     }
 
+    /// The same, had the recording begun so much earlier.
+    #[cfg(test)]
+    pub(super) fn begun_earlier(self, by: Duration) -> Self {
+        Self {
+            began: self.began.checked_sub(by).expect("the machine has been up for longer"),
+            ..self
+        }
+    }
+
     /// The line of that name, which may be there already.
     pub(super) fn add(&self, name: &str) -> usize {
         let mut all = self.lines.write().unwrap_or_else(PoisonError::into_inner);

@@ -249,6 +249,8 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::entry::Timestamp;
 
@@ -319,6 +321,24 @@ mod tests {
         let lines = "a: down for 11 s\n";
         let complaints = [lines.trim_end().to_owned()];
         assert_eq!(health(&complaints), Page::plain(StatusCode::SERVICE_UNAVAILABLE, lines));
+    }
+
+    #[test]
+    fn a_writing_thread_that_has_hung_for_a_minute_is_told() {
+        let after = |seconds| {
+            let board = Board::new(PathBuf::new(), Arc::default());
+            board.begun_earlier(Duration::from_secs(seconds))
+        };
+        let told = |board: &Board| complaints(board, Duration::MAX);
+        assert_eq!(told(&after(59)), [""; 0]);
+        let hung = after(61);
+        assert_eq!(told(&hung), ["the writing has hung for 61 s"]);
+        // It does something again; or it has ended, as it should.
+        hung.beat();
+        assert_eq!(told(&hung), [""; 0]);
+        let ended = after(61);
+        ended.beat_no_more();
+        assert_eq!(told(&ended), [""; 0]);
     }
 
     #[test]

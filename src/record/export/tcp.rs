@@ -84,3 +84,46 @@ impl Outlet for Peer {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Writes until nothing more is taken.
+    fn fill(peer: &mut Peer) -> io::Error {
+        loop {
+            if let Err(error) = peer.write(&[b'.'; 16 * 1024]) {
+                return error;
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_takes_nothing_for_ten_seconds_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = Peer::connect(&listener.local_addr().unwrap().to_string()).unwrap();
+        let (mut reader, _) = listener.accept().unwrap();
+        let ago = |time| Instant::now().checked_sub(time);
+
+        assert!(is_not_yet(&fill(&mut peer)));
+        let since = peer.stuck.expect("it is stuck");
+        assert!(is_not_yet(&fill(&mut peer)));
+        assert_eq!(peer.stuck, Some(since));
+        peer.stuck = ago(STALLED / 2);
+        assert!(is_not_yet(&fill(&mut peer)));
+
+        // Reading some of it is a sign of life.
+        let mut some = vec![0; 16 << 20];
+        while peer.stuck.is_some() {
+            assert!(reader.read(&mut some).unwrap() > 0);
+            let _ = peer.write(b".");
+        }
+        assert!(is_not_yet(&fill(&mut peer)));
+        assert!(peer.stuck.expect("it is stuck again") > since);
+
+        peer.stuck = ago(STALLED);
+        assert_eq!(fill(&mut peer).to_string(), "nothing was read for 10 s");
+    }
+}
