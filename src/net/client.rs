@@ -404,7 +404,16 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::{
+        net::{
+            trust::{Trust, client_config},
+            ws::MESSAGE_LIMIT,
+        },
+        protocol::PROTOCOLS,
+    };
 
     fn shown(text: &str) -> (bool, String, u16, Option<String>, String) {
         let endpoint = Endpoint::parse(text).unwrap();
@@ -424,6 +433,40 @@ mod tests {
         assert_eq!(shown("127.0.0.1:8443"), of(true, "127.0.0.1", 8443, None, "127.0.0.1:8443"));
         assert_eq!(shown("wss://[::1]:9/a?b"), of(true, "::1", 9, Some("/a?b"), "[::1]:9"));
         assert_eq!(shown("ws://localhost/"), of(false, "localhost", 80, None, "localhost"));
+    }
+
+    /// Connects to somebody who says just that, and returns what came of it. The other side must be left
+    /// alone when the time is over.
+    async fn connect(secure: bool, said: &str) -> (SocketAddr, String, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endpoint =
+            Endpoint { secure, host: "127.0.0.1".to_owned(), port: address.port(), path: None };
+        let tls = client_config(Trust::Anybody).unwrap();
+        let connector = Connector::new(endpoint, PROTOCOLS[0], tls, MESSAGE_LIMIT);
+        let key = Key::new("synthetic-key").unwrap();
+        let ask = Ask { key: &key, topic: "audit", username: None };
+        let began = tokio::time::Instant::now();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+            began.elapsed()
+        };
+        match tokio::join!(connector.connect(&ask), server) {
+            (Err(NotConnected::Failed(failure)), took) => (address, failure.reason, took),
+            (Err(NotConnected::Refused(refused)), _) => panic!("{refused:?}"),
+            (Ok(_), _) => panic!("connected to nobody"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_deadline_is_for_all_of_an_attempt() {
+        for (secure, said) in [(true, ""), (false, ""), (false, "HTTP/1.1 101 Switching Pro")] {
+            let (address, reason, took) = connect(secure, said).await;
+            assert_eq!(reason, format!("no connection within 20 s: {address} does not answer"));
+            assert!(took >= DEADLINE && took < DEADLINE + Duration::from_secs(1), "{took:?}");
+        }
     }
 
     #[test]
