@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     Damaged { path: PathBuf, offset: u64, reason: String },
     Record { path: PathBuf, source: mcap::McapError },
     NotSealed { path: PathBuf },
+    NotProven { path: PathBuf },
     NothingWritten { frames: u64, reason: String },
     Hook { command: String, found: String },
     Descriptors { origin: String, reason: String },
@@ -162,6 +163,7 @@ impl Error {
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
+            Kind::NotProven { .. } => "centralcap inspect says more; it is yours to delete",
             Kind::NotSealed { .. } => {
                 "the next recording into that folder seals it; all commands read it"
             }
@@ -285,6 +287,9 @@ impl fmt::Display for Error {
             }
             Kind::NotSealed { path } => {
                 write!(f, "cannot seal {}: it is kept as it is", path.display())
+            }
+            Kind::NotProven { path } => {
+                write!(f, "not deleting {}: it is damaged at its end", path.display())
             }
             Kind::NothingWritten { frames, reason } => {
                 write!(

@@ -20,7 +20,8 @@ pub use self::{
     export::{Export, ExportStatus, Target},
     keeper::SyncWhen,
     keys::KeySource,
-    segments::{Keep, OnFull, Split},
+    ring::Keep,
+    segments::{OnFull, Split},
 };
 use self::{
     earlier::Covered,
@@ -51,6 +52,7 @@ mod keeper;
 mod keys;
 pub mod metrics;
 mod outage;
+mod ring;
 mod segments;
 mod subscriber;
 mod subscribers;

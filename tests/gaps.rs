@@ -10,7 +10,7 @@ use centralcap::{
         Subscription,
         session_event::{
             ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, ExportDropped,
-            Failed, Gap, Rejected, gap::Cause,
+            Failed, Gap, Rejected, SegmentDeleted, gap::Cause,
         },
     },
     inspect::{self, Coverage, Look},
@@ -420,7 +420,7 @@ fn a_clock_that_is_set_makes_no_time_longer_or_shorter() {
 
 /// Nothing is missing here, only there; and it may be told when all connections have long ended.
 #[test]
-fn what_an_exporter_dropped_changes_neither_coverage_nor_exit_code() {
+fn what_was_dropped_elsewhere_or_deleted_changes_neither_coverage_nor_exit_code() {
     let of = subscription("changes", "audit");
     let reason = "nobody listens".to_owned();
     let exporter = "tcp://collector.example.com:9000".to_owned();
@@ -429,6 +429,7 @@ fn what_an_exporter_dropped_changes_neither_coverage_nor_exit_code() {
     let mut told = ended();
     told.insert(1, (15, 1, Event::ExportDropped(dropped.clone())));
     told.push((25, 1, Event::ExportDropped(dropped)));
+    told.push((25, 0, Event::SegmentDeleted(SegmentDeleted::default())));
     let found = [told, ended()].map(|told| {
         let folder = tempfile::tempdir().unwrap();
         ledger(&of, told).write(&folder.path().join("a.mcap"));

@@ -16,7 +16,7 @@ use centralcap::{
         Subscription,
         session_event::{
             ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, ExportDropped,
-            Failed, Gap, KeyRenewed, Rejected, TextFrame, gap::Cause,
+            Failed, Gap, KeyRenewed, Rejected, SegmentDeleted, TextFrame, gap::Cause,
         },
     },
     inspect::{self, Look, Profile},
@@ -82,6 +82,7 @@ fn eventful() -> Entries {
     entries.happened(seconds(12), &changes, 1, Event::Continued(continued()));
     entries.happened(seconds(12), &changes, 1, Event::ClockStepped(clock_stepped()));
     entries.happened(seconds(12), &changes, 1, Event::ExportDropped(export_dropped()));
+    entries.happened(seconds(12), &changes, 1, Event::SegmentDeleted(segment_deleted()));
     entries.happened(seconds(13), &places, 1, closed(Some(1001), "going away", 6));
     entries.happened(seconds(43), &places, 1, gap(13, 43));
     entries.happened(seconds(43), &places, 2, connected(1));
@@ -116,6 +117,16 @@ fn clock_stepped() -> ClockStepped {
 fn export_dropped() -> ExportDropped {
     let reason = "it takes frames more slowly than they come".to_owned();
     ExportDropped { exporter: "exec #1".to_owned(), frames: 3, bytes: 6000, reason }
+}
+
+fn segment_deleted() -> SegmentDeleted {
+    SegmentDeleted {
+        segment: "20260101T070000.000Z.mcap".to_owned(),
+        frames: 12,
+        from_ns: START.after(seconds(1)).as_nanos(),
+        to_ns: START.after(seconds(2)).as_nanos(),
+        reason: "the recording is to keep no more".to_owned(),
+    }
 }
 
 fn text_frame() -> TextFrame {

@@ -17,7 +17,7 @@ use centralcap::{
     capture::{Capture, HOT_SUFFIX},
     entry::{
         Entry, SessionEvent, What,
-        session_event::{Event, Gap, gap::Cause},
+        session_event::{Event, Gap, SegmentDeleted, gap::Cause},
     },
     inspect,
     select::Selection,
@@ -176,6 +176,63 @@ fn only_so_many_segments_stay_and_nobody_elses_files_go() {
         segments.iter().flat_map(|name| frames_in(&entries(&folder.path().join(name)))).collect();
     let all: Vec<_> = frames(0..200).collect();
     assert!(!kept.is_empty() && all.ends_with(&kept), "the newest stay");
+
+    // What went is told in what stays, up to the last frame before it.
+    let entries: Vec<_> =
+        segments.iter().flat_map(|name| entries(&folder.path().join(name))).collect();
+    let told = deleted(&entries);
+    let last = told.last().expect("a segment was deleted for the last one");
+    assert!(told.is_sorted_by(|a, b| a.segment < b.segment && a.to_ns <= b.from_ns));
+    assert!(told.iter().all(|told| !names.contains(&told.segment) && told.frames > 0), "{told:?}");
+    assert!(last.segment < *segments[0] && last.to_ns <= entries[0].received.as_nanos());
+    let frames: u64 = told.iter().map(|told| told.frames).sum();
+    assert!(frames <= 200 - kept.len() as u64);
+}
+
+fn deleted(entries: &[Entry]) -> Vec<SegmentDeleted> {
+    let deleted = |entry: &Entry| match &entry.what {
+        What::Event(SessionEvent { event: Some(Event::SegmentDeleted(deleted)), .. }) => {
+            Some(deleted.clone())
+        }
+        _ => None,
+    };
+    entries.iter().filter_map(deleted).collect()
+}
+
+#[test]
+fn a_segment_that_the_command_has_not_had_stays() {
+    let feed =
+        Feed::start(vec![Reply::Feed(said(0..100).into_iter().chain([goodbye()]).collect())]);
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let hook = format!("sleep 0.1; cp -t '{}'", copies.path().display());
+    let more = ["--split-size", "200kB", "--keep-files", "1", "--on-sealed", &hook];
+    let words = ended(&record(&feed, folder.path(), &more).output().unwrap(), 0);
+    assert!(!words.contains("expected the command"), "{words}");
+    assert!(frames_in(&entries(copies.path())).into_iter().eq(frames(0..100)));
+}
+
+#[test]
+fn a_segment_that_is_not_proven_to_be_whole_stays() {
+    let feed =
+        || Feed::start(vec![Reply::Feed(said(0..10).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        ended(&record(&feed(), folder.path(), &[]).output().unwrap(), 0);
+    }
+    let before = names(folder.path());
+    let [damaged, whole] = &before[..] else { panic!("{before:?}") };
+    let mut bytes = fs::read(folder.path().join(damaged)).unwrap();
+    bytes.pop();
+    fs::write(folder.path().join(damaged), bytes).unwrap();
+
+    let output = record(&feed(), folder.path(), &["--keep-files", "1"]).output().unwrap();
+    let words = ended(&output, 0);
+    assert!(words.contains("not deleting ") && words.contains("damaged at its end"), "{words}");
+    let after = names(folder.path());
+    assert!(after.contains(damaged) && !after.contains(whole) && after.len() == 2, "{after:?}");
+    let last = entries(&folder.path().join(&after[1]));
+    let [told] = &deleted(&last)[..] else { panic!("{last:?}") };
+    assert_eq!((&told.segment, told.frames), (whole, 10));
 }
 
 #[test]

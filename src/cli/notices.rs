@@ -111,7 +111,7 @@ fn of_event(event: &Event) -> Option<Line> {
             .with("count", dropped.frames)
             .with("bytes", dropped.bytes)
             .with("reason", one_line(&dropped.reason)),
-        Event::Continued(_) => return None,
+        Event::Continued(_) | Event::SegmentDeleted(_) => return None,
     })
 }
 

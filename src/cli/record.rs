@@ -450,7 +450,10 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
                 }
                 Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
                 Event::ClockStepped(step) => step_in_words(step),
-                Event::Gap(_) | Event::Continued(_) | Event::ExportDropped(_) => return None,
+                Event::Gap(_)
+                | Event::Continued(_)
+                | Event::ExportDropped(_)
+                | Event::SegmentDeleted(_) => return None,
             };
             Some(format!("{}: {}", subscription.name, text.trim_end()))
         }

@@ -49,6 +49,10 @@ pub struct ConnectionCounts {
     pub clock_steps: u64,
     /// Frames that are here and that an exporter did not hand on.
     pub export_dropped_frames: u64,
+    /// Segments that were deleted, and in which it had something.
+    pub deleted_segments: u64,
+    /// Frames that were in these.
+    pub deleted_frames: u64,
     /// Events that this version does not know.
     pub unknown: u64,
 }
@@ -77,6 +81,10 @@ impl ConnectionCounts {
                 self.export_dropped_frames =
                     self.export_dropped_frames.saturating_add(dropped.frames);
                 return;
+            }
+            Some(Said::SegmentDeleted(deleted)) => {
+                self.deleted_frames = self.deleted_frames.saturating_add(deleted.frames);
+                &mut self.deleted_segments
             }
             Some(Said::Gap(gap)) => {
                 self.gap_seconds = self.gap_seconds.saturating_add(length(gap));
@@ -198,6 +206,15 @@ pub enum Happening {
         bytes: u64,
         reason: String,
     },
+    SegmentDeleted {
+        segment: String,
+        frames: u64,
+        #[serde(serialize_with = "display")]
+        from: Timestamp,
+        #[serde(serialize_with = "display")]
+        to: Timestamp,
+        reason: String,
+    },
     Unknown,
 }
 
@@ -260,6 +277,13 @@ impl From<&SessionEvent> for Happening {
                 frames: dropped.frames,
                 bytes: dropped.bytes,
                 reason: bounded(dropped.reason.as_bytes()),
+            },
+            Some(Said::SegmentDeleted(deleted)) => Self::SegmentDeleted {
+                segment: bounded(deleted.segment.as_bytes()),
+                frames: deleted.frames,
+                from: Timestamp::from_nanos(deleted.from_ns),
+                to: Timestamp::from_nanos(deleted.to_ns),
+                reason: bounded(deleted.reason.as_bytes()),
             },
             None => Self::Unknown,
         }

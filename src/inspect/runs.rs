@@ -112,7 +112,7 @@ impl Runs {
 
     pub(super) fn event(&mut self, source: Source, at: Timestamp, event: &SessionEvent) {
         let what = Happening::from(event);
-        if matches!(what, Happening::ExportDropped { .. }) {
+        if matches!(what, Happening::ExportDropped { .. } | Happening::SegmentDeleted { .. }) {
             // It may be told after the end of all connections, and is no coverage and no gap.
             return;
         }
@@ -230,7 +230,10 @@ impl Run {
                 let (from_ns, to_ns) = (from.as_nanos(), to.as_nanos());
                 self.clock_stepped(ClockStepped { from_ns, to_ns });
             }
-            Happening::TextFrame { .. } | Happening::ExportDropped { .. } | Happening::Unknown => {}
+            Happening::TextFrame { .. }
+            | Happening::ExportDropped { .. }
+            | Happening::SegmentDeleted { .. }
+            | Happening::Unknown => {}
         }
         self.last = at;
     }

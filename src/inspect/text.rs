@@ -373,6 +373,8 @@ fn counts_in_words(counts: &ConnectionCounts) -> String {
         (counts.dropped_frames, "dropped frame"),
         (counts.clock_steps, "clock step"),
         (counts.export_dropped_frames, "unexported frame"),
+        (counts.deleted_segments, "deleted segment"),
+        (counts.deleted_frames, "deleted frame"),
         (counts.unknown, "unknown event"),
         (counts.gaps, "gap"),
     ]);
@@ -424,6 +426,9 @@ fn happening_in_words(what: &Happening) -> (&'static str, String) {
         }
         Happening::ExportDropped { exporter, frames, reason, .. } => {
             ("not exported", format!("{} to {exporter}: {reason}", counted(*frames, "frame")))
+        }
+        Happening::SegmentDeleted { segment, frames, reason, .. } => {
+            ("deleted", format!("{segment} with {}: {reason}", counted(*frames, "frame")))
         }
         Happening::Unknown => ("unknown", "an event that this version does not know".to_owned()),
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use super::segments::last_sealed_in;
+use super::ring::sealed_in;
 use crate::{
     capture::Capture,
     entry::{
@@ -18,11 +18,15 @@ use crate::{
 /// Until when each subscription was covered, and why not longer, by name.
 pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
 
-/// Reads the last segment in the folder. What cannot be read says nothing.
+/// Reads the last segment in the folder in which there is something: whoever was killed had perhaps
+/// just begun another one. What cannot be read says nothing.
 pub(super) fn covered_in(folder: &Path) -> Covered {
-    let capture = last_sealed_in(folder).and_then(|path| Capture::open(&[path]).ok());
-    let entries = capture.iter().flat_map(Capture::entries).map_while(Result::ok);
-    covered(entries)
+    let covered_by = |path| {
+        let capture = Capture::open(&[path]).ok();
+        covered(capture.iter().flat_map(Capture::entries).map_while(Result::ok))
+    };
+    let from_the_last = sealed_in(folder).into_iter().rev();
+    from_the_last.map(covered_by).find(|covered| !covered.is_empty()).unwrap_or_default()
 }
 
 fn covered(entries: impl Iterator<Item = Entry>) -> Covered {
@@ -64,12 +68,15 @@ fn is_down(subscriptions: &HashMap<String, Option<Timestamp>>, entry: &Entry) ->
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::entry::{
-        SessionEvent, Subscription,
-        session_event::{ClockStepped, Closed, Connected, Continued, Gap, TextFrame},
+    use crate::{
+        capture::{About, SealedFile},
+        entry::{
+            SessionEvent, Subscription,
+            session_event::{ClockStepped, Closed, Connected, Continued, Gap, TextFrame},
+        },
     };
 
     fn at(seconds: u64) -> Timestamp {
@@ -111,6 +118,23 @@ mod tests {
         assert_eq!(told["busy"], (at(9), Cause::Killed));
         assert_eq!(told["lost"], (at(3), Cause::Network));
         assert_eq!(told.len(), 3);
+    }
+
+    #[test]
+    fn a_segment_that_was_only_just_begun_does_not_hide_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, entries) in [
+            ("20260101T000000.000Z.mcap", vec![happened("busy", 4, up())]),
+            ("20260101T000001.000Z.mcap", vec![]),
+        ] {
+            let about = About { started: at(0), host: String::new(), options: BTreeMap::new() };
+            let mut file = SealedFile::create(&folder.path().join(name), &about, &[]).unwrap();
+            for entry in &entries {
+                file.append(entry).unwrap();
+            }
+            file.finish().unwrap();
+        }
+        assert_eq!(covered_in(folder.path())["busy"], (at(4), Cause::Killed));
     }
 
     #[test]

@@ -5,9 +5,10 @@
 //! user is told, and the next one runs. At the end of the recording all that are left share that time.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::{Child, Stdio},
-    sync::{Arc, OnceLock, mpsc},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -27,6 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// The thread that runs them.
 pub(super) struct Hooks {
     paths: mpsc::Sender<PathBuf>,
+    /// The segments that it has not been run for.
+    wanted: Arc<Mutex<HashSet<PathBuf>>>,
     end: Arc<OnceLock<Instant>>,
     limit: Duration,
     thread: JoinHandle<()>,
@@ -37,20 +40,29 @@ impl Hooks {
         let (paths, receiver) = mpsc::channel::<PathBuf>();
         let end = Arc::new(OnceLock::new());
         let hook = Hook { command, limit, end: Arc::clone(&end) };
+        let wanted = Arc::new(Mutex::new(HashSet::new()));
+        let still_wanted = Arc::clone(&wanted);
         let thread = thread::spawn(move || {
             for path in receiver {
                 if let Err(error) = hook.run(&path) {
                     notify(Notice::Trouble { error: &error });
                 }
+                locked(&still_wanted).remove(&path);
             }
         });
-        Self { paths, end, limit, thread }
+        Self { paths, wanted, end, limit, thread }
     }
 
     /// Runs the command for a segment, when it is its turn.
     pub(super) fn run(&self, path: &Path) {
+        locked(&self.wanted).insert(path.to_owned());
         // Where the thread is gone, there is nobody left to tell.
         let _ = self.paths.send(path.to_owned());
+    }
+
+    /// Whether it is still to be run for a segment, or is running.
+    pub(super) fn want(&self, path: &Path) -> bool {
+        locked(&self.wanted).contains(path)
     }
 
     /// Waits for those that are left.
@@ -59,6 +71,11 @@ impl Hooks {
         drop(self.paths);
         let _ = self.thread.join();
     }
+}
+
+/// A set of names is as good after a panic as before.
+fn locked(wanted: &Mutex<HashSet<PathBuf>>) -> MutexGuard<'_, HashSet<PathBuf>> {
+    wanted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Hook {

@@ -26,6 +26,7 @@ use super::{
     clock::Watch,
     export::Exports,
     outage::{Connections, Outage},
+    ring::Leaving,
     segments::{OnFull, Segments},
 };
 use crate::{
@@ -202,6 +203,7 @@ fn write(
     };
     desk.shared.board.beat_no_more();
     desk.end_exports(failed.is_none());
+    let failed = failed.or_else(|| desk.settle().err());
     (desk.segments, failed)
 }
 
@@ -252,7 +254,9 @@ impl Desk {
         {
             self.fail(error)?;
         }
-        self.note_exports()
+        self.note_exports()?;
+        let leaving = self.segments.leaving();
+        self.let_go(leaving)
     }
 
     /// The user asked for so many frames and gets no more.
@@ -322,23 +326,25 @@ impl Desk {
         let now = self.now();
         let Some(outage) = &mut self.outage else { return };
         if outage.is_time(Instant::now()) {
-            let ledger = outage.ledger(now);
             // In the order in which it happened: what was up then may be down by now.
             let continued = self.continued.take().unwrap_or_default();
             let written = loop {
+                let ledger = outage.ledger(now);
                 let before = continued.iter().chain(&ledger);
                 let entries = before.chain(batches.iter().flat_map(|batch| &batch.entries));
                 let tried = self.segments.begin(now).and_then(|()| self.segments.write(entries));
-                let Err(error) = tried else { break Ok(()) };
+                let Err(error) = tried else { break Ok(ledger) };
                 self.segments.give_up();
                 // Where room is not what is missing, deleting is no help and costs the only copy.
                 let makes_room = self.shared.on_full == OnFull::DropOldest && error.is_full();
-                if !makes_room || !self.segments.remove_oldest() {
-                    break Err(error);
+                let deleted = if makes_room { self.segments.delete_oldest() } else { None };
+                let Some(deleted) = deleted else { break Err(error) };
+                for entry in deleted.told(now, &self.connections) {
+                    outage.lose(entry, &self.connections);
                 }
             };
             match written {
-                Ok(()) => {
+                Ok(ledger) => {
                     self.shared.board.count_all(&ledger);
                     (self.shared.notify)(Notice::WritingAgain { lost: outage.frames() });
                     self.outage = None;
@@ -386,15 +392,35 @@ impl Desk {
         }
         let now = self.now();
         let entries = self.shared.exports.ledger(now, &self.connections);
+        self.tell(entries)
+    }
+
+    /// Writes down what has to go, and only then lets it be deleted.
+    fn let_go(&mut self, leaving: Vec<Leaving>) -> Result<()> {
+        if leaving.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let told = leaving.iter().flat_map(|leaving| leaving.told(now, &self.connections));
+        let told = told.collect();
+        self.tell(told)?;
+        self.segments.delete(leaving);
+        Ok(())
+    }
+
+    /// Writes down something that is no subscription's own, now or when writing is possible again.
+    fn tell(&mut self, entries: Vec<Entry>) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.segments.write(entries.iter()) {
+        if self.outage.is_none()
+            && let Err(error) = self.segments.write(entries.iter())
+        {
             self.fail(error)?;
-            if let Some(outage) = &mut self.outage {
-                for entry in entries {
-                    outage.lose(entry, &self.connections);
-                }
+        }
+        if let Some(outage) = &mut self.outage {
+            for entry in entries {
+                outage.lose(entry, &self.connections);
             }
         }
         Ok(())
@@ -414,6 +440,15 @@ impl Desk {
             self.segments.give_up();
         }
         self.shared.exports.join();
+    }
+
+    /// What has to go when all is sealed but the last segment is told in that one.
+    fn settle(&mut self) -> Result<()> {
+        if self.segments.path().is_none() {
+            return Ok(());
+        }
+        let leaving = self.segments.last_leaving();
+        self.let_go(leaving)
     }
 
     /// Begins the next segment if it is time, or if `asked` to.

@@ -90,6 +90,12 @@ impl Connections {
         self.known.get(&key).map_or(0, |known| known.connection)
     }
 
+    /// The subscription of that name, as it is known here: who is not known stays as it is.
+    pub(super) fn known_as(&self, subscription: &Arc<Subscription>) -> Arc<Subscription> {
+        let mut known = self.known.values().map(|known| &known.subscription);
+        Arc::clone(known.find(|known| *known == subscription).unwrap_or(subscription))
+    }
+
     /// What a segment that begins now has to say of those that are up.
     pub(super) fn continued(&self, now: Timestamp) -> Vec<Entry> {
         let mut up: Vec<_> =

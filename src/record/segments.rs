@@ -1,8 +1,8 @@
 //! The segments of a recording: which one is written to, when the next one begins, which old ones go.
 //!
 //! A segment that has ended is sealed by a thread of its own, which may fall behind: the recording
-//! never waits for it. The same thread keeps the ring. Only what is sealed is
-//! ever deleted, oldest first, and only files whose names a recording gave them.
+//! never waits for it. The same thread finds out what the ring has too much of. That comes back to
+//! whoever writes, who tells it in the ledger, and then lets the thread delete it.
 
 use std::{
     fs,
@@ -13,17 +13,18 @@ use std::{
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use super::{
-    Clock, Notice, Notify,
+    Clock, Keep, Notice, Notify,
     clock::Watch,
     hook::{self, Hooks},
+    ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
     capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
-    entry::{Entry, FrameType, Timestamp, session_event::ClockStepped},
+    entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
 };
 
@@ -47,55 +48,6 @@ impl Split {
         let every = u64::try_from(self.every?.as_nanos()).ok().filter(|&every| every > 0)?;
         let next = (now.as_nanos() / every).checked_add(1)?.checked_mul(every)?;
         Some(Timestamp::from_nanos(next))
-    }
-}
-
-/// How much of what is sealed stays; everything, by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
-    /// So many segments, the one being recorded among them.
-    pub files: Option<usize>,
-    /// So many bytes altogether, the one being recorded among them.
-    pub size: Option<u64>,
-    /// What ended before that is deleted.
-    pub age: Option<Duration>,
-    /// So many bytes of the disk stay free.
-    pub min_free: Option<u64>,
-}
-
-/// A sealed segment, as far as deleting it goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Old {
-    path: PathBuf,
-    size: u64,
-    ended: SystemTime,
-}
-
-impl Keep {
-    fn is_everything(self) -> bool {
-        self == Self::default()
-    }
-
-    /// How many of the oldest segments have to go. `old` are all that are sealed, the oldest first;
-    /// `recorded` is the size of the one being recorded, `free` what the disk has left.
-    fn too_many(self, old: &[Old], recorded: u64, free: Option<u64>, now: SystemTime) -> usize {
-        let over = |files: usize| (old.len() + 1).saturating_sub(files);
-        let by_files = self.files.map_or(0, over);
-        let mut gone = by_files.min(old.len());
-        let rest = |gone: usize| old[gone..].iter().map(|old| old.size).sum::<u64>();
-        let freed = |gone: usize| old[..gone].iter().map(|old| old.size).sum::<u64>();
-        let is_old = |old: &Old| {
-            let age = now.duration_since(old.ended).unwrap_or_default();
-            self.age.is_some_and(|most| age > most)
-        };
-        while gone < old.len()
-            && (self.size.is_some_and(|most| rest(gone) + recorded > most)
-                || is_old(&old[gone])
-                || matches!((self.min_free, free), (Some(least), Some(free)) if free + freed(gone) < least))
-        {
-            gone += 1;
-        }
-        gone
     }
 }
 
@@ -161,7 +113,7 @@ impl Segments {
             Place::File(_) => None,
             Place::Folder(folder) => Some(folder.clone()),
         };
-        let named = folder.as_deref().and_then(last_sealed_in).as_deref().and_then(moment_in);
+        let named = folder.as_deref().and_then(|folder| moment_in(sealed_in(folder).last()?));
         let sealer = Sealer::start(folder, care);
         let now = about.started;
         let mut segments = Self { place, about, kinds, split, open: None, named, sealer };
@@ -263,11 +215,30 @@ impl Segments {
         }
     }
 
-    /// Deletes the oldest sealed segment. False: there is none.
-    pub(super) fn remove_oldest(&self) -> bool {
-        let Place::Folder(folder) = &self.place else { return false };
-        let oldest = sealed_in(folder).into_iter().next();
-        oldest.is_some_and(|old| remove(&old, &self.sealer.notify))
+    /// Deletes the oldest sealed segment, to make room. None: there is none, or it stays.
+    pub(super) fn delete_oldest(&self) -> Option<Leaving> {
+        let Place::Folder(folder) = &self.place else { return None };
+        let oldest = Leaving::oldest_in(folder, "the disk was full")?;
+        oldest.delete(&self.sealer.notify).then_some(oldest)
+    }
+
+    /// What has to go. It stays until [`delete`](Self::delete) is told that the ledger has it.
+    pub(super) fn leaving(&self) -> Vec<Leaving> {
+        self.sealer.leaving.try_iter().flatten().collect()
+    }
+
+    /// The same, when all that has ended is sealed: it waits for that.
+    pub(super) fn last_leaving(&self) -> Vec<Leaving> {
+        let (settled, is_settled) = mpsc::sync_channel(1);
+        let asked = self.sealer.jobs.send(Job::Settle(settled));
+        // Where the thread is gone, it has named all that it ever will.
+        let _ = asked.map(|()| is_settled.recv());
+        self.leaving()
+    }
+
+    /// Deletes what the ledger has been told of.
+    pub(super) fn delete(&self, told: Vec<Leaving>) {
+        let _ = self.sealer.jobs.send(Job::Delete(told));
     }
 
     /// Ends the last segment and waits until all are sealed.
@@ -296,7 +267,7 @@ fn moment_in(path: &Path) -> Option<Timestamp> {
 }
 
 /// Whether a recording has given the file its name. Nobody else's file is ever deleted.
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     const SHAPE: &str = "00000000T000000.000Z";
 
     let Some(stem) = name.strip_suffix(SEALED_SUFFIX) else { return false };
@@ -307,29 +278,8 @@ fn is_name(name: &str) -> bool {
     stem.len() == SHAPE.len() && stem.chars().zip(SHAPE.chars()).all(fits)
 }
 
-/// What recordings have sealed in a folder, the oldest first.
-fn sealed_in(folder: &Path) -> Vec<Old> {
-    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
-    let mut found: Vec<_> = listing
-        .flatten()
-        .filter(|item| item.file_name().to_str().is_some_and(is_name))
-        .filter_map(|item| {
-            let metadata = item.metadata().ok().filter(fs::Metadata::is_file)?;
-            let ended = metadata.modified().ok()?;
-            Some(Old { path: item.path(), size: metadata.len(), ended })
-        })
-        .collect();
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    found
-}
-
-/// The last of them.
-pub(super) fn last_sealed_in(folder: &Path) -> Option<PathBuf> {
-    sealed_in(folder).pop().map(|last| last.path)
-}
-
 /// The size of what is still hot in a folder.
-fn hot_size_in(folder: &Path) -> u64 {
+pub(super) fn hot_size_in(folder: &Path) -> u64 {
     let Ok(listing) = fs::read_dir(folder) else { return 0 };
     let is_hot = |item: &fs::DirEntry| item.file_name().to_string_lossy().ends_with(HOT_SUFFIX);
     let sizes = listing.flatten().filter(is_hot).filter_map(|item| item.metadata().ok());
@@ -348,21 +298,18 @@ pub(super) fn free_space(_: &Path) -> Option<u64> {
     None
 }
 
-/// Tells first, so that whoever reads the log knows where the file went.
-fn remove(old: &Old, notify: &Notify) -> bool {
-    notify(Notice::Removing { path: &old.path, size: old.size });
-    match fs::remove_file(&old.path).map_err(Error::io("delete", &old.path)) {
-        Ok(()) => true,
-        Err(error) => {
-            notify(Notice::Trouble { error: &error });
-            false
-        }
-    }
+/// What the sealing thread is asked for.
+enum Job {
+    Seal(Box<HotSegment>),
+    /// Says when all that came before is done.
+    Settle(mpsc::SyncSender<()>),
+    Delete(Vec<Leaving>),
 }
 
 /// The thread that seals.
 struct Sealer {
-    jobs: mpsc::Sender<HotSegment>,
+    jobs: mpsc::Sender<Job>,
+    leaving: mpsc::Receiver<Vec<Leaving>>,
     waiting: Arc<AtomicUsize>,
     notify: Notify,
     thread: JoinHandle<Vec<Result<Sealed>>>,
@@ -377,15 +324,17 @@ const BEHIND: usize = 4;
 impl Sealer {
     fn start(folder: Option<PathBuf>, mut care: Care) -> Self {
         let (jobs, receiver) = mpsc::channel();
+        let (named, leaving) = mpsc::channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let notify = Arc::clone(&care.notify);
+        let watch = Watch::new(Arc::clone(&care.clock));
+        let ring = folder.map(|folder| Ring::new(folder, care.keep, watch, Arc::clone(&notify)));
         let hook = care.on_sealed.take();
         let hooks = hook.map(|command| Hooks::start(command, hook::LIMIT, Arc::clone(&notify)));
         let mut work = Work {
-            folder,
+            ring,
+            named,
             hooks,
-            watch: Watch::new(Arc::clone(&care.clock)),
-            forward: Vec::new(),
             care,
             waiting: Arc::clone(&waiting),
             results: Vec::new(),
@@ -398,7 +347,7 @@ impl Sealer {
             }
             work.results
         });
-        Self { jobs, waiting, notify, thread }
+        Self { jobs, leaving, waiting, notify, thread }
     }
 
     fn seal(&self, segment: HotSegment) {
@@ -407,7 +356,7 @@ impl Sealer {
             (self.notify)(Notice::SealingBehind { segments: waiting });
         }
         // Where the thread is gone the segment stays hot, and the next start seals it.
-        let _ = self.jobs.send(segment);
+        let _ = self.jobs.send(Job::Seal(Box::new(segment)));
     }
 
     fn finish(self) -> Result<Vec<Sealed>> {
@@ -420,12 +369,12 @@ impl Sealer {
 }
 
 struct Work {
-    folder: Option<PathBuf>,
+    /// None: there is one segment.
+    ring: Option<Ring>,
+    /// Where to say what has to go.
+    named: mpsc::Sender<Vec<Leaving>>,
     hooks: Option<Hooks>,
     care: Care,
-    watch: Watch,
-    /// The times at which the clock was set forward.
-    forward: Vec<ClockStepped>,
     waiting: Arc<AtomicUsize>,
     results: Vec<Result<Sealed>>,
     /// What could not be sealed, with the name that it will have.
@@ -433,27 +382,36 @@ struct Work {
 }
 
 impl Work {
-    fn run(&mut self, jobs: &mpsc::Receiver<HotSegment>) {
+    fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
         let mut tended = Instant::now();
         loop {
             match jobs.recv_timeout(TEND_EVERY.saturating_sub(tended.elapsed())) {
-                Ok(segment) => {
+                Ok(Job::Seal(segment)) => {
                     let names = (segment.path().to_owned(), segment.sealed_path().to_owned());
                     let sealed = segment.seal(self.care.compression);
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     match sealed {
                         Ok(sealed) => self.sealed(sealed),
                         // Whatever it is, the hot segment is whole, and may be sealed later.
-                        Err(error) if self.folder.is_some() => {
+                        Err(error) if self.ring.is_some() => {
                             (self.care.notify)(Notice::Trouble { error: &error });
                             self.left_hot.push(names);
                         }
                         Err(error) => self.results.push(Err(error)),
                     }
                 }
+                Ok(Job::Settle(settled)) => {
+                    self.name_leaving();
+                    let _ = settled.send(());
+                }
+                Ok(Job::Delete(told)) => {
+                    if let Some(ring) = &mut self.ring {
+                        ring.delete(&told);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.retry();
-                    self.keep_ring();
+                    self.name_leaving();
                     tended = Instant::now();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -463,7 +421,6 @@ impl Work {
         for (hot, _) in std::mem::take(&mut self.left_hot) {
             self.results.push(Err(Kind::NotSealed { path: hot }.into()));
         }
-        self.keep_ring();
     }
 
     fn retry(&mut self) {
@@ -483,43 +440,17 @@ impl Work {
             }
         }
         self.results.push(Ok(sealed));
-        self.keep_ring();
+        self.name_leaving();
     }
 
-    fn keep_ring(&mut self) {
-        let Some(folder) = &self.folder else { return };
-        if self.care.keep.is_everything() {
-            return;
-        }
-        let (now, step) = self.watch.look();
-        self.forward.extend(step.filter(|step| step.from_ns < step.to_ns));
-        let now = system_time(now.as_nanos());
-        let mut old = sealed_in(folder);
-        for old in &mut old {
-            old.ended = by_new_clock(old.ended, &self.forward);
-        }
-        let (recorded, free) = (hot_size_in(folder), free_space(folder));
-        let gone = self.care.keep.too_many(&old, recorded, free, now);
-        for old in &old[..gone] {
-            if !remove(old, &self.care.notify) {
-                break;
-            }
+    fn name_leaving(&mut self) {
+        let Some(ring) = &mut self.ring else { return };
+        let leaving = ring.look(|path| self.hooks.as_ref().is_some_and(|hooks| hooks.want(path)));
+        if !leaving.is_empty() {
+            // Where nobody listens any more, it stays.
+            let _ = self.named.send(leaving);
         }
     }
-}
-
-fn system_time(nanos: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_nanos(nanos)
-}
-
-/// A clock that is set forward makes nothing old. One that is set back makes what there is younger for
-/// a while, which costs nothing.
-fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
-    forward.iter().fold(ended, |ended, step| {
-        let is_older = ended <= system_time(step.from_ns);
-        let by = Duration::from_nanos(step.to_ns - step.from_ns);
-        if is_older { ended + by } else { ended }
-    })
 }
 
 #[cfg(test)]
@@ -594,16 +525,6 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_forward_makes_nothing_old() {
-        let ended = |seconds| system_time(at(seconds).as_nanos());
-        let step =
-            |from, to| ClockStepped { from_ns: at(from).as_nanos(), to_ns: at(to).as_nanos() };
-        let steps = [step(20, 1020), step(1050, 1060)];
-        let seen = [10, 20, 1030, 1055].map(|seconds| by_new_clock(ended(seconds), &steps));
-        assert_eq!(seen, [1020, 1030, 1040, 1055].map(ended));
-    }
-
-    #[test]
     fn names_sort_as_moments_do_and_are_known_again() {
         let name = name_at(at(1_795_000_000));
         assert_eq!(name, "20261118T110640.000Z.mcap");
@@ -618,33 +539,5 @@ mod tests {
         ] {
             assert!(!is_name(other), "{other}");
         }
-    }
-
-    /// Ten segments of 100 bytes that ended at 10, 20, ... seconds.
-    fn old() -> Vec<Old> {
-        let ended = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        (1..=10)
-            .map(|n| Old { path: n.to_string().into(), size: 100, ended: ended(10 * n) })
-            .collect()
-    }
-
-    #[test]
-    fn the_oldest_go_until_everything_that_was_asked_for_holds() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        let gone = |keep: Keep| keep.too_many(&old(), 50, Some(1_000), now);
-        let all = Keep::default();
-        assert_eq!(gone(all), 0);
-        assert_eq!(gone(Keep { files: Some(4), ..all }), 7);
-        assert_eq!(gone(Keep { files: Some(1), ..all }), 10);
-        assert_eq!(gone(Keep { files: Some(100), ..all }), 0);
-        assert_eq!(gone(Keep { size: Some(449), ..all }), 7);
-        assert_eq!(gone(Keep { size: Some(450), ..all }), 6);
-        assert_eq!(gone(Keep { size: Some(0), ..all }), 10);
-        assert_eq!(gone(Keep { age: Some(Duration::from_secs(45)), ..all }), 5);
-        assert_eq!(gone(Keep { min_free: Some(1_150), ..all }), 2);
-        assert_eq!(gone(Keep { min_free: Some(u64::MAX), ..all }), 10);
-        assert_eq!(gone(Keep { files: Some(8), size: Some(450), ..all }), 6);
-        // Where nothing is known of the disk, nothing is deleted for its sake.
-        assert_eq!(Keep { min_free: Some(1), ..all }.too_many(&old(), 0, None, now), 0);
     }
 }

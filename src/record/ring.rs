@@ -1,0 +1,290 @@
+//! The ring: how much of what is sealed stays, and what is said before the rest goes.
+//!
+//! Only what is sealed is ever deleted, oldest first, and only files whose names a recording gave them.
+//! A file is proven to be a whole capture before it may go: a damaged one is for the user to look at.
+//! What goes is told in the ledger first, for each subscription that was in it, and deleted afterwards.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Notice, Notify,
+    clock::Watch,
+    outage::Connections,
+    segments::{free_space, hot_size_in, is_name},
+};
+use crate::{
+    capture::{Contents, contents},
+    entry::{
+        Entry, SessionEvent, Timestamp, What,
+        session_event::{ClockStepped, Event, SegmentDeleted},
+    },
+    error::{Error, Kind},
+};
+
+/// How much of what is sealed stays; everything, by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// So many segments, the one being recorded among them.
+    pub files: Option<usize>,
+    /// So many bytes altogether, the one being recorded among them.
+    pub size: Option<u64>,
+    /// What ended before that is deleted.
+    pub age: Option<Duration>,
+    /// So many bytes of the disk stay free.
+    pub min_free: Option<u64>,
+}
+
+/// A sealed segment, as far as deleting it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Old {
+    path: PathBuf,
+    size: u64,
+    ended: SystemTime,
+}
+
+impl Keep {
+    fn is_everything(self) -> bool {
+        self == Self::default()
+    }
+
+    /// How many of the oldest segments have to go. `old` are all that are sealed, the oldest first;
+    /// `recorded` is the size of the one being recorded, `free` what the disk has left.
+    fn too_many(self, old: &[Old], recorded: u64, free: Option<u64>, now: SystemTime) -> usize {
+        let over = |files: usize| (old.len() + 1).saturating_sub(files);
+        let by_files = self.files.map_or(0, over);
+        let mut gone = by_files.min(old.len());
+        let rest = |gone: usize| old[gone..].iter().map(|old| old.size).sum::<u64>();
+        let freed = |gone: usize| old[..gone].iter().map(|old| old.size).sum::<u64>();
+        let is_old = |old: &Old| {
+            let age = now.duration_since(old.ended).unwrap_or_default();
+            self.age.is_some_and(|most| age > most)
+        };
+        while gone < old.len()
+            && (self.size.is_some_and(|most| rest(gone) + recorded > most)
+                || is_old(&old[gone])
+                || matches!((self.min_free, free), (Some(least), Some(free)) if free + freed(gone) < least))
+        {
+            gone += 1;
+        }
+        gone
+    }
+}
+
+/// Looks after the sealed segments of a folder.
+pub(super) struct Ring {
+    folder: PathBuf,
+    keep: Keep,
+    watch: Watch,
+    /// The times at which the clock was set forward.
+    forward: Vec<ClockStepped>,
+    /// What has to go and is still there.
+    leaving: HashSet<PathBuf>,
+    /// What cannot be proven to be whole. It stays, and does not count.
+    unproven: HashSet<PathBuf>,
+    notify: Notify,
+}
+
+impl Ring {
+    pub(super) fn new(folder: PathBuf, keep: Keep, watch: Watch, notify: Notify) -> Self {
+        Self {
+            folder,
+            keep,
+            watch,
+            forward: Vec::new(),
+            leaving: HashSet::new(),
+            unproven: HashSet::new(),
+            notify,
+        }
+    }
+
+    /// What has to go now, the oldest first, and has not been named before. What is `wanted` first by
+    /// somebody else stays until then, and so does what is newer.
+    pub(super) fn look(&mut self, wanted: impl Fn(&Path) -> bool) -> Vec<Leaving> {
+        if self.keep.is_everything() {
+            return Vec::new();
+        }
+        let (now, step) = self.watch.look();
+        self.forward.extend(step.filter(|step| step.from_ns < step.to_ns));
+        let now = system_time(now.as_nanos());
+        let mut old = old_in(&self.folder);
+        old.retain(|old| !self.unproven.contains(&old.path));
+        for old in &mut old {
+            old.ended = by_new_clock(old.ended, &self.forward);
+        }
+        let (recorded, free) = (hot_size_in(&self.folder), free_space(&self.folder));
+        let mut found = Vec::new();
+        loop {
+            let gone = self.keep.too_many(&old, recorded, free, now);
+            let Some(next) = old[..gone].iter().position(|old| !self.leaving.contains(&old.path))
+            else {
+                return found;
+            };
+            if wanted(&old[next].path) {
+                return found;
+            }
+            match Leaving::of(&old[next], "the recording is to keep no more") {
+                Some(leaving) => {
+                    self.leaving.insert(leaving.path.clone());
+                    found.push(leaving);
+                }
+                None => {
+                    let path = old.remove(next).path;
+                    let error = Kind::NotProven { path: path.clone() }.into();
+                    (self.notify)(Notice::Trouble { error: &error });
+                    self.unproven.insert(path);
+                }
+            }
+        }
+    }
+
+    /// Deletes what has been told.
+    pub(super) fn delete(&mut self, told: &[Leaving]) {
+        for leaving in told {
+            leaving.delete(&self.notify);
+            // Where that failed, it is named again.
+            self.leaving.remove(&leaving.path);
+        }
+    }
+}
+
+/// A segment that has to go.
+pub(super) struct Leaving {
+    path: PathBuf,
+    size: u64,
+    contents: Contents,
+    reason: &'static str,
+}
+
+impl Leaving {
+    /// None: it is not proven to be whole.
+    fn of(old: &Old, reason: &'static str) -> Option<Self> {
+        let contents = contents(&old.path)?;
+        Some(Self { path: old.path.clone(), size: old.size, contents, reason })
+    }
+
+    /// The oldest segment in a folder that is proven.
+    pub(super) fn oldest_in(folder: &Path, reason: &'static str) -> Option<Self> {
+        old_in(folder).iter().find_map(|old| Self::of(old, reason))
+    }
+
+    /// What the ledger says of it, to each subscription that was in it.
+    pub(super) fn told(
+        &self,
+        now: Timestamp,
+        connections: &Connections,
+    ) -> impl Iterator<Item = Entry> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.contents.frames.iter().map(move |(subscription, frames)| {
+            let subscription = connections.known_as(subscription);
+            let deleted = SegmentDeleted {
+                segment: name.clone().into_owned(),
+                frames: *frames,
+                from_ns: self.contents.from.as_nanos(),
+                to_ns: self.contents.to.as_nanos(),
+                reason: self.reason.to_owned(),
+            };
+            let connection = connections.of(&subscription);
+            let event = SessionEvent { connection, event: Some(Event::SegmentDeleted(deleted)) };
+            Entry { subscription, received: now, what: What::Event(event) }
+        })
+    }
+
+    /// Deletes the file, and says so before. False if that is not possible.
+    pub(super) fn delete(&self, notify: &Notify) -> bool {
+        notify(Notice::Removing { path: &self.path, size: self.size });
+        match fs::remove_file(&self.path).map_err(Error::io("delete", &self.path)) {
+            Ok(()) => true,
+            Err(error) => {
+                notify(Notice::Trouble { error: &error });
+                false
+            }
+        }
+    }
+}
+
+/// The names of what recordings have sealed in a folder, the oldest first.
+pub(super) fn sealed_in(folder: &Path) -> Vec<PathBuf> {
+    old_in(folder).into_iter().map(|old| old.path).collect()
+}
+
+/// What recordings have sealed in a folder, the oldest first.
+fn old_in(folder: &Path) -> Vec<Old> {
+    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
+    let mut found: Vec<_> = listing
+        .flatten()
+        .filter(|item| item.file_name().to_str().is_some_and(is_name))
+        .filter_map(|item| {
+            let metadata = item.metadata().ok().filter(fs::Metadata::is_file)?;
+            let ended = metadata.modified().ok()?;
+            Some(Old { path: item.path(), size: metadata.len(), ended })
+        })
+        .collect();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+fn system_time(nanos: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+/// A clock that is set forward makes nothing old. One that is set back makes what there is younger for
+/// a while, which costs nothing.
+fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
+    forward.iter().fold(ended, |ended, step| {
+        let is_older = ended <= system_time(step.from_ns);
+        let by = Duration::from_nanos(step.to_ns - step.from_ns);
+        if is_older { ended + by } else { ended }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_makes_nothing_old() {
+        let ended = |seconds| system_time(at(seconds).as_nanos());
+        let step =
+            |from, to| ClockStepped { from_ns: at(from).as_nanos(), to_ns: at(to).as_nanos() };
+        let steps = [step(20, 1020), step(1050, 1060)];
+        let seen = [10, 20, 1030, 1055].map(|seconds| by_new_clock(ended(seconds), &steps));
+        assert_eq!(seen, [1020, 1030, 1040, 1055].map(ended));
+    }
+
+    /// Ten segments of 100 bytes that ended at 10, 20, ... seconds.
+    fn old() -> Vec<Old> {
+        let ended = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        (1..=10)
+            .map(|n| Old { path: n.to_string().into(), size: 100, ended: ended(10 * n) })
+            .collect()
+    }
+
+    #[test]
+    fn the_oldest_go_until_everything_that_was_asked_for_holds() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let gone = |keep: Keep| keep.too_many(&old(), 50, Some(1_000), now);
+        let all = Keep::default();
+        assert_eq!(gone(all), 0);
+        assert_eq!(gone(Keep { files: Some(4), ..all }), 7);
+        assert_eq!(gone(Keep { files: Some(1), ..all }), 10);
+        assert_eq!(gone(Keep { files: Some(100), ..all }), 0);
+        assert_eq!(gone(Keep { size: Some(449), ..all }), 7);
+        assert_eq!(gone(Keep { size: Some(450), ..all }), 6);
+        assert_eq!(gone(Keep { size: Some(0), ..all }), 10);
+        assert_eq!(gone(Keep { age: Some(Duration::from_secs(45)), ..all }), 5);
+        assert_eq!(gone(Keep { min_free: Some(1_150), ..all }), 2);
+        assert_eq!(gone(Keep { min_free: Some(u64::MAX), ..all }), 10);
+        assert_eq!(gone(Keep { files: Some(8), size: Some(450), ..all }), 6);
+        // Where nothing is known of the disk, nothing is deleted for its sake.
+        assert_eq!(Keep { min_free: Some(1), ..all }.too_many(&old(), 0, None, now), 0);
+    }
+}
