@@ -1,5 +1,6 @@
 //! Writes a capture of hard and random messages of all types, for decoders that nobody here wrote:
-//! `torture CAPTURE COUNT`, where COUNT is how many random messages of each type there are.
+//! `torture CAPTURE COUNT [FIRST]`, where COUNT is how many random messages of each type there are, and
+//! FIRST the seed of the first. With FIRST there is nothing but random messages of the feed's payloads.
 //!
 //! The topic of a frame is the full name of its payload's type, and its customer the payload's own
 //! name.
@@ -25,17 +26,21 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let path = arguments.next().expect("the path of the capture");
     let count: u64 = arguments.next().expect("a count").parse().expect("a number");
+    let first: Option<u64> = arguments.next().map(|first| first.parse().expect("a seed"));
 
     let mut entries = capture::Entries::new();
     let mut add = |message: &str, name: &str, data: Vec<u8>| {
         let of = capture::subscription(message, message);
         entries.frame(Duration::ZERO, &of, capture::envelope(message, name, data));
     };
-    for hard::Case { name, message, data, .. } in hard::cases() {
-        add(message, &name, data);
+    if first.is_none() {
+        for hard::Case { name, message, data, .. } in hard::cases() {
+            add(message, &name, data);
+        }
     }
-    for message in messages() {
-        for seed in 0..count {
+    let first_seed = first.unwrap_or(0);
+    for message in if first.is_some() { payloads() } else { messages() } {
+        for seed in first_seed..first_seed + count {
             let data = message::random_proper(&message, seed);
             add(message.full_name(), &format!("random {seed}"), data);
         }
@@ -49,11 +54,13 @@ fn messages() -> Vec<MessageDescriptor> {
     let torture = torture.all_messages().filter(|message| {
         !message.is_map_entry() && message.package_name().starts_with("torture.")
     });
-    let topics = PROTOCOLS.iter().flat_map(|protocol| protocol.topics());
-    let payloads = topics.flat_map(|topic| topic.payloads);
-    let payloads =
-        payloads.map(|payload| schema::message(schema::bundled(), payload.message).unwrap());
-    let mut all: Vec<_> = torture.chain(payloads).collect();
+    let mut all: Vec<_> = torture.chain(payloads()).collect();
     all.sort_by(|a, b| a.full_name().cmp(b.full_name()));
     all
+}
+
+fn payloads() -> Vec<MessageDescriptor> {
+    let topics = PROTOCOLS.iter().flat_map(|protocol| protocol.topics());
+    let payloads = topics.flat_map(|topic| topic.payloads);
+    payloads.map(|payload| schema::message(schema::bundled(), payload.message).unwrap()).collect()
 }
