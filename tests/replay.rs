@@ -218,6 +218,21 @@ async fn wrong_requests_are_refused_in_the_words_that_clients_know() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_answered_so_that_strict_clients_take_it() {
+    let fixture = Fixture::of(3);
+    let mut running = Running::start(fixture.options()).await;
+    let ask = [("Authorization", "synthetic-key"), ("Topic", "audit")];
+    let answer = running.ask("/streaming/api", &ask).await;
+    assert!(answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
+    let answer = running.ask("/streaming/api", &[&UPGRADE[..], &ask].concat()).await;
+    assert_eq!(answer.status, 101);
+    // RFC 6455 allows a list of options. tungstenite's clients do not.
+    assert!(answer.head.contains("\r\nconnection: upgrade\r\n"), "{}", answer.head);
+    running.stop();
+    running.report().await;
+}
+
+#[tokio::test]
 async fn a_key_is_validated_with_itself() {
     let fixture = Fixture::of(3);
     let mut running = Running::start(fixture.options()).await;

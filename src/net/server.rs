@@ -109,8 +109,6 @@ pub async fn welcome<G: Gate>(
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let connection = http1::Builder::new()
-        // One connection, one request: whoever is connected and not a client is on its way out.
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)
         // Ours to end: after a refused upgrade hyper would drop it without TLS's goodbye.
         .without_shutdown();
@@ -161,6 +159,7 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
         Ok(accept_key) => {
             let (mut response, _) = status::<()>(StatusCode::SWITCHING_PROTOCOLS, String::new());
             let headers = response.headers_mut();
+            // This and no more: tungstenite's clients take no list of several.
             headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
@@ -176,6 +175,8 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
 fn status<P>(code: StatusCode, body: String) -> Reply<P> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = code;
+    // One connection, one request: whoever is connected and not a client is on its way out.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     (response, Answer::Status(code))
 }
 
