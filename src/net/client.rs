@@ -5,9 +5,12 @@
 //! or a failure in words; never a key.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -17,13 +20,13 @@ use hyper::{Request, Response, StatusCode, body::Incoming as Body, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::ws::Socket;
+use super::{gulp::Gulps, ws::Socket};
 use crate::{
     error::{Error, Result},
     protocol::{Ask, Key, Protocol},
@@ -32,9 +35,6 @@ use crate::{
 
 /// An attempt has to be through by then.
 pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// How much is read at once. A batch that is kept with one write is at most about that.
-const READ_SIZE: usize = 128 * 1024;
 
 /// The largest body of an answer that is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
@@ -136,8 +136,23 @@ pub struct Accepted {
 }
 
 /// TCP, or TLS on it.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait Stream: AsyncBufRead + AsyncRead + AsyncWrite + Send + Unpin {
+    /// What is below.
+    fn gulps(&mut self) -> &mut Gulps;
+}
+
+impl Stream for Gulps {
+    fn gulps(&mut self) -> &mut Gulps {
+        self
+    }
+}
+
+impl Stream for TlsStream<Gulps> {
+    fn gulps(&mut self) -> &mut Gulps {
+        self.get_mut().0
+    }
+}
+
 type BoxedStream = Box<dyn Stream>;
 
 impl Connector {
@@ -203,9 +218,9 @@ impl Connector {
             .map_err(|_| failed("the upgraded stream is another".to_owned(), false))?;
         let connection = Connection {
             stream: parts.io.into_inner(),
-            socket: Socket::client(&parts.read_buf, self.limit),
-            buffer: BytesMut::with_capacity(READ_SIZE),
-            read_ahead: !parts.read_buf.is_empty(),
+            socket: Socket::client(&[], self.limit),
+            read_ahead: parts.read_buf,
+            failed: None,
         };
         Ok(Accepted { connection, round_trip: started.elapsed(), peer })
     }
@@ -256,6 +271,7 @@ impl Connector {
                     *at = Some(address);
                     // Our pongs and closes are small and wanted at once.
                     let _ = stream.set_nodelay(true);
+                    let stream = Gulps::new(stream);
                     if !*secure {
                         return Ok((Box::new(stream), address));
                     }
@@ -275,7 +291,7 @@ impl Connector {
         Err(last)
     }
 
-    async fn secured(&self, stream: TcpStream) -> Result<BoxedStream, NotConnected> {
+    async fn secured(&self, stream: Gulps) -> Result<BoxedStream, NotConnected> {
         let host = &self.endpoint.host;
         let name = ServerName::try_from(host.clone())
             .map_err(|_| failed(format!("{host} is no name that a certificate can have"), true))?;
@@ -365,23 +381,61 @@ pub struct Connection {
     stream: BoxedStream,
     /// The messages that were received, and the answers to them.
     pub socket: Socket,
-    buffer: BytesMut,
-    read_ahead: bool,
+    /// The first messages may have come behind the answer to the upgrade.
+    read_ahead: Bytes,
+    /// How reading has failed, behind what was read before that.
+    failed: Option<io::Error>,
 }
 
 impl Connection {
     /// Reads once and hands it to the socket. `Ok(false)` is the end of the stream. Dropping the
     /// future loses nothing.
     pub async fn read(&mut self) -> io::Result<bool> {
-        if std::mem::take(&mut self.read_ahead) {
-            // The first messages came behind the answer to the upgrade.
+        if !self.read_ahead.is_empty() {
+            self.socket.received(&std::mem::take(&mut self.read_ahead));
             return Ok(true);
         }
-        self.buffer.reserve(READ_SIZE);
-        let count = self.stream.read_buf(&mut self.buffer).await?;
-        self.socket.received(&self.buffer);
-        self.buffer.clear();
-        Ok(count > 0)
+        poll_fn(|context| self.poll_read(context)).await
+    }
+
+    /// The last read has brought as much as one can: more may be there already.
+    pub fn is_behind(&mut self) -> bool {
+        self.stream.gulps().was_full()
+    }
+
+    /// Takes all that one look at the kernel brings, so that the next look comes when that is safe.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Err(error));
+        }
+        self.stream.gulps().allow_one();
+        let mut found = false;
+        loop {
+            let count = match Pin::new(&mut self.stream).poll_fill_buf(context) {
+                Poll::Ready(Ok(data)) => {
+                    self.socket.received(data);
+                    Some(data.len())
+                }
+                Poll::Ready(Err(error)) if found => {
+                    self.failed = Some(error);
+                    Some(0)
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => None,
+            };
+            match count {
+                // If something came before the end, the next read finds the end.
+                Some(0) => return Poll::Ready(Ok(found)),
+                Some(count) => {
+                    Pin::new(&mut self.stream).consume(count);
+                    found = true;
+                }
+                None if found => return Poll::Ready(Ok(true)),
+                // Not enough yet for anything to come out of TLS.
+                None if self.stream.gulps().allow_one() => {}
+                None => return Poll::Pending,
+            }
+        }
     }
 
     /// Writes all that the socket wants out.

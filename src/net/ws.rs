@@ -4,7 +4,10 @@
 //! is what lets a recorder bring every message it has received to safety before it reads again, and
 //! before it answers: a pong that leaves proves that all before the ping was kept.
 
-use std::io::{self, Read, Write};
+use std::{
+    collections::VecDeque,
+    io::{self, Read, Write},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tungstenite::{
@@ -22,11 +25,19 @@ pub const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 /// How much the WebSocket code takes out of what was received, again and again.
 const COPIED_AT_ONCE: usize = 8 * 1024;
 
+/// A burst must not keep its room for ever: so many messages may.
+const ROOM_KEPT: usize = 64;
+
 /// A WebSocket without a socket.
 #[derive(Debug)]
 pub struct Socket {
     context: WebSocketContext,
-    buffers: Buffers,
+    /// What was received, as far as it is whole.
+    arrived: VecDeque<Incoming>,
+    /// Why nothing follows that.
+    broken: Option<Broken>,
+    /// What is to be written.
+    outbound: BytesMut,
 }
 
 /// What came in.
@@ -74,13 +85,15 @@ impl Socket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit))
-            // Our buffers below are the ones that count; nothing is to wait in between, and what is only
-            // copied from there needs no room for much at once. There may be a thousand of these.
+            // Nothing is to wait in here, and what is only copied from memory needs no room for much at
+            // once. There may be a thousand of these.
             .read_buffer_size(COPIED_AT_ONCE)
             .write_buffer_size(0);
         let mut socket = Self {
             context: WebSocketContext::new(role, Some(config)),
-            buffers: Buffers::default(),
+            arrived: VecDeque::new(),
+            broken: None,
+            outbound: BytesMut::new(),
         };
         socket.received(read_ahead);
         socket
@@ -88,34 +101,44 @@ impl Socket {
 
     /// Hands over bytes that were read. Follow up with [`next`](Self::next) until it has no more.
     pub fn received(&mut self, data: &[u8]) {
-        self.buffers.inbound.extend_from_slice(data);
+        let mut wire = Wire { inbound: data, outbound: &mut self.outbound };
+        while self.broken.is_none() {
+            let incoming = match self.context.read(&mut wire) {
+                Ok(Message::Binary(data)) => Incoming::Binary(data),
+                Ok(Message::Text(text)) => Incoming::Text(text.into()),
+                Ok(Message::Close(frame)) => {
+                    // Queues the answer, which is otherwise sent by the next read.
+                    let _ = self.context.flush(&mut wire);
+                    let (code, reason) = match frame {
+                        Some(frame) => (Some(u16::from(frame.code)), frame.reason.to_string()),
+                        None => (None, String::new()),
+                    };
+                    Incoming::Close { code, reason }
+                }
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => return,
+                Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                    self.broken = Some(Broken::TooLarge { size, limit: max_size });
+                    return;
+                }
+                Err(error) => {
+                    self.broken = Some(Broken::Protocol(error.to_string()));
+                    return;
+                }
+            };
+            self.arrived.push_back(incoming);
+        }
     }
 
     /// The next whole message among what was received; None if more has to be read for it.
     #[allow(clippy::should_implement_trait, reason = "it may have more later, and it can fail")]
     pub fn next(&mut self) -> Result<Option<Incoming>, Broken> {
-        loop {
-            return match self.context.read(&mut self.buffers) {
-                Ok(Message::Binary(data)) => Ok(Some(Incoming::Binary(data))),
-                Ok(Message::Text(text)) => Ok(Some(Incoming::Text(text.into()))),
-                Ok(Message::Close(frame)) => {
-                    // Queues the answer, which is otherwise sent by the next read.
-                    let _ = self.context.flush(&mut self.buffers);
-                    let (code, reason) = match frame {
-                        Some(frame) => (Some(u16::from(frame.code)), frame.reason.to_string()),
-                        None => (None, String::new()),
-                    };
-                    Ok(Some(Incoming::Close { code, reason }))
-                }
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => Ok(None),
-                Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                    Err(Broken::TooLarge { size, limit: max_size })
-                }
-                Err(error) => Err(Broken::Protocol(error.to_string())),
-            };
+        if let Some(incoming) = self.arrived.pop_front() {
+            return Ok(Some(incoming));
         }
+        self.arrived.shrink_to(ROOM_KEPT);
+        self.broken.clone().map_or(Ok(None), Err)
     }
 
     /// Queues a binary message.
@@ -136,47 +159,46 @@ impl Socket {
     /// Queues a close. Nothing can be sent after it; read on until the peer has answered.
     pub fn send_close(&mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
-        let _ = self.context.close(&mut self.buffers, Some(frame));
-        let _ = self.context.flush(&mut self.buffers);
+        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound };
+        let _ = self.context.close(&mut wire, Some(frame));
+        let _ = self.context.flush(&mut wire);
     }
 
     fn send(&mut self, message: Message) {
         // Writing to memory cannot fail; all that is left is a socket that is closing already, whose
         // peer does not read any more.
-        let _ = self.context.write(&mut self.buffers, message);
-        let _ = self.context.flush(&mut self.buffers);
+        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound };
+        let _ = self.context.write(&mut wire, message);
+        let _ = self.context.flush(&mut wire);
     }
 
     /// What has to be written to the peer. Call [`sent`](Self::sent) with how much of it was.
     pub fn output(&self) -> &[u8] {
-        &self.buffers.outbound
+        &self.outbound
     }
 
     /// So many bytes of the output have been written.
     pub fn sent(&mut self, count: usize) {
-        self.buffers.outbound.advance(count);
+        self.outbound.advance(count);
     }
 }
 
-/// A stream that ends where what was received ends, and swallows what is to be sent.
-#[derive(Debug, Default)]
-struct Buffers {
-    inbound: BytesMut,
-    outbound: BytesMut,
+/// A stream that ends where what was received ends, and collects what is to be sent.
+struct Wire<'w> {
+    inbound: &'w [u8],
+    outbound: &'w mut BytesMut,
 }
 
-impl Read for Buffers {
+impl Read for Wire<'_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
-        if self.inbound.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
+        match self.inbound.read(target)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
         }
-        let count = target.len().min(self.inbound.len());
-        self.inbound.copy_to_slice(&mut target[..count]);
-        Ok(count)
     }
 }
 
-impl Write for Buffers {
+impl Write for Wire<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.outbound.extend_from_slice(data);
         Ok(data.len())
