@@ -7,7 +7,7 @@ use std::{io::ErrorKind, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -30,6 +30,10 @@ use crate::{
     schema::FrameTypes,
     session::{Ended, Next, NotConnected, Remedy, Renewal, Session, Silence},
 };
+
+/// How long a busy connection is left alone between two reads: so much later than it came a frame may be
+/// seen. What comes meanwhile waits in the kernel, and is kept with one write.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How soon it is seen that the clock was set, where nothing comes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -100,6 +104,34 @@ struct Heard {
     left_out: u64,
     /// How long nothing has come.
     silence: Silence,
+}
+
+/// When a connection is to be read next. Where little comes, that is as soon as there is something, and
+/// its time is exact. Where frames come one upon the other, waking up for each of them is most of what
+/// they cost.
+#[derive(Default)]
+struct Pauses {
+    last: Option<Instant>,
+    /// Not before that.
+    until: Option<Instant>,
+}
+
+impl Pauses {
+    /// So many frames were read. More of them may be there already, if reading is `behind`.
+    fn read(&mut self, now: Instant, frames: u64, behind: bool) {
+        let last = self.last.replace(now);
+        let is_soon = last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE);
+        // A pause that has brought no more than one was for nothing.
+        let was_worth_it = self.until.is_some() && frames > 1;
+        self.until = (!behind && (is_soon || was_worth_it)).then(|| now + PAUSE);
+    }
+
+    /// Is ready when the connection is to be read.
+    async fn over(&self) {
+        if let Some(until) = self.until {
+            sleep_until(until.into()).await;
+        }
+    }
 }
 
 /// What follows a connection.
@@ -289,12 +321,17 @@ impl Subscriber {
     async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
         let silence = Silence::since(self.steady());
         let mut heard = Heard { frames: 0, left_out: 0, silence };
+        let mut pauses = Pauses::default();
         let mut stop = self.stop.clone();
         let mut care = self.care();
         let (mut then, mut ended) = loop {
             let next_look = match heard.silence.remedy(self.steady()) {
                 Remedy::Wait(time) => time.min(LOOK_EVERY),
                 Remedy::Ask | Remedy::GiveUp => Duration::ZERO,
+            };
+            let read = async {
+                pauses.over().await;
+                connection.read().await
             };
             let read = tokio::select! {
                 // What has come counts before how long nothing came: we may have been stopped
@@ -325,7 +362,7 @@ impl Subscriber {
                         continue;
                     }
                 },
-                read = connection.read() => read,
+                read = read => read,
                 () = sleep(next_look) => {
                     self.now();
                     // Where nothing can be written any more, `stop` says so.
@@ -348,8 +385,11 @@ impl Subscriber {
                     continue;
                 }
             };
+            let before = heard.frames;
             match self.take(&mut connection, read, &mut heard).await {
-                Ok(()) => {}
+                Ok(()) => {
+                    pauses.read(Instant::now(), heard.frames - before, connection.is_behind());
+                }
                 Err((then, ended)) => break (then, ended),
             }
         };
@@ -518,5 +558,32 @@ async fn answer(connection: &mut Connection) -> Result<(), String> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the server does not read".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_busy_connection_is_left_alone_for_a_while() {
+        let start = Instant::now();
+        let mut pauses = Pauses::default();
+        // When it is read in milliseconds, how many frames that brings, whether more may be there, and
+        // when it is to be read next.
+        for (at, frames, behind, until) in [
+            (0, 1, false, None),
+            (11, 1, false, None),
+            (20, 1, false, Some(30)),
+            (31, 5, false, Some(41)),
+            (42, 9, true, None),
+            (43, 9, false, Some(53)),
+            (53, 1, false, None),
+            (65, 2, false, None),
+        ] {
+            pauses.read(start + Duration::from_millis(at), frames, behind);
+            let expected = until.map(|until| start + Duration::from_millis(until));
+            assert_eq!(pauses.until, expected, "at {at} ms");
+        }
     }
 }
