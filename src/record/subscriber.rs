@@ -2,7 +2,11 @@
 //!
 //! What was received is in the kernel before more is read, and before anything is answered.
 
-use std::{io::ErrorKind, sync::Arc, time::Duration};
+use std::{
+    io::ErrorKind,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tokio::{
