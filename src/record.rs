@@ -260,6 +260,7 @@ impl Report {
 /// A recording that is about to start: its file is there, and the ones before it are sealed.
 pub struct Recording {
     options: Options,
+    types: FrameTypes,
     segments: Segments,
     path: PathBuf,
     board: Arc<Board>,
@@ -303,7 +304,7 @@ impl Recording {
             board.add(&account.name);
         }
         let split = Arc::new(tokio::sync::Notify::new());
-        Ok(Self { options, segments, path, board, left_overs, covered, notify, split })
+        Ok(Self { options, types, segments, path, board, left_overs, covered, notify, split })
     }
 
     /// The segments of an earlier run that were sealed first.
@@ -332,7 +333,7 @@ impl Recording {
     ///
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
     pub async fn run(self, stop: impl Future<Output = ()>, kept: Option<Kept>) -> Result<Report> {
-        let Self { mut options, segments, board, covered, notify, split, .. } = self;
+        let Self { mut options, types, segments, board, covered, notify, split, .. } = self;
         let exports = Exports::start(std::mem::take(&mut options.exports), &board, &notify)?;
         let (stop_sender, stopped) = watch::channel(false);
         let shared = keeper::Shared {
@@ -353,6 +354,7 @@ impl Recording {
         let Options { protocol, endpoint, tls, accounts, message_limit, once, clock, .. } = options;
         let common = Common {
             protocol,
+            types,
             host: endpoint.authority(),
             connector: Connector::new(endpoint, protocol, tls, message_limit),
             turnstile: Arc::default(),

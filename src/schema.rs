@@ -104,8 +104,9 @@ fn proto_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-/// Tells the frames of one protocol apart and gives each its type. Cheap to ask once per frame.
-#[derive(Debug)]
+/// Tells the frames of one protocol apart and gives each its type. Cheap to ask once per frame. A clone
+/// shares the types, whose descriptors are large, and learns new ones by itself.
+#[derive(Clone, Debug)]
 pub struct FrameTypes {
     protocol: &'static dyn Protocol,
     known: HashMap<&'static str, Arc<FrameType>>,

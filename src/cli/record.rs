@@ -274,7 +274,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         }
         None => (None, None),
     };
-    let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+    // One thread receives: handing a connection from one to another would cost more than what is done for
+    // it, and a thread takes some hundred thousand frames a second.
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().context("cannot start")?;
     let report = runtime.block_on(async {
         let stop = signal::stop().context("cannot wait for signals")?;
         let splitting =

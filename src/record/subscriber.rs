@@ -212,7 +212,8 @@ impl Subscriber {
                 Next::RenewKey => {
                     let mut stop = self.stop.clone();
                     let renewal = tokio::select! {
-                        renewal = self.dialer.renew(&self.used) => renewal,
+                        // In a place of its own: it is large, and rare.
+                        renewal = Box::pin(self.dialer.renew(&self.used)) => renewal,
                         () = stop.asked() => break self.abandon().await,
                     };
                     if let Renewal::NewKey { .. } = renewal {

@@ -32,6 +32,7 @@ use crate::{
 /// What subscriptions have in common.
 pub(super) struct Common {
     pub protocol: &'static dyn Protocol,
+    pub types: FrameTypes,
     /// The endpoint's `host` or `host:port`.
     pub host: String,
     pub connector: Connector,
@@ -190,7 +191,7 @@ impl Subscribers {
             subscription: Arc::clone(&subscription),
             protocol: common.protocol,
             session,
-            types: FrameTypes::of(common.protocol),
+            types: common.types.clone(),
             dialer: Arc::new(dialer),
             used: key.clone(),
             keeper: common.keeper.clone(),
