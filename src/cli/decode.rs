@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     num::NonZero,
     path::{Path, PathBuf},
     thread,
@@ -243,7 +243,12 @@ impl Args {
             }
         };
         let summary = match &self.condition {
-            None => decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?,
+            None => {
+                let summary = decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?;
+                // The process is about to end, and all plans and descriptors with it.
+                mem::forget(sinks);
+                summary
+            }
             Some(condition) => {
                 let asked = self.style.resolvers(threads)?.into_iter().zip(sinks);
                 let mut sinks: Vec<_> = asked
