@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -209,42 +209,67 @@ fn retype(file: &mut FileDescriptorProto, message: &str, field: u32, payload: &s
 }
 
 /// Finds the descriptor that the frames of a capture are decoded with: what the capture carries,
-/// unless the user's own schema or word says otherwise.
-#[derive(Debug, Default)]
+/// unless the user's own schema or word says otherwise. Clones share what they have found: descriptors
+/// take long to load.
+#[derive(Clone, Debug, Default)]
 pub struct Resolver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     user: Option<DescriptorPool>,
     payloads: HashMap<String, String>,
-    /// By the frame type's address; the type is kept alive beside it.
-    resolved: HashMap<usize, (Arc<FrameType>, MessageDescriptor)>,
+    /// By the frame type's address.
+    resolved: Mutex<HashMap<usize, Slot>>,
+}
+
+/// Where the descriptor of a frame type is, or comes.
+#[derive(Clone, Debug)]
+struct Slot {
+    /// Its address is the key.
+    _kept_alive: Arc<FrameType>,
+    envelope: Arc<Mutex<Option<MessageDescriptor>>>,
 }
 
 impl Resolver {
     /// `user` is a schema that goes before the one in the capture. `payloads` says for a topic (or a
     /// label such as `location.geofence`) which message its payload is.
     pub fn new(user: Option<DescriptorPool>, payloads: HashMap<String, String>) -> Result<Self> {
-        let resolver = Self { user, payloads, resolved: HashMap::new() };
-        for name in resolver.payloads.values() {
-            resolver.pool_of(name)?;
+        let shared = Shared { user, payloads, resolved: Mutex::default() };
+        for name in shared.payloads.values() {
+            shared.pool_of(name)?;
         }
-        Ok(resolver)
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The envelope with its payload's type, for the frames of one type.
     pub fn envelope(
-        &mut self,
+        &self,
         protocol: &'static dyn Protocol,
         topic: &str,
         kind: &Arc<FrameType>,
     ) -> Result<MessageDescriptor> {
-        let address = Arc::as_ptr(kind) as usize;
-        if let Some((_, envelope)) = self.resolved.get(&address) {
-            return Ok(envelope.clone());
-        }
-        let envelope = self.resolve(protocol, topic, kind)?;
-        self.resolved.insert(address, (Arc::clone(kind), envelope.clone()));
-        Ok(envelope)
+        let slot = locked(&self.shared.resolved)
+            .entry(Arc::as_ptr(kind) as usize)
+            .or_insert_with(|| Slot { _kept_alive: Arc::clone(kind), envelope: Arc::default() })
+            .clone();
+        // Whoever wants the same waits for it; others do not.
+        let mut found = locked(&slot.envelope);
+        let envelope = match found.take() {
+            Some(envelope) => envelope,
+            None => self.shared.resolve(protocol, topic, kind)?,
+        };
+        Ok(found.insert(envelope).clone())
     }
+}
 
+/// What is behind it is whole at any time.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
     fn resolve(
         &self,
         protocol: &'static dyn Protocol,

@@ -130,8 +130,7 @@ enum Enums {
 impl StyleArgs {
     /// A sink that does as was asked.
     pub(super) fn sink(&self) -> error::Result<Ndjson> {
-        let resolver = self.resolvers(1)?.remove(0);
-        Ok(Ndjson::new(resolver, self.style()))
+        Ok(Ndjson::new(self.resolver()?, self.style()))
     }
 
     fn style(&self) -> Style {
@@ -153,11 +152,10 @@ impl StyleArgs {
         }
     }
 
-    /// So many of them, which share the user's schema.
-    fn resolvers(&self, count: usize) -> error::Result<Vec<Resolver>> {
+    fn resolver(&self) -> error::Result<Resolver> {
         let user = self.proto.as_deref().map(schema::from_folder).transpose()?;
         let payloads: HashMap<_, _> = self.payload.iter().cloned().collect();
-        (0..count).map(|_| Resolver::new(user.clone(), payloads.clone())).collect()
+        Resolver::new(user, payloads)
     }
 }
 
@@ -232,7 +230,8 @@ impl Args {
     ) -> anyhow::Result<Outcome> {
         let threads = self.threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZero::get);
-        let mut sinks: Vec<_> = self.style.resolvers(threads)?.into_iter().map(sink).collect();
+        let resolver = self.style.resolver()?;
+        let mut sinks: Vec<_> = (0..threads).map(|_| sink(resolver.clone())).collect();
         let capture = Capture::open(&self.capture.paths)?;
         let entries = self.capture.selection().of(capture.entries());
         let mut told = 0;
@@ -250,10 +249,10 @@ impl Args {
                 summary
             }
             Some(condition) => {
-                let asked = self.style.resolvers(threads)?.into_iter().zip(sinks);
-                let mut sinks: Vec<_> = asked
-                    .map(|(resolver, sink)| {
-                        let lines = Ndjson::new(resolver, self.style.style());
+                let mut sinks: Vec<_> = sinks
+                    .into_iter()
+                    .map(|sink| {
+                        let lines = Ndjson::new(resolver.clone(), self.style.style());
                         Filtered::new(condition.clone(), lines, sink)
                     })
                     .collect();
