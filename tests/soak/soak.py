@@ -34,6 +34,9 @@ SAMPLE_EVERY = 2
 # Limits of the recorder.
 MOST_MEMORY = 150 << 20
 MOST_THREADS = 63
+# Names are resolved and keys are written on threads that end when they are idle, and they are not while the
+# input file is looked at every second: what both needed at once may stay.
+MORE_THREADS = 2
 # Between the third and fourth of ten minutes and the last two. Sealing takes a buffer here and there, and what the
 # allocator keeps of it depends on which threads came by; a leak of one byte for each frame would be more.
 MOST_GROWTH = 0.04
@@ -76,14 +79,13 @@ def watch(recorder, feed):
 
 
 def growth(samples):
-    """Memory, threads and files in the second fifth of the time and in the last. Threads come and go:
-    names are resolved and keys are written on some of their own. So what counts is how few there were,
-    which a leak makes more, and so with files; memory is the median.
+    """Memory, threads and files in the second fifth of the time and in the last: the median of the first,
+    and the most of the others, which come and go with connections.
     """
     early = [row[1:] for row in samples if 0.2 * LONG <= row[0] < 0.4 * LONG]
     late = [row[1:] for row in samples if row[0] >= 0.8 * LONG]
     return [
-        [kind(column) for kind, column in zip((statistics.median, min, min), zip(*rows))]
+        [kind(column) for kind, column in zip((statistics.median, max, max), zip(*rows))]
         for rows in (early, late)
     ]
 
@@ -202,7 +204,7 @@ def main():
     # Anything shorter is over before all has its size.
     if LONG >= 300:
         demand(memory_late <= memory * (1 + MOST_GROWTH), "memory has grown")
-        demand(threads_late <= threads, "threads have become more")
+        demand(threads_late <= threads + MORE_THREADS, "threads have become more")
         demand(files_late <= files, "file descriptors have become more")
 
     print(f"{SUBSCRIPTIONS} subscriptions, {took:.0f} s, {len(stories)} connections, {cuts} cut, {renewed} keys renewed")
