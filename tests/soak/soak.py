@@ -34,9 +34,6 @@ SAMPLE_EVERY = 2
 # Limits of the recorder.
 MOST_MEMORY = 150 << 20
 MOST_THREADS = 63
-# Names are resolved and keys are written on threads that end when they are idle, and they are not while the
-# input file is looked at every second: what both needed at once may stay.
-MORE_THREADS = 2
 # Between the third and fourth of ten minutes and the last two. Sealing takes a buffer here and there, and what the
 # allocator keeps of it depends on which threads came by; a leak of one byte for each frame would be more.
 MOST_GROWTH = 0.04
@@ -204,7 +201,7 @@ def main():
     # Anything shorter is over before all has its size.
     if LONG >= 300:
         demand(memory_late <= memory * (1 + MOST_GROWTH), "memory has grown")
-        demand(threads_late <= threads + MORE_THREADS, "threads have become more")
+        demand(threads_late <= threads, "threads have become more")
         demand(files_late <= files, "file descriptors have become more")
 
     print(f"{SUBSCRIPTIONS} subscriptions, {took:.0f} s, {len(stories)} connections, {cuts} cut, {renewed} keys renewed")
