@@ -4,9 +4,14 @@
 //! A file that cannot be used changes nothing. That is told once, as somebody may be in the middle of
 //! editing it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{Notice, Notify, keys::Keys};
 use crate::{
@@ -56,28 +61,32 @@ impl InputFile {
 
     /// Hands out what the file holds whenever it has changed, for ever.
     pub(super) async fn follow(
-        self,
+        mut self,
         keys: Arc<Keys>,
         changed: watch::Sender<Vec<Account>>,
         notify: Notify,
     ) {
-        let mut looked_at = self;
+        // A thread of its own, as a file on a network can take its time. A look each second on threads
+        // that others use now and then, too, would keep all of those from ending.
+        let (ask, asked) = mpsc::channel::<oneshot::Sender<_>>();
+        thread::spawn(move || {
+            for answer in asked {
+                let _ = answer.send(self.look());
+            }
+        });
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             // While a key is written back, the file is ahead of what is in use.
             let _unwritten = keys.not_while_writing().await;
-            let look = tokio::task::spawn_blocking(move || {
-                let found = looked_at.look();
-                (looked_at, found)
-            });
-            let Ok((file, found)) = look.await else { return };
-            looked_at = file;
-            match found {
-                Some(Ok(accounts)) => {
+            let (answer, found) = oneshot::channel();
+            let _ = ask.send(answer);
+            match found.await {
+                Ok(Some(Ok(accounts))) => {
                     changed.send_replace(accounts);
                 }
-                Some(Err(error)) => notify(Notice::InputFileBroken { error: &error }),
-                None => {}
+                Ok(Some(Err(error))) => notify(Notice::InputFileBroken { error: &error }),
+                Ok(None) => {}
+                Err(_) => return,
             }
         }
     }
