@@ -4,10 +4,7 @@
 //! is what lets a recorder bring every message it has received to safety before it reads again, and
 //! before it answers: a pong that leaves proves that all before the ping was kept.
 
-use std::{
-    collections::VecDeque,
-    io::{self, Read, Write},
-};
+use std::io::{self, Cursor, Read, Write};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tungstenite::{
@@ -15,26 +12,36 @@ use tungstenite::{
     error::CapacityError,
     protocol::{
         CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
-        frame::{Utf8Bytes, coding::CloseCode},
+        frame::{
+            FrameHeader, Utf8Bytes,
+            coding::{CloseCode, Control, Data, OpCode},
+        },
     },
 };
 
 /// The limit on a message's size unless the user sets another one.
 pub const MESSAGE_LIMIT: usize = 16 * 1024 * 1024;
 
-/// How much the WebSocket code takes out of what was received, again and again.
-const COPIED_AT_ONCE: usize = 8 * 1024;
-
-/// A burst must not keep its room for ever: so many messages may.
-const ROOM_KEPT: usize = 64;
+/// How much the WebSocket code takes at once of a frame that is handed to it.
+const COPIED_AT_ONCE: usize = 2 * 1024;
 
 /// A WebSocket without a socket.
+///
+/// A feed consists of messages of one frame each. These are cut out of what was received, and nothing is
+/// copied or allocated for each; the WebSocket code gets all other frames, one at a time.
 #[derive(Debug)]
 pub struct Socket {
+    role: Role,
     context: WebSocketContext,
-    /// What was received, as far as it is whole.
-    arrived: VecDeque<Incoming>,
-    /// Why nothing follows that.
+    /// What was received and not been taken yet.
+    inbound: BytesMut,
+    /// The largest message that is taken.
+    limit: usize,
+    /// A message has begun that more frames belong to.
+    in_pieces: bool,
+    /// The peer has closed: what follows means nothing.
+    closed: bool,
+    /// Why nothing follows.
     broken: Option<Broken>,
     /// What is to be written.
     outbound: BytesMut,
@@ -85,25 +92,90 @@ impl Socket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit))
-            // Nothing is to wait in here, and what is only copied from memory needs no room for much at
-            // once. There may be a thousand of these.
             .read_buffer_size(COPIED_AT_ONCE)
+            // Nothing is to wait in here.
             .write_buffer_size(0);
-        let mut socket = Self {
+        Self {
+            role,
             context: WebSocketContext::new(role, Some(config)),
-            arrived: VecDeque::new(),
+            inbound: BytesMut::from(read_ahead),
+            limit,
+            in_pieces: false,
+            closed: false,
             broken: None,
             outbound: BytesMut::new(),
-        };
-        socket.received(read_ahead);
-        socket
+        }
+    }
+
+    /// So many bytes are about to be handed over.
+    pub fn expect(&mut self, count: usize) {
+        self.inbound.reserve(count);
     }
 
     /// Hands over bytes that were read. Follow up with [`next`](Self::next) until it has no more.
     pub fn received(&mut self, data: &[u8]) {
-        let mut wire = Wire { inbound: data, outbound: &mut self.outbound };
-        while self.broken.is_none() {
-            let incoming = match self.context.read(&mut wire) {
+        self.inbound.extend_from_slice(data);
+    }
+
+    /// The next whole message among what was received; None if more has to be read for it.
+    #[allow(clippy::should_implement_trait, reason = "it may have more later, and it can fail")]
+    pub fn next(&mut self) -> Result<Option<Incoming>, Broken> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone());
+        }
+        let next = self.next_message();
+        self.broken = next.as_ref().err().cloned();
+        next
+    }
+
+    fn next_message(&mut self) -> Result<Option<Incoming>, Broken> {
+        while !self.closed {
+            let mut cursor = Cursor::new(&*self.inbound);
+            let header = FrameHeader::parse(&mut cursor);
+            let start = cursor.position() as usize;
+            let Some((header, length)) = header.map_err(protocol)? else { break };
+            let size = usize::try_from(length).unwrap_or(usize::MAX);
+            if size > self.limit {
+                return Err(Broken::TooLarge { size, limit: self.limit });
+            }
+            let end = start + size;
+            if self.inbound.len() < end {
+                break;
+            }
+            let mut frame = self.inbound.split_to(end);
+            if self.is_all_of_a_message(&header) {
+                frame.advance(start);
+                return Ok(Some(Incoming::Binary(frame.freeze())));
+            }
+            match header.opcode {
+                OpCode::Data(_) => self.in_pieces = !header.is_final,
+                OpCode::Control(Control::Close) => self.closed = true,
+                OpCode::Control(_) => {}
+            }
+            if let Some(incoming) = self.digest(&frame)? {
+                return Ok(Some(incoming));
+            }
+        }
+        if self.inbound.is_empty() || self.closed {
+            // There may be a thousand of these, and what was received last may have been large.
+            self.inbound = BytesMut::new();
+        }
+        Ok(None)
+    }
+
+    /// Whether a frame needs nobody's judgement: as long as nothing is out of order, what a server
+    /// sends is like that.
+    fn is_all_of_a_message(&self, header: &FrameHeader) -> bool {
+        let plain = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+        *header == plain && self.role == Role::Client && !self.in_pieces
+    }
+
+    /// Has the WebSocket code look at one frame.
+    fn digest(&mut self, frame: &[u8]) -> Result<Option<Incoming>, Broken> {
+        let mut wire = Wire { inbound: frame, outbound: &mut self.outbound };
+        let mut incoming = None;
+        loop {
+            incoming = Some(match self.context.read(&mut wire) {
                 Ok(Message::Binary(data)) => Incoming::Binary(data),
                 Ok(Message::Text(text)) => Incoming::Text(text.into()),
                 Ok(Message::Close(frame)) => {
@@ -116,29 +188,15 @@ impl Socket {
                     Incoming::Close { code, reason }
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
-                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => return,
+                Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(Fault::ConnectionClosed | Fault::AlreadyClosed) => break,
                 Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-                    self.broken = Some(Broken::TooLarge { size, limit: max_size });
-                    return;
+                    return Err(Broken::TooLarge { size, limit: max_size });
                 }
-                Err(error) => {
-                    self.broken = Some(Broken::Protocol(error.to_string()));
-                    return;
-                }
-            };
-            self.arrived.push_back(incoming);
+                Err(error) => return Err(protocol(error)),
+            });
         }
-    }
-
-    /// The next whole message among what was received; None if more has to be read for it.
-    #[allow(clippy::should_implement_trait, reason = "it may have more later, and it can fail")]
-    pub fn next(&mut self) -> Result<Option<Incoming>, Broken> {
-        if let Some(incoming) = self.arrived.pop_front() {
-            return Ok(Some(incoming));
-        }
-        self.arrived.shrink_to(ROOM_KEPT);
-        self.broken.clone().map_or(Ok(None), Err)
+        Ok(incoming)
     }
 
     /// Queues a binary message.
@@ -183,6 +241,10 @@ impl Socket {
     }
 }
 
+fn protocol(error: Fault) -> Broken {
+    Broken::Protocol(error.to_string())
+}
+
 /// A stream that ends where what was received ends, and collects what is to be sent.
 struct Wire<'w> {
     inbound: &'w [u8],
@@ -211,6 +273,9 @@ impl Write for Wire<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection, prelude::*};
+    use tungstenite::protocol::frame::Frame;
+
     use super::*;
 
     /// Carries what one end has to say to the other, `step` bytes at a time, and collects what
@@ -291,5 +356,100 @@ mod tests {
         let mut client = Socket::client(&[], MESSAGE_LIMIT);
         client.received(&[0xff; 20]);
         assert!(matches!(client.next(), Err(Broken::Protocol(_))));
+    }
+
+    /// What the WebSocket code makes of the same bytes when it has all of them at once.
+    fn read_plainly(role: Role, data: &[u8]) -> (Vec<Incoming>, Option<Broken>, Vec<u8>) {
+        let mut socket = Socket::new(role, &[], LIMIT);
+        let mut messages = Vec::new();
+        let mut wire = Wire { inbound: data, outbound: &mut socket.outbound };
+        let broken = loop {
+            match socket.context.read(&mut wire) {
+                Ok(Message::Binary(data)) => messages.push(Incoming::Binary(data)),
+                Ok(Message::Text(text)) => messages.push(Incoming::Text(text.into())),
+                Ok(Message::Close(frame)) => {
+                    let _ = socket.context.flush(&mut wire);
+                    let code = frame.as_ref().map(|frame| frame.code.into());
+                    let reason = frame.map_or(String::new(), |frame| frame.reason.to_string());
+                    messages.push(Incoming::Close { code, reason });
+                    // What follows means nothing.
+                    break None;
+                }
+                Ok(_) => {}
+                Err(Fault::Io(_) | Fault::ConnectionClosed | Fault::AlreadyClosed) => break None,
+                Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                    break Some(Broken::TooLarge { size, limit: max_size });
+                }
+                Err(error) => break Some(protocol(error)),
+            }
+        };
+        (messages, broken, socket.outbound.to_vec())
+    }
+
+    const LIMIT: usize = 200;
+
+    /// A frame as a peer may send it, in or out of order.
+    fn any_frame(masked: bool) -> impl Strategy<Value = Vec<u8>> {
+        let opcode = prop_oneof![
+            6 => Just(OpCode::Data(Data::Binary)),
+            2 => Just(OpCode::Data(Data::Continue)),
+            1 => Just(OpCode::Data(Data::Text)),
+            1 => Just(OpCode::Control(Control::Ping)),
+            1 => Just(OpCode::Control(Control::Pong)),
+        ];
+        let opcode = prop_oneof![20 => opcode, 1 => Just(OpCode::Control(Control::Close))];
+        let payload = prop_oneof![
+            8 => collection::vec(b'a'..=b'z', 0..120),
+            1 => collection::vec(any::<u8>(), 0..LIMIT + 20),
+            1 => Just(vec![0x03, 0xe8, b'b', b'y', b'e']),
+        ];
+        let odd = prop_oneof![40 => Just(false), 1 => Just(true)];
+        let is_final = prop_oneof![4 => Just(true), 1 => Just(false)];
+        (opcode, is_final, payload, odd.clone(), odd).prop_map(
+            move |(opcode, is_final, payload, rsv1, unlike)| {
+                let mask = (masked != unlike).then_some([1, 2, 3, 4]);
+                let header = FrameHeader { is_final, rsv1, opcode, mask, ..FrameHeader::default() };
+                let mut frame = Vec::new();
+                Frame::from_payload(header, payload.into()).format(&mut frame).unwrap();
+                frame
+            },
+        )
+    }
+
+    fn any_frames() -> impl Strategy<Value = (Role, Vec<u8>)> {
+        any::<bool>().prop_flat_map(|serves| {
+            let role = if serves { Role::Server } else { Role::Client };
+            collection::vec(any_frame(serves), 0..12)
+                .prop_map(move |frames| (role, frames.concat()))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn frames_are_judged_as_the_websocket_code_judges_them(
+            (role, data) in any_frames(), step in 1_usize..400
+        ) {
+            let mut socket = Socket::new(role, &[], LIMIT);
+            let mut messages = Vec::new();
+            let mut broken = None;
+            for piece in data.chunks(step) {
+                socket.received(piece);
+                broken = loop {
+                    match socket.next() {
+                        Ok(Some(message)) => messages.push(message),
+                        Ok(None) => break None,
+                        Err(broken) => break Some(broken),
+                    }
+                };
+            }
+            let (expected, fault, answers) = read_plainly(role, &data);
+            prop_assert_eq!(messages, expected);
+            prop_assert_eq!(broken, fault);
+            if role == Role::Server {
+                // A client's are masked at random.
+                prop_assert_eq!(socket.output(), &*answers);
+            }
+            prop_assert_eq!(socket.output().len(), answers.len());
+        }
     }
 }
