@@ -5,7 +5,7 @@
 //! panics on some broken ones, so they are loaded behind `catch_unwind`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -109,7 +109,7 @@ fn proto_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 #[derive(Clone, Debug)]
 pub struct FrameTypes {
     protocol: &'static dyn Protocol,
-    known: HashMap<&'static str, Arc<FrameType>>,
+    known: BTreeMap<&'static str, Arc<FrameType>>,
     unknown: HashMap<String, Arc<FrameType>>,
 }
 

@@ -57,6 +57,8 @@ pub struct Writer<W: Write> {
     /// By the addresses of the subscription and the frame type. Both are kept alive beside the id,
     /// so that an address cannot come to mean something else.
     channels: HashMap<(usize, usize), Known>,
+    /// The one that was used last: much of one comes in a row.
+    latest: Option<((usize, usize), u16)>,
 }
 
 struct Known {
@@ -85,7 +87,7 @@ impl<W: Write> Writer<W> {
 
     fn with(options: WriteOptions, to: W, path: &Path) -> Result<Self> {
         let mcap = options.create(NoSeek::new(to)).map_err(record_error(path))?;
-        Ok(Self { mcap, path: path.to_owned(), channels: HashMap::new() })
+        Ok(Self { mcap, path: path.to_owned(), channels: HashMap::new(), latest: None })
     }
 
     pub(super) fn about(&mut self, about: &About, types: &[&FrameType]) -> Result<()> {
@@ -120,7 +122,13 @@ impl<W: Write> Writer<W> {
             Arc::as_ptr(&entry.subscription) as usize,
             kind.map_or(0, |kind| Arc::as_ptr(kind) as usize),
         );
+        if let Some((latest, id)) = self.latest
+            && latest == key
+        {
+            return Ok(id);
+        }
         if let Some(known) = self.channels.get(&key) {
+            self.latest = Some((key, known.id));
             return Ok(known.id);
         }
         let id = self.new_channel(&entry.subscription, kind).map_err(record_error(&self.path))?;
