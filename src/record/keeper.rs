@@ -78,6 +78,32 @@ struct Batch {
     safe: oneshot::Sender<u64>,
 }
 
+/// For entries that were handed in.
+#[derive(Default)]
+pub(super) enum Receipt {
+    /// It will say how many frames were more than the user asked for.
+    Awaited(oneshot::Receiver<u64>),
+    /// There were none, or it was asked already.
+    #[default]
+    Safe,
+    /// They could not be written.
+    Lost,
+}
+
+impl Receipt {
+    /// The same as [`keep`](Keeper::keep), as often as that is asked; the frames are counted the first
+    /// time. Dropping the future loses nothing.
+    pub(super) async fn safe(&mut self) -> Option<u64> {
+        let left_out = match self {
+            Self::Awaited(is_safe) => is_safe.await.ok(),
+            Self::Safe => Some(0),
+            Self::Lost => None,
+        };
+        *self = if left_out.is_some() { Self::Safe } else { Self::Lost };
+        left_out
+    }
+}
+
 /// Where subscriptions hand in what they received.
 #[derive(Clone)]
 pub(super) struct Keeper {
@@ -89,13 +115,18 @@ impl Keeper {
     /// than the user asked for. None: they could not be written, and the recording is over. Dropping
     /// the future does not take the entries back.
     pub(super) async fn keep(&self, entries: Vec<Entry>) -> Option<u64> {
+        self.hand_in(entries).await?.safe().await
+    }
+
+    /// Returns as soon as the entries are on their way; the receipt says when the kernel has them.
+    pub(super) async fn hand_in(&self, entries: Vec<Entry>) -> Option<Receipt> {
         if entries.is_empty() {
-            return Some(0);
+            return Some(Receipt::Safe);
         }
         let (safe, is_safe) = oneshot::channel();
         let batch = Batch { entries, left_out: 0, safe };
         self.messages.send(Message::Batch(batch)).await.ok()?;
-        is_safe.await.ok()
+        Some(Receipt::Awaited(is_safe))
     }
 
     /// Says when time has passed, and when the bell asks for a new segment, until nobody else hands

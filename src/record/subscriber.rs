@@ -18,7 +18,7 @@ use super::{
     Board, Notice, Notify, State,
     clock::Watch,
     dial::{Dialer, KeyCare, Standing, Takeover},
-    keeper::Keeper,
+    keeper::{Keeper, Receipt},
     keys::Held,
 };
 use crate::{
@@ -108,6 +108,17 @@ struct Heard {
     left_out: u64,
     /// How long nothing has come.
     silence: Silence,
+    /// For the last of it.
+    receipt: Receipt,
+}
+
+impl Heard {
+    /// Returns when all of it is safe. False: it could not be written.
+    async fn is_safe(&mut self) -> bool {
+        let left_out = self.receipt.safe().await;
+        self.left_out += left_out.unwrap_or(0);
+        left_out.is_some()
+    }
 }
 
 /// When a connection is to be read next. Where little comes, that is as soon as there is something, and
@@ -313,9 +324,15 @@ impl Subscriber {
         Ended { reason, silent, ..Ended::default() }
     }
 
-    async fn keep(&mut self, mut entries: Vec<Entry>) -> Option<u64> {
-        entries.splice(0..0, self.stepped.drain(..));
+    async fn keep(&mut self, entries: Vec<Entry>) -> Option<u64> {
+        let entries = self.with_steps(entries);
         self.keeper.keep(entries).await
+    }
+
+    /// The clock was set before they came.
+    fn with_steps(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        entries.splice(0..0, self.stepped.drain(..));
+        entries
     }
 
     fn entry(&self, received: Timestamp, what: What) -> Entry {
@@ -325,7 +342,7 @@ impl Subscriber {
     /// Receives until the connection ends, is ended, or is taken over, and says when that was.
     async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
         let silence = Silence::since(self.steady());
-        let mut heard = Heard { frames: 0, left_out: 0, silence };
+        let mut heard = Heard { frames: 0, left_out: 0, silence, receipt: Receipt::default() };
         let mut pauses = Pauses::default();
         let mut stop = self.stop.clone();
         let mut care = self.care();
@@ -336,7 +353,7 @@ impl Subscriber {
             };
             let read = async {
                 pauses.over().await;
-                connection.read().await
+                if heard.is_safe().await { Some(connection.read().await) } else { None }
             };
             let read = tokio::select! {
                 // What has come counts before how long nothing came: we may have been stopped
@@ -367,7 +384,10 @@ impl Subscriber {
                         continue;
                     }
                 },
-                read = read => read,
+                read = read => match read {
+                    Some(read) => read,
+                    None => break stopped_writing(),
+                },
                 () = sleep(next_look) => {
                     self.now();
                     // Where nothing can be written any more, `stop` says so.
@@ -398,6 +418,9 @@ impl Subscriber {
                 Err((then, ended)) => break (then, ended),
             }
         };
+        if !heard.is_safe().await {
+            (then, ended) = stopped_writing();
+        }
         let at = self.now();
         ended.frames = heard.frames - heard.left_out;
         // The peer may be long gone; the capture has what it sent.
@@ -437,11 +460,16 @@ impl Subscriber {
             heard.silence = Silence::since(self.steady());
         }
         let (batch, end) = self.batch(connection, received, heard);
-        let Some(left_out) = self.keep(batch).await else {
-            let reason = "nothing can be written any more".to_owned();
-            return Err((Then::Stop, Ended { reason, ..Ended::default() }));
-        };
-        heard.left_out += left_out;
+        let batch = self.with_steps(batch);
+        let Some(receipt) = self.keeper.hand_in(batch).await else { return Err(stopped_writing()) };
+        heard.receipt = receipt;
+        if end.is_none() && matches!(read, Ok(true)) && connection.socket.output().is_empty() {
+            // Nobody waits for an answer: it is soon enough to be sure of it before the next read.
+            return Ok(());
+        }
+        if !heard.is_safe().await {
+            return Err(stopped_writing());
+        }
         let answered = answer(connection).await;
         if let Some(ended) = end {
             return Err((Then::Again, ended));
@@ -518,6 +546,9 @@ impl Subscriber {
 
     /// Says goodbye and keeps what still comes until the server has said it too.
     async fn goodbye(&mut self, connection: &mut Connection, heard: &mut Heard) -> Ended {
+        if !heard.is_safe().await {
+            return stopped_writing().1;
+        }
         // Not all servers answer a Close frame. Whoever lives answers the ping.
         connection.socket.send_ping(Bytes::new());
         connection.socket.send_close(NORMAL, "");
@@ -527,6 +558,9 @@ impl Subscriber {
                 return Ended { reason, ..Ended::default() };
             }
             loop {
+                if !heard.is_safe().await {
+                    return stopped_writing().1;
+                }
                 let read = connection.read().await;
                 if let Err((_, ended)) = self.take(connection, read, heard).await {
                     // Also one that breaks now was there to hear us.
@@ -545,6 +579,11 @@ impl Subscriber {
             ..Ended::default()
         }
     }
+}
+
+fn stopped_writing() -> (Then, Ended) {
+    let reason = "nothing can be written any more".to_owned();
+    (Then::Stop, Ended { reason, ..Ended::default() })
 }
 
 /// Is ready when the recording is to stop. What the channel lends must not be held any longer.
