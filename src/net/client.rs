@@ -403,6 +403,11 @@ impl Connection {
         self.stream.gulps().was_full()
     }
 
+    /// What comes before the next [`read`](Self::read) is tried wakes nobody.
+    pub fn leave_alone(&mut self) -> io::Result<()> {
+        self.stream.gulps().leave_alone()
+    }
+
     /// Takes all that one look at the kernel brings, so that the next look comes when that is safe.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if let Some(error) = self.failed.take() {
@@ -428,6 +433,10 @@ impl Connection {
                 Some(0) => return Poll::Ready(Ok(found)),
                 Some(count) => {
                     Pin::new(&mut self.stream).consume(count);
+                    if !found {
+                        // TLS hands on what it holds bit by bit.
+                        self.socket.expect(self.stream.gulps().held());
+                    }
                     found = true;
                 }
                 None if found => return Poll::Ready(Ok(true)),

@@ -7,10 +7,14 @@
 //!
 //! Only who holds something needs room for it: empty rooms are shared by all streams of a thread. Where
 //! there are many streams, each takes less at once: when a slow disk holds them all up, all hold something.
+//!
+//! A reader that will not look before some time has passed can [`leave_alone`](Gulps::leave_alone) the
+//! socket: it is not woken by each segment that comes meanwhile.
 
 use std::{
     cell::Cell,
-    io,
+    io::{self, Read},
+    mem, net,
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll, ready},
@@ -22,7 +26,7 @@ use tokio::{
 };
 
 /// The most that is read at once.
-const SIZE: usize = 64 * 1024;
+const SIZE: usize = 256 * 1024;
 
 /// What all streams together may hold, as long as each may have [`LEAST`].
 const TOGETHER: usize = 4 * 1024 * 1024;
@@ -51,10 +55,62 @@ enum Allowed {
     Never,
 }
 
+/// A socket, and whether the runtime watches it.
+#[derive(Debug)]
+enum Line {
+    Watched(TcpStream),
+    /// Nothing that comes wakes anybody.
+    Alone(net::TcpStream),
+    /// The runtime could not take it or give it back.
+    Cut,
+}
+
+impl Line {
+    /// Reads what there is. Only where that is nothing does somebody have to watch.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        target: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Self::Alone(stream) = self {
+            match stream.read(target.initialize_unfilled()) {
+                Ok(count) => {
+                    target.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // The next look will do better.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Pin::new(self.watched()?).poll_read(context, target)
+    }
+
+    fn watched(&mut self) -> io::Result<&mut TcpStream> {
+        *self = match mem::replace(self, Self::Cut) {
+            Self::Alone(stream) => Self::Watched(TcpStream::from_std(stream)?),
+            other => other,
+        };
+        match self {
+            Self::Watched(stream) => Ok(stream),
+            Self::Alone(_) | Self::Cut => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn leave_alone(&mut self) -> io::Result<()> {
+        *self = match mem::replace(self, Self::Cut) {
+            Self::Watched(stream) => Self::Alone(stream.into_std()?),
+            other => other,
+        };
+        Ok(())
+    }
+}
+
 /// A TCP stream that is read in large pieces.
 #[derive(Debug)]
 pub(super) struct Gulps {
-    stream: TcpStream,
+    line: Line,
     /// What was read, of which `at..end` was not handed on. There is some if there is a room.
     room: Option<Box<[u8]>>,
     at: usize,
@@ -67,12 +123,18 @@ pub(super) struct Gulps {
 impl Gulps {
     pub(super) fn new(stream: TcpStream) -> Self {
         STREAMS.fetch_add(1, Ordering::Relaxed);
-        Self { stream, room: None, at: 0, end: 0, full: false, allowed: Allowed::Always }
+        let line = Line::Watched(stream);
+        Self { line, room: None, at: 0, end: 0, full: false, allowed: Allowed::Always }
     }
 
     /// The last read has brought as much as one can: there may be more.
     pub(super) const fn was_full(&self) -> bool {
         self.full
+    }
+
+    /// How much is held.
+    pub(super) const fn held(&self) -> usize {
+        self.end - self.at
     }
 
     /// From now on the socket is read once, and then not before this is called again. False: it may be
@@ -81,6 +143,11 @@ impl Gulps {
         let anew = self.allowed != Allowed::Once;
         self.allowed = Allowed::Once;
         anew
+    }
+
+    /// What comes before the next read or write is tried wakes nobody.
+    pub(super) fn leave_alone(&mut self) -> io::Result<()> {
+        self.line.leave_alone()
     }
 }
 
@@ -101,7 +168,7 @@ impl AsyncBufRead for Gulps {
             let spare = SPARE.take().unwrap_or_else(|| vec![0; SIZE].into_boxed_slice());
             let size = share(STREAMS.load(Ordering::Relaxed));
             let mut read = ReadBuf::new(&mut this.room.insert(spare)[..size]);
-            let polled = Pin::new(&mut this.stream).poll_read(context, &mut read);
+            let polled = this.line.poll_read(context, &mut read);
             (this.at, this.end) = (0, read.filled().len());
             this.full = this.end == size;
             if this.end == 0 {
@@ -148,15 +215,16 @@ impl AsyncWrite for Gulps {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
+        Pin::new(self.line.watched()?).poll_write(context, data)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    /// TCP keeps nothing back that could be flushed.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(self.line.watched()?).poll_shutdown(context)
     }
 }
 
@@ -180,10 +248,42 @@ mod tests {
     #[test]
     fn the_more_streams_the_less_each_takes() {
         for (streams, expected) in
-            [(0, SIZE), (64, SIZE), (128, SIZE / 2), (256, LEAST), (1000, LEAST)]
+            [(0, SIZE), (16, SIZE), (32, SIZE / 2), (256, LEAST), (1000, LEAST)]
         {
             assert_eq!(share(streams), expected, "{streams} streams");
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_left_alone_is_read_and_written_all_the_same() {
+        let (mut gulps, mut peer) = pair().await;
+        let mut found = [0; 5];
+        for answer in [b"once.", b"again", b"ever."] {
+            gulps.leave_alone().unwrap();
+            gulps.leave_alone().unwrap();
+            // Here already,
+            peer.write_all(b"early").await.unwrap();
+            gulps.read_exact(&mut found).await.unwrap();
+            assert_eq!(&found, b"early");
+            // not yet there,
+            gulps.leave_alone().unwrap();
+            let later = async {
+                tokio::task::yield_now().await;
+                peer.write_all(b"later").await.unwrap();
+            };
+            let (read, ()) = tokio::join!(gulps.read_exact(&mut found), later);
+            read.unwrap();
+            assert_eq!(&found, b"later");
+            // and the other way round.
+            gulps.leave_alone().unwrap();
+            gulps.write_all(answer).await.unwrap();
+            gulps.flush().await.unwrap();
+            peer.read_exact(&mut found).await.unwrap();
+            assert_eq!(&found, answer);
+        }
+        gulps.leave_alone().unwrap();
+        drop(peer);
+        assert_eq!(gulps.read(&mut found).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -214,7 +314,7 @@ mod tests {
         let (mut first, mut second) = ([0; 2], [0; 9]);
         gulps.read_exact(&mut first).await.unwrap();
         peer.write_all(b"two").await.unwrap();
-        gulps.stream.readable().await.unwrap();
+        gulps.line.watched().unwrap().readable().await.unwrap();
         // What is held may be had; what is in the kernel stays there.
         assert_eq!(gulps.read(&mut second).await.unwrap(), 1);
         poll_fn(|context| {

@@ -414,6 +414,11 @@ impl Subscriber {
             match self.take(&mut connection, read, &mut heard).await {
                 Ok(()) => {
                     pauses.read(Instant::now(), heard.frames - before, connection.is_behind());
+                    if pauses.until.is_some()
+                        && let Err(error) = connection.leave_alone()
+                    {
+                        break (Then::Again, self.lost(error.to_string(), &heard));
+                    }
                 }
                 Err((then, ended)) => break (then, ended),
             }
