@@ -1,20 +1,27 @@
-//! The replay clock as a pure machine: when each frame is due, counted from a client's own zero.
+//! The replay clock as a pure machine: when each frame is due.
 //!
-//! [`Pace`] is handed the moments at which the frames were received and never reads a clock. It keeps
-//! one sum, in whole nanoseconds of the recording's time, and divides it by the speed only for the
-//! answer: nothing is rounded twice, so there is no drift however long the replay.
+//! A [`Track`] says where in the replay a frame is, from the moments at which frames were received; a
+//! [`Pace`] says when the replay gets there, whatever happens to it meanwhile: pauses, other speeds,
+//! leaps, single steps; a [`Limit`] holds back what would be too much in a second. None of them reads a
+//! clock: the time is an argument, counted from whatever zero the caller has, and never goes back. All
+//! is kept exactly, and only an answer is rounded, to the nanosecond: there is no drift however long
+//! the replay.
 
 use std::{num::NonZeroU64, str::FromStr, time::Duration};
 
-use crate::{
-    entry::Timestamp,
-    error::{Error, Result},
+use self::{
+    decimal::{ONE, billionths},
+    track::nanos,
 };
+pub use self::{
+    limit::{Limit, Rate},
+    track::{Position, Track},
+};
+use crate::error::{Error, Result};
 
-/// Frames of several connections are written in the order of their arrival, give or take a moment.
-/// Going back further than this is no such moment: the recorder's clock was set back, or another
-/// capture follows.
-const OUT_OF_ORDER: Duration = Duration::from_secs(10);
+mod decimal;
+mod limit;
+mod track;
 
 /// How much faster than it was recorded a capture is played, exact to the billionth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +31,11 @@ pub struct Speed {
 }
 
 impl Speed {
-    const ONE: u64 = 1_000_000_000;
-
     /// As fast as the client can read: every frame is due at once.
     pub const MAX: Self = Self { billionths: None };
 
     /// As it was recorded.
-    pub const ORIGINAL: Self = Self { billionths: NonZeroU64::new(Self::ONE) };
-
-    fn apply(self, nanos: u64) -> Duration {
-        let Some(billionths) = self.billionths else { return Duration::ZERO };
-        // The product has 128 bits at most: nothing is lost before the division.
-        let due = u128::from(nanos) * u128::from(Self::ONE) / u128::from(billionths.get());
-        Duration::from_nanos(u64::try_from(due).unwrap_or(u64::MAX))
-    }
+    pub const ORIGINAL: Self = Self { billionths: NonZeroU64::new(ONE) };
 }
 
 /// The original speed.
@@ -60,18 +58,6 @@ impl FromStr for Speed {
             Error::usage("a speed", format!("{text:?}"), "speeds look like 1, 0.5, 100 or max")
         })
     }
-}
-
-/// A decimal number, without the detour over a float that would round it.
-fn billionths(text: &str) -> Option<u64> {
-    const DIGITS: usize = 9;
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > DIGITS {
-        return None;
-    }
-    let fraction: u64 = format!("{fraction:0<DIGITS$}").parse().ok()?;
-    whole.parse::<u64>().ok()?.checked_mul(Speed::ONE)?.checked_add(fraction)
 }
 
 /// How many times the capture is played.
@@ -118,51 +104,176 @@ impl FromStr for Rounds {
     }
 }
 
-/// The schedule of one client.
+/// When a replay gets where.
 #[derive(Clone, Debug)]
 pub struct Pace {
     speed: Speed,
-    max_gap: Option<Duration>,
-    /// The latest frame of this round; those that are out of order do not count.
-    latest: Option<Timestamp>,
-    /// Time of the recording that has been played. Never decreases.
-    played: u64,
+    /// Where it was
+    from: Place,
+    /// at this time, in nanoseconds. Both change with the speed and with a leap; a pause moves the time.
+    since: u64,
+    paused: Option<Pause>,
+    /// The furthest frame that has been let go,
+    gone: Position,
+    /// and the furthest that was asked about. The replay is not beyond it.
+    next: Option<Position>,
+}
+
+/// A [`Position`] to the fraction of a nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// Billionths of nanoseconds of the recording's time: as many as a nanosecond brings at any speed are
+    /// a whole number.
+    recorded: u128,
+    /// Nanoseconds of real time.
+    rested: u64,
+}
+
+impl From<Position> for Place {
+    fn from(position: Position) -> Self {
+        let recorded = u128::from(position.recorded) * u128::from(ONE);
+        Self { recorded, rested: position.rested }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    /// When it began, in nanoseconds.
+    since: u64,
+    /// So many frames may go all the same,
+    steps: u64,
+    /// since this time, in nanoseconds.
+    stepped: u64,
 }
 
 impl Pace {
-    /// A schedule that begins with the first frame it is asked about. A gap of the recording that is
-    /// longer than `max_gap` counts as `max_gap`, before the speed is applied.
-    pub const fn new(speed: Speed, max_gap: Option<Duration>) -> Self {
-        Self { speed, max_gap, latest: None, played: 0 }
+    /// At its beginning when the caller's clock is at zero.
+    pub fn new(speed: Speed) -> Self {
+        let gone = Position::default();
+        Self { speed, from: gone.into(), since: 0, paused: None, gone, next: None }
     }
 
-    /// When the next frame is due, counted from the client's zero. Never earlier than the frame before:
-    /// one that was received before its predecessor is due together with it.
-    pub fn due(&mut self, received: Timestamp) -> Duration {
-        let latest = *self.latest.get_or_insert(received);
-        if received >= latest {
-            let gap = received.since(latest);
-            let gap = self.max_gap.map_or(gap, |max_gap| gap.min(max_gap));
-            let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-            self.played = self.played.saturating_add(gap);
-            self.latest = Some(received);
-        } else if latest.since(received) > OUT_OF_ORDER {
-            // Go on from here: waiting until the old time is reached again would play all that
-            // lies between in one burst.
-            self.latest = Some(received);
+    /// When a frame is due. None while the replay is paused. Ask again whenever something has changed.
+    pub fn due(&mut self, position: Position) -> Option<Duration> {
+        self.next = self.next.max(Some(position));
+        match self.paused {
+            None => Some(Duration::from_nanos(self.since.saturating_add(self.way_to(position)))),
+            Some(pause) => (pause.steps > 0).then(|| Duration::from_nanos(pause.stepped)),
         }
-        self.speed.apply(self.played)
     }
 
-    /// The next frame begins another round: it follows the last one without a gap.
-    pub const fn again(&mut self) {
-        self.latest = None;
+    /// A frame that was due has been let go.
+    pub fn let_go(&mut self, position: Position) {
+        self.gone = self.gone.max(position);
+        if let Some(pause) = &mut self.paused
+            && pause.steps > 0
+        {
+            pause.steps -= 1;
+            // What follows keeps its distance from this frame.
+            (self.from, self.since) = (position.into(), pause.since);
+        }
+    }
+
+    /// Nothing is due until the replay is resumed.
+    pub fn pause(&mut self, now: Duration) {
+        let since = nanos(now);
+        self.paused.get_or_insert(Pause { since, steps: 0, stepped: since });
+    }
+
+    /// Goes on after a pause, from where it was.
+    pub fn resume(&mut self, now: Duration) {
+        if let Some(pause) = self.paused.take() {
+            let lasted = nanos(now).saturating_sub(pause.since);
+            self.since = self.since.saturating_add(lasted);
+        }
+    }
+
+    /// Whether it is paused.
+    pub const fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// In a pause, so many more frames are due at once.
+    pub fn step(&mut self, now: Duration, frames: u64) {
+        if let Some(pause) = &mut self.paused {
+            pause.steps = pause.steps.saturating_add(frames);
+            pause.stepped = nanos(now);
+        }
+    }
+
+    /// Goes on with another speed from where it is.
+    pub fn set_speed(&mut self, now: Duration, speed: Speed) {
+        (self.from, self.since) = (self.place(now), self.standing(now));
+        self.speed = speed;
+    }
+
+    /// The speed.
+    pub const fn speed(&self) -> Speed {
+        self.speed
+    }
+
+    /// Leaps to another place, back or forth. What lies between is not the pace's to leave out: a frame
+    /// before that place is due at once.
+    pub fn seek(&mut self, now: Duration, to: Position) {
+        (self.from, self.since) = (to.into(), self.standing(now));
+        (self.gone, self.next) = (to, None);
+    }
+
+    /// How much of the recording has been played, over all rounds. Never more than up to the frame that
+    /// is next.
+    pub fn played(&self, now: Duration) -> Duration {
+        let recorded = self.place(now).recorded / u128::from(ONE);
+        Duration::from_nanos(u64::try_from(recorded).unwrap_or(u64::MAX))
+    }
+
+    /// The time that counts: in a pause it stands still.
+    fn standing(&self, now: Duration) -> u64 {
+        self.paused.map_or(nanos(now), |pause| pause.since)
+    }
+
+    /// How long it takes from where it was to a position, in nanoseconds.
+    fn way_to(&self, position: Position) -> u64 {
+        let Some(speed) = self.speed.billionths else { return 0 };
+        let to = Place::from(position);
+        let recorded = to.recorded.saturating_sub(self.from.recorded) / u128::from(speed.get());
+        let rested = to.rested.saturating_sub(self.from.rested);
+        u64::try_from(recorded).unwrap_or(u64::MAX).saturating_add(rested)
+    }
+
+    /// Where it is.
+    fn place(&self, now: Duration) -> Place {
+        let Some(speed) = self.speed.billionths else {
+            return self.next.map_or(self.from, Place::from);
+        };
+        let elapsed = self.standing(now).saturating_sub(self.since);
+        // After so much of it, with delays up to there.
+        let after = |elapsed: u64, rested: u64| {
+            let moving = elapsed.saturating_sub(rested.saturating_sub(self.from.rested));
+            let recorded = u128::from(moving) * u128::from(speed.get());
+            Place { recorded: self.from.recorded.saturating_add(recorded), rested }
+        };
+        let before = self.gone.rested.max(self.from.rested);
+        let Some(next) = self.next else { return after(elapsed, before) };
+        // Every round has a frame for whoever asks: of the delays between rounds, only the one before the
+        // next frame may not be over.
+        let delay_at = Position { recorded: next.round_at, rested: before, ..next };
+        let into_delay = elapsed.saturating_sub(self.way_to(delay_at));
+        if elapsed >= self.way_to(next) {
+            next.into()
+        } else if next.rested <= before || into_delay == 0 {
+            after(elapsed, before)
+        } else if into_delay < next.rested - before {
+            Place { rested: before + into_delay, ..Place::from(delay_at) }
+        } else {
+            after(elapsed, next.rested)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::Timestamp;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -170,16 +281,26 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The place before which so many seconds are played.
+    fn after(seconds: u64) -> Position {
+        Position::after(at(seconds))
+    }
+
     /// When frames received at these seconds are due, in milliseconds.
-    fn schedule(mut pace: Pace, seconds: &[u64]) -> Vec<u128> {
-        let due = seconds.iter().map(|at| pace.due(Timestamp::from_nanos(at * SECOND)).as_millis());
-        due.collect()
+    fn schedule(text: &str, mut track: Track, seconds: &[u64]) -> Vec<u128> {
+        let mut pace = Pace::new(speed(text));
+        let received = seconds.iter().map(|at| Timestamp::from_nanos(at * SECOND));
+        received.map(|at| pace.due(track.position(at)).unwrap().as_millis()).collect()
     }
 
     #[test]
     fn frames_keep_their_distance_divided_by_the_speed() {
         let received = [1000, 1001, 1001, 1010, 1070];
-        let at = |text| schedule(Pace::new(speed(text), None), &received);
+        let at = |text| schedule(text, Track::new(None, Duration::ZERO), &received);
         assert_eq!(at("1"), [0, 1000, 1000, 10_000, 70_000]);
         assert_eq!(at("10"), [0, 100, 100, 1000, 7000]);
         assert_eq!(at("0.5"), [0, 2000, 2000, 20_000, 140_000]);
@@ -188,42 +309,37 @@ mod tests {
 
     #[test]
     fn a_gap_is_capped_before_the_speed_is_applied() {
-        let pace = Pace::new(speed("2"), Some(Duration::from_secs(4)));
-        assert_eq!(schedule(pace, &[0, 3, 100, 101]), [0, 1500, 3500, 4000]);
+        let track = Track::new(Some(at(4)), Duration::ZERO);
+        assert_eq!(schedule("2", track, &[0, 3, 100, 101]), [0, 1500, 3500, 4000]);
     }
 
     #[test]
-    fn a_frame_out_of_order_is_due_with_its_predecessor_and_moves_nobody_else() {
-        let pace = Pace::new(Speed::ORIGINAL, None);
-        assert_eq!(schedule(pace, &[100, 105, 103, 104, 106]), [0, 5000, 5000, 5000, 6000]);
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_does_not_end_in_a_burst() {
-        let pace = Pace::new(Speed::ORIGINAL, None);
-        assert_eq!(schedule(pace, &[7200, 7205, 3600, 3601, 3603]), [0, 5000, 5000, 6000, 8000]);
-    }
-
-    #[test]
-    fn another_round_follows_without_a_gap() {
-        let mut pace = Pace::new(Speed::ORIGINAL, None);
-        let round = [50, 52, 55].map(|second| Timestamp::from_nanos(second * SECOND));
-        let first = round.map(|received| pace.due(received).as_secs());
-        pace.again();
-        let second = round.map(|received| pace.due(received).as_secs());
-        assert_eq!((first, second), ([0, 2, 5], [5, 7, 10]));
+    fn the_delay_between_rounds_takes_as_long_at_any_speed() {
+        let mut track = Track::new(None, at(7));
+        let mut pace = Pace::new(speed("10"));
+        let mut due = Vec::new();
+        for _ in 0..3 {
+            for second in [50, 60, 80] {
+                let position = track.position(Timestamp::from_nanos(second * SECOND));
+                due.push(pace.due(position).unwrap().as_secs());
+                pace.let_go(position);
+            }
+            track.again();
+        }
+        assert_eq!(due, [0, 1, 3, 10, 11, 13, 20, 21, 23]);
     }
 
     #[test]
     fn there_is_no_drift_over_a_million_frames() {
         // Distances and speeds that no float and no nanosecond can hold exactly.
         for text in ["3", "0.7", "1.000000001", "0.333333333", "97.3"] {
-            let mut pace = Pace::new(speed(text), None);
+            let (mut track, mut pace) = (Track::new(None, Duration::ZERO), Pace::new(speed(text)));
             let step = 3_333_337;
             let start = 1_795_000_000 * SECOND;
             let mut last = Duration::ZERO;
             for number in 0..=1_000_000 {
-                last = pace.due(Timestamp::from_nanos(start + number * step));
+                let position = track.position(Timestamp::from_nanos(start + number * step));
+                last = pace.due(position).unwrap();
             }
             let exact = u128::from(step) * 1_000_000 * u128::from(SECOND)
                 / u128::from(billionths(text).unwrap());
@@ -232,13 +348,198 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_moves_all_that_follows_and_nothing_else() {
+        let mut pace = Pace::new(speed("2"));
+        assert_eq!(pace.due(after(10)), Some(at(5)));
+        pace.pause(at(4));
+        pace.pause(at(5));
+        assert_eq!((pace.due(after(10)), pace.is_paused()), (None, true));
+        assert_eq!((pace.played(at(4)), pace.played(at(60))), (at(8), at(8)));
+        pace.resume(at(104));
+        pace.resume(at(110));
+        assert_eq!((pace.due(after(10)), pace.is_paused()), (Some(at(105)), false));
+        assert_eq!(pace.played(at(104)), at(8));
+    }
+
+    #[test]
+    fn another_speed_counts_from_where_the_replay_is() {
+        let mut pace = Pace::new(speed("1"));
+        pace.due(after(100));
+        pace.set_speed(at(10), speed("5"));
+        assert_eq!(pace.due(after(100)), Some(at(28)));
+        pace.set_speed(at(20), speed("0.5"));
+        assert_eq!((pace.due(after(100)), pace.played(at(20))), (Some(at(100)), at(60)));
+        pace.set_speed(at(30), Speed::MAX);
+        assert_eq!(pace.due(after(100)), Some(at(30)));
+        pace.let_go(after(100));
+        assert_eq!(pace.due(after(107)), Some(at(30)));
+        pace.set_speed(at(31), speed("1"));
+        assert_eq!((pace.due(after(107)), pace.due(after(109))), (Some(at(31)), Some(at(33))));
+    }
+
+    #[test]
+    fn another_speed_in_a_pause_counts_when_it_is_over() {
+        let mut pace = Pace::new(speed("1"));
+        pace.due(after(100));
+        pace.pause(at(10));
+        pace.set_speed(at(15), speed("9"));
+        assert_eq!(pace.due(after(100)), None);
+        pace.resume(at(20));
+        assert_eq!(pace.due(after(100)), Some(at(30)));
+    }
+
+    #[test]
+    fn another_speed_leaves_the_delay_between_rounds_as_it_is() {
+        // Two seconds, a delay of ten, two more seconds.
+        let next = Position { recorded: 4 * SECOND, rested: 10 * SECOND, round_at: 2 * SECOND };
+        let due_after = |change: u64| {
+            let mut pace = Pace::new(speed("1"));
+            pace.due(next);
+            pace.set_speed(at(change), speed("2"));
+            pace.due(next).unwrap().as_millis()
+        };
+        assert_eq!(
+            [0, 1, 2, 7, 12, 13].map(due_after),
+            [12_000, 12_500, 13_000, 13_000, 13_000, 13_500]
+        );
+    }
+
+    #[test]
+    fn a_replay_that_is_behind_is_not_beyond_its_next_frame() {
+        let mut pace = Pace::new(speed("1"));
+        assert_eq!(pace.due(after(10)), Some(at(10)));
+        assert_eq!((pace.played(at(9)), pace.played(at(50))), (at(9), at(10)));
+        pace.set_speed(at(50), speed("2"));
+        assert_eq!((pace.due(after(10)), pace.due(after(12))), (Some(at(50)), Some(at(51))));
+    }
+
+    #[test]
+    fn a_leap_goes_on_from_there() {
+        let mut pace = Pace::new(speed("2"));
+        pace.due(after(40));
+        pace.seek(at(10), after(100));
+        assert_eq!(pace.due(after(90)), Some(at(10)));
+        assert_eq!(pace.due(after(110)), Some(at(15)));
+        pace.seek(at(12), after(0));
+        assert_eq!((pace.due(after(8)), pace.played(at(13))), (Some(at(16)), at(2)));
+        pace.pause(at(14));
+        pace.seek(at(20), after(50));
+        pace.resume(at(30));
+        assert_eq!(pace.due(after(60)), Some(at(35)));
+    }
+
+    #[test]
+    fn steps_let_frames_go_in_a_pause_and_the_rest_keeps_its_distance() {
+        let mut pace = Pace::new(speed("1"));
+        pace.step(at(0), 5);
+        assert_eq!(pace.due(after(10)), Some(at(10)), "there is nothing to step out of a pause");
+        pace.pause(at(4));
+        pace.step(at(50), 2);
+        for second in [10, 30] {
+            assert_eq!(pace.due(after(second)), Some(at(50)));
+            pace.let_go(after(second));
+        }
+        assert_eq!(pace.due(after(35)), None);
+        pace.resume(at(100));
+        assert_eq!(pace.due(after(35)), Some(at(105)));
+    }
+
+    /// A replay of ten minutes, played as a caller would: a frame every 100 ms, a delay of 3 s between
+    /// rounds of 150 s, and in between whatever the script says.
+    #[test]
+    fn ten_minutes_with_pauses_leaps_and_other_speeds_end_where_arithmetic_says() {
+        type Change = fn(&mut Pace, Duration);
+        let script: [(u64, Change); 10] = [
+            // 20 s played. Ten seconds of nothing.
+            (20_000, |pace, now| pace.pause(now)),
+            (30_000, |pace, now| pace.resume(now)),
+            // 33.333 s played. Then 0.7 of 50 s more: 68.333 s.
+            (43_333, |pace, now| pace.set_speed(now, speed("0.7"))),
+            (93_333, |pace, now| pace.set_speed(now, speed("3"))),
+            // 15 s more at three times: 113.333 s. Back by 100 s.
+            (108_333, |pace, now| pace.seek(now, Position::after(Duration::from_millis(13_333)))),
+            (109_333, |pace, now| pace.pause(now)),
+            // 16.333 s played. Another speed in a pause, and two pauses in one.
+            (110_000, |pace, now| pace.set_speed(now, speed("1.1"))),
+            (111_000, |pace, now| pace.pause(now)),
+            (129_333, |pace, now| pace.resume(now)),
+            // 11 s in 10 s: 27.333 s played. Then at the original speed to the end.
+            (139_333, |pace, now| pace.set_speed(now, Speed::ORIGINAL)),
+        ];
+        // 139.333 s so far, 572.667 s left of 600, and three delays.
+        let expected = at(139 + 573 + 3 * 3);
+
+        let mut track = Track::new(None, at(3));
+        let mut frames = Vec::new();
+        for _ in 0..4 {
+            frames.extend(
+                (0..=1500).map(|tenth| track.position(Timestamp::from_nanos(tenth * SECOND / 10))),
+            );
+            track.again();
+        }
+        let mut pace = Pace::new(Speed::ORIGINAL);
+        let mut script = script.into_iter().peekable();
+        let (mut next, mut now) = (0, Duration::ZERO);
+        while next < frames.len() {
+            let due = pace.due(frames[next]);
+            let change = script.peek().map(|&(millis, _)| Duration::from_millis(millis));
+            match (due, change) {
+                (Some(due), change) if change.is_none_or(|change| due <= change) => {
+                    assert!(due >= now, "frame {next} was due at {due:?}, before {now:?}");
+                    now = due;
+                    pace.let_go(frames[next]);
+                    next += 1;
+                }
+                (_, Some(at)) => {
+                    let (_, change) = script.next().unwrap();
+                    let before = pace.played(at);
+                    change(&mut pace, at);
+                    // After a leap the frames from there follow.
+                    if pace.played(at) < before {
+                        let played = pace.played(at);
+                        next = frames.iter().position(|frame| frame.recorded() >= played).unwrap();
+                    }
+                    now = at;
+                }
+                (None, None) => panic!("paused for ever"),
+                (Some(_), None) => unreachable!(),
+            }
+        }
+        assert!(script.next().is_none());
+        assert!(now.abs_diff(expected) < Duration::from_millis(20), "{now:?}, not {expected:?}");
+        // It is no rounding that makes the difference.
+        assert!(now.abs_diff(expected) <= Duration::from_nanos(1), "{now:?}, not {expected:?}");
+    }
+
+    #[test]
+    fn changing_nothing_again_and_again_costs_nothing() {
+        for text in ["0.3", "1", "7.7", "0.000000003"] {
+            let mut pace = Pace::new(speed(text));
+            let due = pace.due(after(1_000_000)).unwrap();
+            for number in 1..10_000 {
+                let now = Duration::from_nanos(number * 333_333_337);
+                pace.pause(now);
+                pace.resume(now);
+                pace.set_speed(now, speed(text));
+            }
+            assert_eq!(pace.due(after(1_000_000)), Some(due), "speed {text}");
+        }
+    }
+
+    #[test]
     fn absurd_times_saturate() {
-        let mut pace = Pace::new(speed("0.000000001"), None);
-        pace.due(Timestamp::from_nanos(0));
-        assert_eq!(pace.due(Timestamp::from_nanos(u64::MAX)), Duration::from_nanos(u64::MAX));
-        pace.again();
-        pace.due(Timestamp::from_nanos(0));
-        assert_eq!(pace.due(Timestamp::from_nanos(u64::MAX)), Duration::from_nanos(u64::MAX));
+        let mut track = Track::new(None, Duration::MAX);
+        let mut pace = Pace::new(speed("0.000000001"));
+        let last = Duration::from_nanos(u64::MAX);
+        for _ in 0..2 {
+            pace.due(track.position(Timestamp::from_nanos(0)));
+            let end = track.position(Timestamp::from_nanos(u64::MAX));
+            assert_eq!(pace.due(end), Some(last));
+            track.again();
+        }
+        pace.set_speed(Duration::MAX, speed("18446744073"));
+        assert_eq!(pace.due(track.position(Timestamp::from_nanos(7))), Some(last));
+        pace.played(Duration::MAX);
     }
 
     #[test]

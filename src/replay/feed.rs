@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -15,9 +14,9 @@ use tokio::{
 
 use super::{offer::Share, stage::Stage};
 use crate::{
-    entry::Entry,
+    entry::{Entry, Frame, What},
     error::{Error, Kind},
-    pace::Pace,
+    pace::{Position, Track},
 };
 
 /// A batch that a reader hands over holds so many frames at most,
@@ -28,16 +27,16 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const BATCHES: usize = 4;
 
 /// A frame on its way to a client.
-pub(super) struct Due {
-    /// Counted from the client's zero.
-    pub due: Duration,
-    pub data: Bytes,
+pub(super) struct Cue {
+    /// Where in the replay it is.
+    pub position: Position,
+    pub frame: Frame,
 }
 
 /// The capture as one client gets it. The reader ends soon after this is dropped.
 pub(super) struct Feed {
     ready: Option<oneshot::Receiver<()>>,
-    pub batches: mpsc::Receiver<Vec<Due>>,
+    pub batches: mpsc::Receiver<Vec<Cue>>,
 }
 
 impl Feed {
@@ -79,8 +78,8 @@ fn fault(reason: String) -> Error {
 struct Reader {
     stage: Arc<Stage>,
     share: Arc<Share>,
-    to: mpsc::Sender<Vec<Due>>,
-    batch: Vec<Due>,
+    to: mpsc::Sender<Vec<Cue>>,
+    batch: Vec<Cue>,
     bytes: usize,
 }
 
@@ -90,16 +89,16 @@ struct Unwanted;
 impl Reader {
     fn read(mut self, ready: oneshot::Sender<()>) {
         let options = &self.stage.options;
-        let (rounds, mut pace) = (options.rounds, Pace::new(options.speed, options.max_gap));
+        let (rounds, mut track) = (options.rounds, Track::new(options.max_gap, Duration::ZERO));
         let mut ready = Some(ready);
         let mut played = 0;
         while rounds.go_on_after(played) {
             // A round without a frame for this client is like all that would follow.
-            match self.round(&mut pace, &mut ready) {
+            match self.round(&mut track, &mut ready) {
                 Ok(1..) => {}
                 Ok(0) | Err(Unwanted) => return,
             }
-            pace.again();
+            track.again();
             played += 1;
         }
     }
@@ -107,7 +106,7 @@ impl Reader {
     /// Reads the capture once. Returns how many frames the client got.
     fn round(
         &mut self,
-        pace: &mut Pace,
+        track: &mut Track,
         ready: &mut Option<oneshot::Sender<()>>,
     ) -> Result<u64, Unwanted> {
         let options = &self.stage.options;
@@ -118,7 +117,7 @@ impl Reader {
                 let _ = ready.send(());
             }
             match entry {
-                Ok(entry) => frames += self.take(&entry, pace)?,
+                Ok(entry) => frames += self.take(entry, track)?,
                 Err(error) => {
                     let damage = error.is_damage();
                     self.stage.note(error);
@@ -133,14 +132,16 @@ impl Reader {
         Ok(frames)
     }
 
-    /// Schedules every frame, because all clients have the same clock, and keeps the client's own.
-    fn take(&mut self, entry: &Entry, pace: &mut Pace) -> Result<u64, Unwanted> {
-        let Some(frame) = entry.frame() else { return Ok(0) };
-        let due = pace.due(entry.received);
-        let own = self.share.has(entry);
+    /// Places every frame, because all clients have the same clock, and keeps the client's own.
+    fn take(&mut self, entry: Entry, track: &mut Track) -> Result<u64, Unwanted> {
+        let own = self.share.has(&entry);
+        let Entry { received, what: What::Frame(frame), .. } = entry else {
+            return Ok(0);
+        };
+        let position = track.position(received);
         if own {
             self.bytes += frame.data.len();
-            self.batch.push(Due { due, data: frame.data.clone() });
+            self.batch.push(Cue { position, frame });
         }
         // A client that waits must not wait for a full batch: on a quiet topic that could be the
         // whole capture.

@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, sync::watch, task::JoinError, time::Instant};
 
 use super::{
     Options,
-    feed::Feed,
+    feed::{Cue, Feed},
     hold::{Hold, Seat},
     offer::{Offer, Share},
     report::{Client, Ending, News},
@@ -22,7 +22,7 @@ use crate::{
         server::{Arrival, Ended, Peer, welcome},
         tls::Identity,
     },
-    pace::Speed,
+    pace::{Pace, Speed},
 };
 
 /// So much is put into one write.
@@ -145,27 +145,22 @@ impl Stage {
         let mut feed = Feed::open(self, share);
         let ready = peer.meanwhile(feed.ready()).await?;
         let zero = peer.meanwhile(seat.lifted()).await?.max(ready);
+        let pace = Pace::new(self.options.speed);
+        let mut outlet = Outlet { peer, tally, zero, pace };
         loop {
             let batch = if let Ok(batch) = feed.batches.try_recv() {
                 batch
             } else {
                 // The reader has to catch up, or has ended: what is queued need not wait for that.
-                tally.flush(peer).await?;
-                match peer.meanwhile(feed.batches.recv()).await? {
+                outlet.flush().await?;
+                match outlet.peer.meanwhile(feed.batches.recv()).await? {
                     Some(batch) => batch,
                     None => break,
                 }
             };
-            for frame in batch {
-                let due = zero.checked_add(frame.due).unwrap_or(zero + A_CENTURY);
-                if due > Instant::now() {
-                    tally.flush(peer).await?;
-                    peer.meanwhile(tokio::time::sleep_until(due)).await?;
-                }
-                tally.queue(peer, frame.data, due);
-                if peer.queued() >= WRITE_SIZE {
-                    tally.flush(peer).await?;
-                }
+            for cue in batch {
+                let due = outlet.until_due(&cue).await?;
+                outlet.hand_over(cue, due).await?;
             }
         }
         if self.options.once { Ok(()) } else { Err(peer.idle().await) }
@@ -190,6 +185,43 @@ impl Stage {
         if faults.iter().all(|known| known.to_string() != sentence) {
             faults.push(fault);
         }
+    }
+}
+
+/// Between a feed and its client.
+struct Outlet<'a> {
+    peer: &'a mut Peer,
+    tally: &'a mut Tally,
+    /// The zero of the pace.
+    zero: Instant,
+    pace: Pace,
+}
+
+impl Outlet<'_> {
+    /// Waits until a frame is due, and says when that was.
+    async fn until_due(&mut self, cue: &Cue) -> Result<Instant, Ended> {
+        // Nobody pauses it yet.
+        let due = self.pace.due(cue.position).unwrap_or(A_CENTURY);
+        let due = self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY);
+        if due > Instant::now() {
+            self.flush().await?;
+            self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
+        }
+        self.pace.let_go(cue.position);
+        Ok(due)
+    }
+
+    /// Gives a frame to the client. Every frame passes here, in its order.
+    async fn hand_over(&mut self, cue: Cue, due: Instant) -> Result<(), Ended> {
+        self.tally.queue(self.peer, cue.frame.data, due);
+        if self.peer.queued() >= WRITE_SIZE {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Ended> {
+        self.tally.flush(self.peer).await
     }
 }
 
