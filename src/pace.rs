@@ -233,27 +233,25 @@ impl Pace {
 
     /// How long it takes from where it was to a position, in nanoseconds.
     fn way_to(&self, position: Position) -> u64 {
-        let Some(speed) = self.speed.billionths else { return 0 };
         let to = Place::from(position);
-        let recorded = to.recorded.saturating_sub(self.from.recorded) / u128::from(speed.get());
+        let recorded = to.recorded.saturating_sub(self.from.recorded);
+        let recorded = self.speed.billionths.map_or(0, |speed| recorded / u128::from(speed.get()));
         let rested = to.rested.saturating_sub(self.from.rested);
         u64::try_from(recorded).unwrap_or(u64::MAX).saturating_add(rested)
     }
 
     /// Where it is.
     fn place(&self, now: Duration) -> Place {
-        let Some(speed) = self.speed.billionths else {
-            return self.next.map_or(self.from, Place::from);
-        };
         let elapsed = self.standing(now).saturating_sub(self.since);
         // After so much of it, with delays up to there.
-        let after = |elapsed: u64, rested: u64| {
+        let after = |rested: u64| {
             let moving = elapsed.saturating_sub(rested.saturating_sub(self.from.rested));
-            let recorded = u128::from(moving) * u128::from(speed.get());
+            let speed = self.speed.billionths.map_or(0, NonZeroU64::get);
+            let recorded = u128::from(moving) * u128::from(speed);
             Place { recorded: self.from.recorded.saturating_add(recorded), rested }
         };
         let before = self.gone.rested.max(self.from.rested);
-        let Some(next) = self.next else { return after(elapsed, before) };
+        let Some(next) = self.next else { return after(before) };
         // Every round has a frame for whoever asks: of the delays between rounds, only the one before the
         // next frame may not be over.
         let delay_at = Position { recorded: next.round_at, rested: before, ..next };
@@ -261,11 +259,11 @@ impl Pace {
         if elapsed >= self.way_to(next) {
             next.into()
         } else if next.rested <= before || into_delay == 0 {
-            after(elapsed, before)
+            after(before)
         } else if into_delay < next.rested - before {
             Place { rested: before + into_delay, ..Place::from(delay_at) }
         } else {
-            after(elapsed, next.rested)
+            after(next.rested)
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     capture::Capture,
     error::{Error, Kind, Result},
     net::tls::Identity,
-    pace::{Rounds, Speed},
+    pace::{Limit, Rounds, Speed},
     select::Selection,
 };
 
@@ -70,6 +70,10 @@ pub struct Options {
     pub max_gap: Option<Duration>,
     /// How many times.
     pub rounds: Rounds,
+    /// How long nothing comes between two rounds, whatever the speed.
+    pub loop_delay: Duration,
+    /// No more than that for each client, a full bucket to begin with.
+    pub limit: Option<Limit>,
     /// Close each client after its last frame, and end when all that came are done.
     pub once: bool,
     /// No clock starts before so many clients are connected at the same time.
@@ -90,10 +94,17 @@ impl Options {
             speed: Speed::default(),
             max_gap: None,
             rounds: Rounds::default(),
+            loop_delay: Duration::ZERO,
+            limit: None,
             once: false,
             wait_clients: 0,
             accounts: None,
         }
+    }
+
+    /// Whether frames are due at times of their own.
+    fn is_timed(&self) -> bool {
+        self.speed != Speed::MAX || self.limit.is_some()
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     io::{BufRead, BufReader},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -16,7 +17,7 @@ use centralcap::{
     accounts::Account,
     capture::Capture,
     net::{server::Ended, ws::Incoming},
-    pace::{Rounds, Speed},
+    pace::{Limit, Rounds, Speed},
     protocol::Key,
     replay::{Client as Served, Ending, Options, Report, Security, Server},
     select::Selection,
@@ -333,6 +334,69 @@ async fn rounds_follow_each_other() {
 }
 
 #[tokio::test]
+async fn nothing_comes_between_two_rounds_for_as_long_as_asked() {
+    let fixture = Fixture::of(30);
+    let (rounds, loop_delay) = ("2".parse().unwrap(), Duration::from_millis(200));
+    let running = Running::start(Options { rounds, loop_delay, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    let round = fixture.frames(&["a"], "audit");
+    assert_eq!(client.messages(10).await, round);
+    let first_over = Instant::now();
+    assert_eq!(client.messages(1).await, round[..1]);
+    // The delay is counted from when the last frame was due, which was read a little later.
+    assert!(first_over.elapsed() >= Duration::from_millis(100), "{:?}", first_over.elapsed());
+    assert_eq!(client.rest().await, (round[1..].to_vec(), Some(1000)));
+    running.report().await;
+}
+
+#[tokio::test]
+async fn no_client_gets_more_in_a_second_than_it_may() {
+    let fixture = Fixture::of(30);
+    let limit = |burst: u64| {
+        let rate = "50".parse().unwrap();
+        Some(Limit::new(rate, NonZeroU64::new(burst).unwrap()))
+    };
+    for (burst, least) in [(1, 180), (8, 40)] {
+        let limit = limit(burst);
+        let running = Running::start(Options { limit, ..fixture.options() }).await;
+        let connecting = Instant::now();
+        let mut client = running.client("audit").await;
+        assert_eq!(client.messages(10).await, fixture.frames(&["a"], "audit"));
+        // Nine tokens, of which so many were there, and 20 ms for each other.
+        assert!(connecting.elapsed() >= Duration::from_millis(least), "{:?}", connecting.elapsed());
+        client.rest().await;
+        let report = running.report().await;
+        assert!(the_one(&report).worst_lateness.is_some(), "a rate makes frames due");
+    }
+}
+
+#[tokio::test]
+async fn the_schedule_begins_with_the_first_frame_that_is_wanted() {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "audit");
+    let hour = 3_600_000;
+    let received = [0, hour, hour + 50, hour + 100, 2 * hour];
+    for (number, millis) in (0..).zip(received) {
+        let data = message("audit", number, 0);
+        entries.frame(Duration::from_millis(millis), &owner, data);
+    }
+    let fixture = Fixture::from(entries);
+    let (from, to) = (Some("+1h".parse().unwrap()), Some("+1h30m".parse().unwrap()));
+    let selection = Selection { from, to, ..Selection::default() };
+    let speed = Speed::ORIGINAL;
+    let rounds = "2".parse().unwrap();
+    let options = Options { selection, speed, rounds, ..fixture.options() };
+    let running = Running::start(options).await;
+    let connecting = Instant::now();
+    let mut client = running.client("audit").await;
+    let round = &fixture.frames(&["a"], "audit")[1..4];
+    // Within the limit of a client, which is far below an hour.
+    assert_eq!(client.rest().await.0, [round, round].concat());
+    assert!(connecting.elapsed() >= Duration::from_millis(200), "{:?}", connecting.elapsed());
+    running.report().await;
+}
+
+#[tokio::test]
 async fn once_and_forever_is_refused() {
     let fixture = Fixture::of(3);
     let options = Options { rounds: Rounds::Forever, ..fixture.options() };
@@ -559,6 +623,9 @@ fn wrong_usage_is_told_before_anything_is_served() {
         &["--listen", "somewhere"][..],
         &["--speed", "0"],
         &["--loop", "0"],
+        &["--pps", "0"],
+        &["--burst", "10"],
+        &["--pps", "10", "--burst", "0"],
         &["--once", "--loop", "forever"],
         &["--cert", "chain.pem"],
         &["--plain", "--ca-out", "ca.pem"],

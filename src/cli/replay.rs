@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +15,7 @@ use centralcap::{
     accounts,
     capture::Capture,
     error::Error,
-    pace::{Rounds, Speed},
+    pace::{Limit, Rate, Rounds, Speed},
     replay::{News, Options, Report, Security, Server},
 };
 
@@ -49,6 +50,18 @@ pub(super) struct Args {
         value_parser = str::parse::<Rounds>
     )]
     rounds: Rounds,
+
+    /// Let D pass between two rounds, whatever the speed.
+    #[arg(long, value_name = "D", default_value = "0s", value_parser = select::duration)]
+    loop_delay: Duration,
+
+    /// No more than N frames a second to each client. With --speed max, exactly that.
+    #[arg(long, value_name = "N", value_parser = str::parse::<Rate>)]
+    pps: Option<Rate>,
+
+    /// With --pps: up to N frames may follow each other at once after a time with fewer.
+    #[arg(long, value_name = "N", default_value = "1", requires = "pps")]
+    burst: NonZeroU64,
 
     /// Close each client after the last frame, and end when all that came are done.
     #[arg(long)]
@@ -123,6 +136,8 @@ impl Args {
             speed: self.speed,
             max_gap: self.max_gap,
             rounds: self.rounds,
+            loop_delay: self.loop_delay,
+            limit: self.pps.map(|rate| Limit::new(rate, self.burst)),
             once: self.once,
             wait_clients: self.wait_clients,
             accounts: self.accounts.as_deref().map(accounts::read).transpose()?,

@@ -4,7 +4,6 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use tokio::{
@@ -89,7 +88,7 @@ struct Unwanted;
 impl Reader {
     fn read(mut self, ready: oneshot::Sender<()>) {
         let options = &self.stage.options;
-        let (rounds, mut track) = (options.rounds, Track::new(options.max_gap, Duration::ZERO));
+        let (rounds, mut track) = (options.rounds, Track::new(options.max_gap, options.loop_delay));
         let mut ready = Some(ready);
         let mut played = 0;
         while rounds.go_on_after(played) {

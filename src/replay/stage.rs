@@ -22,7 +22,7 @@ use crate::{
         server::{Arrival, Ended, Peer, welcome},
         tls::Identity,
     },
-    pace::{Pace, Speed},
+    pace::{Limit, Pace},
 };
 
 /// So much is put into one write.
@@ -86,7 +86,7 @@ impl Stage {
             }
         };
         (guest.tell)(News::Connected { peer: guest.peer, topic: &share.topic });
-        let mut tally = Tally { timed: self.options.speed != Speed::MAX, ..Tally::default() };
+        let mut tally = Tally { timed: self.options.is_timed(), ..Tally::default() };
         let ending = self.entertain(peer, Arc::clone(&share), &mut tally, &mut guest.stopped).await;
         let client = Client {
             peer: guest.peer,
@@ -145,8 +145,8 @@ impl Stage {
         let mut feed = Feed::open(self, share);
         let ready = peer.meanwhile(feed.ready()).await?;
         let zero = peer.meanwhile(seat.lifted()).await?.max(ready);
-        let pace = Pace::new(self.options.speed);
-        let mut outlet = Outlet { peer, tally, zero, pace };
+        let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
+        let mut outlet = Outlet { peer, tally, zero, pace, limit };
         loop {
             let batch = if let Ok(batch) = feed.batches.try_recv() {
                 batch
@@ -195,19 +195,24 @@ struct Outlet<'a> {
     /// The zero of the pace.
     zero: Instant,
     pace: Pace,
+    limit: Option<Limit>,
 }
 
 impl Outlet<'_> {
     /// Waits until a frame is due, and says when that was.
     async fn until_due(&mut self, cue: &Cue) -> Result<Instant, Ended> {
         // Nobody pauses it yet.
-        let due = self.pace.due(cue.position).unwrap_or(A_CENTURY);
+        let scheduled = self.pace.due(cue.position).unwrap_or(A_CENTURY);
+        let due = self.limit.as_ref().map_or(scheduled, |limit| limit.due(scheduled));
         let due = self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY);
         if due > Instant::now() {
             self.flush().await?;
             self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
         }
         self.pace.let_go(cue.position);
+        if let Some(limit) = &mut self.limit {
+            limit.take(scheduled);
+        }
         Ok(due)
     }
 
