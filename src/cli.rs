@@ -71,6 +71,8 @@ enum Outcome {
     Done,
     /// It was done, but something was lost or is wrong.
     Lossy,
+    /// It was not what was demanded; why has been said.
+    Failed,
 }
 
 /// Every exit code there is.
@@ -187,6 +189,7 @@ pub(crate) fn run() -> ExitCode {
     match outcome.and_then(|outcome| Ok(io::stdout().flush().map(|()| outcome)?)) {
         Ok(Outcome::Done) => exit::DONE,
         Ok(Outcome::Lossy) => exit::LOSSY,
+        Ok(Outcome::Failed) => exit::FAILED,
         Err(error) if is_closed_pipe(&error) => exit::DONE,
         Err(error) => {
             words.error(&error);

@@ -17,7 +17,6 @@
 //! ```
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -26,11 +25,15 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
-pub use self::report::{CLIENTS_REPORTED, Client, Ending, News, Report};
 use self::{
     hold::Hold,
     offer::Offer,
     stage::{Guest, Stage, Tell},
+};
+pub use self::{
+    lateness::Lateness,
+    report::{CLIENTS_REPORTED, Client, Close, End, Ending, Moments, News, Report, Sent, Totals},
+    verdict::{Check, Demands, Expected, Outcome},
 };
 use crate::{
     accounts::Account,
@@ -43,9 +46,13 @@ use crate::{
 
 mod feed;
 mod hold;
+mod junit;
+mod lateness;
 mod offer;
 mod report;
 mod stage;
+mod tally;
+mod verdict;
 
 /// Whoever is in the middle of connecting when the last client has left is waited for so long.
 const LATECOMERS: Duration = Duration::from_secs(1);
@@ -78,6 +85,10 @@ pub struct Options {
     pub once: bool,
     /// No clock starts before so many clients are connected at the same time.
     pub wait_clients: usize,
+    /// End after so long, whoever is there.
+    pub timeout: Option<Duration>,
+    /// What the report is held against.
+    pub demands: Demands,
     /// Whose keys are valid; without it any key is.
     pub accounts: Option<Vec<Account>>,
 }
@@ -98,6 +109,8 @@ impl Options {
             limit: None,
             once: false,
             wait_clients: 0,
+            timeout: None,
+            demands: Demands::default(),
             accounts: None,
         }
     }
@@ -140,6 +153,9 @@ impl Server {
             return Err(Error::usage("--once with an end", "a loop forever", hint));
         }
         let offer = Offer::of(&options)?;
+        for Expected { topic, .. } in &options.demands.expected {
+            offer.has_topic(topic)?;
+        }
         let identity = match &options.security {
             Security::Ephemeral => Some(Identity::ephemeral(options.listen.ip())?),
             Security::Files { cert, key } => Some(Identity::from_files(cert, key)?),
@@ -182,9 +198,7 @@ impl Server {
 
     /// The topics that can be subscribed to.
     pub fn topics(&self) -> Vec<&str> {
-        let topics: BTreeSet<_> =
-            self.stage.offer.subscriptions.iter().map(|(topic, _)| topic.as_str()).collect();
-        topics.into_iter().collect()
+        self.stage.offer.topics().into_iter().collect()
     }
 
     /// Serves until `shutdown` completes or, with `once`, until all that came are done. Dropping the
@@ -203,8 +217,10 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let tell: Arc<Tell> = Arc::new(tell);
         let mut connections = JoinSet::new();
-        let mut report = Report::default();
-        let mut patience = None;
+        let demands = stage.options.demands.clone();
+        let mut report = Report::of(stage.offer.topics().into_iter(), demands);
+        let (mut patience, started) = (None, Instant::now());
+        let deadline = stage.options.timeout.and_then(|timeout| started.checked_add(timeout));
         tokio::pin!(shutdown);
         loop {
             patience = stage.is_over().then(|| patience.unwrap_or(Instant::now() + LATECOMERS));
@@ -214,6 +230,10 @@ impl Server {
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
+                () = until(deadline) => {
+                    report.timed_out = Some(connections.len());
+                    break;
+                }
                 Some(done) = connections.join_next() => report.add(stage.settled(done)),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
@@ -233,6 +253,7 @@ impl Server {
         while let Some(done) = connections.join_next().await {
             report.add(stage.settled(done));
         }
+        report.lasted = started.elapsed();
         report.faults = std::mem::take(&mut *stage.faults());
         report
     }

@@ -19,7 +19,9 @@ use centralcap::{
     net::{server::Ended, ws::Incoming},
     pace::{Limit, Rounds, Speed},
     protocol::Key,
-    replay::{Client as Served, Ending, Options, Report, Security, Server},
+    replay::{
+        Client as Served, Close, End, Ending, Options, Outcome, Report, Security, Server, Totals,
+    },
     select::Selection,
 };
 use support::{
@@ -136,9 +138,10 @@ async fn a_client_gets_exactly_the_frames_of_its_topic_and_a_proper_end() {
     let served = the_one(&report);
     assert_eq!((served.frames, &served.ending), (200, &Ending::Played));
     assert_eq!(served.bytes, expected.iter().map(|frame| frame.len() as u64).sum::<u64>());
+    let sent = served.subscriptions.iter().map(|sent| (sent.name.as_str(), sent.frames));
     assert_eq!(
-        (served.topic.as_str(), &served.subscriptions[..]),
-        ("monitoring", &["a".into(), "b".into()][..])
+        (served.topic.as_str(), sent.collect()),
+        ("monitoring", vec![("a", 100), ("b", 100)])
     );
     assert_eq!((report.served, report.lossy, report.faults.len()), (1, 0, 0));
 }
@@ -296,7 +299,73 @@ async fn frames_come_when_they_are_due() {
     assert_eq!(client.rest().await, (vec![], Some(1000)));
     let report = running.report().await;
     // How late depends on how busy the machine is; that it was measured does not.
-    assert!(the_one(&report).worst_lateness.is_some_and(|late| late < Duration::from_secs(10)));
+    assert!(the_one(&report).lateness.is_some_and(|late| late.max < Duration::from_secs(10)));
+}
+
+#[tokio::test]
+async fn the_report_says_when_each_subscription_was_due_and_when_it_left() {
+    let fixture = Fixture::of(30);
+    let speed = Speed::ORIGINAL;
+    let running = Running::start(Options { speed, ..fixture.options() }).await;
+    running.client("monitoring").await.rest().await;
+    let report = running.report().await;
+    let served = the_one(&report);
+    // Monitoring of `a` has the frames at 0, 30, ..., 270 ms, that of `b` those at 20, 50, ..., 290 ms.
+    let due: Vec<_> = served
+        .subscriptions
+        .iter()
+        .map(|sent| {
+            let (first, last) = (sent.first.unwrap(), sent.last.unwrap());
+            assert!(
+                first.due <= first.left && first.left < last.left && last.left <= served.stayed
+            );
+            let lateness = sent.lateness.unwrap();
+            assert!(lateness.p50 <= lateness.p99 && lateness.p99 <= lateness.max, "{lateness:?}");
+            assert!(last.left <= last.due + lateness.max, "{sent:?}");
+            (sent.name.as_str(), sent.frames, first.due, last.due)
+        })
+        .collect();
+    let zero = due[0].2;
+    let after = |millis| zero + Duration::from_millis(millis);
+    assert_eq!(due, [("a", 10, zero, after(270)), ("b", 10, after(20), after(290))]);
+    let worst = served.subscriptions.iter().filter_map(|sent| sent.lateness).map(|late| late.max);
+    assert_eq!(served.lateness.unwrap().max, worst.max().unwrap());
+    assert_eq!(report.lateness, served.lateness);
+}
+
+#[tokio::test]
+async fn the_report_says_who_closed_and_who_was_refused() {
+    let fixture = Fixture::of(30);
+    let options = Options { speed: Speed::ORIGINAL, wait_clients: 2, ..fixture.options() };
+    let running = Running::start(options).await;
+    for (key, topic) in [("", "audit"), ("key", "presence"), ("", "presence")] {
+        running.subscribe(key, topic).await.err().unwrap();
+    }
+    let mut leaving = running.client("audit").await;
+    let mut staying = running.client("audit").await;
+    leaving.messages(1).await;
+    leaving.close().await;
+    staying.rest().await;
+    let report = running.report().await;
+    let closes: Vec<_> = report.clients.iter().map(|client| client.close.unwrap()).collect();
+    let close = |by| Close { by, code: Some(1000), answered: true };
+    assert_eq!(closes, [close(End::Client), close(End::Server)]);
+    assert_eq!(report.answered, [(400, 1), (401, 2)].into());
+    assert_eq!(report.topics["audit"].clients, 2);
+    assert_eq!(report.topics["security"], Totals::default());
+}
+
+#[tokio::test]
+async fn a_run_ends_when_its_time_is_over() {
+    let fixture = Fixture::of(30);
+    let timeout = Some(Duration::from_millis(300));
+    let options = Options { timeout, once: false, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut client = running.client("audit").await;
+    assert_eq!(client.rest().await, (fixture.frames(&["a"], "audit"), Some(1001)));
+    let report = running.report().await;
+    assert!(report.lasted >= Duration::from_millis(300), "{:?}", report.lasted);
+    assert_eq!((report.timed_out, report.outcome()), (Some(1), Outcome::Failed));
 }
 
 #[tokio::test]
@@ -366,7 +435,7 @@ async fn no_client_gets_more_in_a_second_than_it_may() {
         assert!(connecting.elapsed() >= Duration::from_millis(least), "{:?}", connecting.elapsed());
         client.rest().await;
         let report = running.report().await;
-        assert!(the_one(&report).worst_lateness.is_some(), "a rate makes frames due");
+        assert!(the_one(&report).lateness.is_some(), "a rate makes frames due");
     }
 }
 
@@ -616,6 +685,85 @@ async fn damage_is_named_and_changes_the_exit_code() {
     assert!(words.contains("damaged capture") && words.contains("hint:"), "{words}");
 }
 
+/// The reports of a command: JSON, and JUnit's XML.
+fn reports(fixture: &Fixture) -> (PathBuf, PathBuf) {
+    (fixture.path.with_file_name("report.json"), fixture.path.with_file_name("report.xml"))
+}
+
+#[tokio::test]
+async fn what_was_asked_for_and_met_is_a_success() {
+    let fixture = Fixture::of(30);
+    let (json, junit) = reports(&fixture);
+    let mut arguments = vec!["--once", "--expect", "audit>=10", "--expect", "security>=0"];
+    arguments.extend(["--max-lateness", "1h", "--timeout", "1m"]);
+    arguments.extend(["--report", json.to_str().unwrap()]);
+    arguments.extend(["--report-junit", junit.to_str().unwrap()]);
+    let (child, ready) = command(&fixture, &arguments);
+    client_of(&ready, "audit").await.rest().await;
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(0), "{words}");
+
+    let report = std::fs::read_to_string(json).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outcome"], "done");
+    let names = report["checks"].as_array().unwrap().iter().map(|check| &check["name"]);
+    let expected = ["capture", "clients", "lateness", "audit>=10", "security>=0"];
+    assert!(names.eq(expected), "{report}");
+    let client = &report["clients"][0];
+    assert_eq!((&client["topic"], &client["frames"]), (&"audit".into(), &10.into()));
+    assert_eq!(client["ending"]["kind"], "played");
+    assert_eq!(client["close"]["code"], 1000);
+    let sent = &client["subscriptions"][0];
+    assert!(sent["lateness"]["p99"].as_f64() <= sent["lateness"]["max"].as_f64());
+    let span = sent["last"]["due"].as_f64().unwrap() - sent["first"]["due"].as_f64().unwrap();
+    assert!((span - 0.27).abs() < 1e-6, "{sent}");
+    let junit = std::fs::read_to_string(junit).unwrap();
+    assert!(junit.contains(r#"tests="6" failures="0""#), "{junit}");
+}
+
+#[tokio::test]
+async fn a_client_that_never_came_is_a_failure() {
+    let fixture = Fixture::of(30);
+    let (json, junit) = reports(&fixture);
+    for path in [&json, &junit] {
+        std::fs::write(path, "of an earlier run").unwrap();
+    }
+    let mut arguments = vec!["--once", "--timeout", "100ms", "--expect", "audit>=1"];
+    arguments.extend(["--report", json.to_str().unwrap()]);
+    arguments.extend(["--report-junit", junit.to_str().unwrap()]);
+    let (child, _) = command(&fixture, &arguments);
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("found it still open, and no client that ever came"), "{words}");
+    assert!(words.contains("expected at least 1 frames of audit, found no client"), "{words}");
+    let report = std::fs::read_to_string(json).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["outcome"], "failed");
+    let junit = std::fs::read_to_string(junit).unwrap();
+    assert!(junit.contains(r#"tests="4" failures="2""#), "{junit}");
+}
+
+#[tokio::test]
+async fn what_is_too_late_changes_the_exit_code() {
+    let fixture = Fixture::of(30);
+    // Nothing leaves at the very moment at which it is due.
+    let (child, ready) = command(&fixture, &["--once", "--max-lateness", "0s"]);
+    client_of(&ready, "audit").await.rest().await;
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("expected no frame more than 0ns late, found "), "{words}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_at_once() {
+    let fixture = Fixture::of(3);
+    let nowhere = fixture.path.with_file_name("nowhere").join("report.json");
+    let (child, ready) = command(&fixture, &["--report", nowhere.to_str().unwrap()]);
+    let (code, words) = ended(child);
+    assert_eq!((code, ready.as_str()), (Some(1), ""), "{words}");
+    assert!(words.contains("cannot write "), "{words}");
+}
+
 #[test]
 fn wrong_usage_is_told_before_anything_is_served() {
     let fixture = Fixture::of(3);
@@ -624,6 +772,8 @@ fn wrong_usage_is_told_before_anything_is_served() {
         &["--speed", "0"],
         &["--loop", "0"],
         &["--pps", "0"],
+        &["--expect", "audit"],
+        &["--expect", "presence>=1"],
         &["--burst", "10"],
         &["--pps", "10", "--burst", "0"],
         &["--once", "--loop", "forever"],

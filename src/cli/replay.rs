@@ -16,7 +16,7 @@ use centralcap::{
     capture::Capture,
     error::Error,
     pace::{Limit, Rate, Rounds, Speed},
-    replay::{News, Options, Report, Security, Server},
+    replay::{self, Check, Demands, Expected, Lateness, News, Options, Report, Security, Server},
 };
 
 use super::{Outcome, Words, select, signal};
@@ -71,6 +71,27 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     wait_clients: usize,
 
+    /// Give up after D: whoever is still connected is told, and the exit code is 1.
+    #[arg(long, value_name = "D", value_parser = select::duration)]
+    timeout: Option<Duration>,
+
+    /// Exit with 1 unless N frames of a topic were sent, to all clients together (may be given more than
+    /// once).
+    #[arg(long, value_name = "TOPIC>=N", value_parser = str::parse::<Expected>)]
+    expect: Vec<Expected>,
+
+    /// Exit with 3 if a frame left more than D after it was due.
+    #[arg(long, value_name = "D", value_parser = select::duration)]
+    max_lateness: Option<Duration>,
+
+    /// Write what each client got, and when, to this file at the end, as JSON.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// The same as JUnit's XML, for CI servers.
+    #[arg(long, value_name = "FILE")]
+    report_junit: Option<PathBuf>,
+
     /// Take only the keys of this file, in the vendor's input format. Without it any key will do.
     #[arg(long, value_name = "FILE")]
     accounts: Option<PathBuf>,
@@ -109,6 +130,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if let Some(path) = &args.ready_file {
         remove(path)?;
     }
+    let reports = Reports { json: args.report.clone(), junit: args.report_junit.clone() };
+    reports.prepare()?;
     let options = args.options()?;
     if !options.listen.ip().is_loopback() {
         let whose = if options.accounts.is_some() { "a valid key" } else { "any key" };
@@ -119,7 +142,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
     let report = runtime.block_on(serve(options, args, words))?;
-    conclude(report, words)
+    reports.write(&report)?;
+    Ok(conclude(report, words))
 }
 
 impl Args {
@@ -140,6 +164,8 @@ impl Args {
             limit: self.pps.map(|rate| Limit::new(rate, self.burst)),
             once: self.once,
             wait_clients: self.wait_clients,
+            timeout: self.timeout,
+            demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },
             accounts: self.accounts.as_deref().map(accounts::read).transpose()?,
             ..Options::new(Capture::open(&self.select.paths)?)
         })
@@ -184,36 +210,71 @@ fn tell(news: &News<'_>, words: Words) {
             client.frames,
             client.topic,
             ByteSize::b(client.bytes),
-            late(client.worst_lateness),
+            late(client.lateness),
             client.ending
         )),
     }
 }
 
-fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
-    let Report { served, lossy, frames, bytes, worst_lateness, faults, .. } = report;
+fn conclude(report: Report, words: Words) -> Outcome {
+    let outcome = report.outcome();
+    let checks = report.checks();
+    let Report { served, lossy, frames, bytes, lateness, faults, .. } = report;
     let clients = if served == 1 { "client" } else { "clients" };
-    let (bytes, late) = (ByteSize::b(bytes), late(worst_lateness));
+    let (bytes, late) = (ByteSize::b(bytes), late(lateness));
     words.say(format_args!("{served} {clients} served: {frames} frames, {bytes}{late}"));
     if lossy > 0 {
         words.warn(format_args!("{lossy} of them may have missed frames"));
     }
-    let mut outcome = if lossy > 0 { Outcome::Lossy } else { Outcome::Done };
+    // With their hints, which a check has not.
     for fault in faults {
-        if !fault.is_loss() {
-            return Err(fault.into());
-        }
         words.error(&fault.into());
-        outcome = Outcome::Lossy;
     }
-    Ok(outcome)
+    for Check { name, problem, .. } in checks {
+        if let Some(problem) = problem.filter(|_| !matches!(&*name, "capture" | "clients")) {
+            words.error(&anyhow::anyhow!(problem));
+        }
+    }
+    match outcome {
+        replay::Outcome::Done => Outcome::Done,
+        replay::Outcome::Lossy => Outcome::Lossy,
+        replay::Outcome::Failed => Outcome::Failed,
+    }
 }
 
-fn late(worst: Option<Duration>) -> String {
-    worst.map_or_else(String::new, |late| {
-        let millis = late.as_micros().div_ceil(1000);
+fn late(lateness: Option<Lateness>) -> String {
+    lateness.map_or_else(String::new, |Lateness { max, .. }| {
+        let millis = max.as_micros().div_ceil(1000);
         format!(", none more than {millis} ms late")
     })
+}
+
+/// Where the report goes.
+struct Reports {
+    json: Option<PathBuf>,
+    junit: Option<PathBuf>,
+}
+
+impl Reports {
+    /// A report of an earlier run must not be taken for this one's, and one that cannot be written is
+    /// better known now than at the end.
+    fn prepare(&self) -> anyhow::Result<()> {
+        for path in self.json.iter().chain(&self.junit) {
+            remove(path)?;
+            temporary_beside(path)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, report: &Report) -> anyhow::Result<()> {
+        if let Some(path) = &self.json {
+            write_at_once(path, &report.json())?;
+        }
+        if let Some(path) = &self.junit {
+            write_at_once(path, &report.junit())?;
+        }
+        Ok(())
+    }
 }
 
 /// The file with the authority to trust.
@@ -248,15 +309,20 @@ impl Authority {
 
 /// Whoever waits for the file to appear finds all of it.
 fn write_at_once(path: &Path, text: &str) -> anyhow::Result<()> {
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = temporary_beside(path)?;
+    file.write_all(text.as_bytes()).with_context(cannot)?;
+    file.persist(path).map_err(|error| error.error).with_context(cannot)?;
+    Ok(())
+}
+
+fn temporary_beside(path: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    file.write_all(text.as_bytes()).with_context(cannot)?;
-    file.persist(path).map_err(|error| error.error).with_context(cannot)?;
-    Ok(())
+    tempfile::NamedTempFile::new_in(folder)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {

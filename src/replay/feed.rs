@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{offer::Share, stage::Stage};
 use crate::{
-    entry::{Entry, Frame, What},
+    entry::{Entry, Frame, Subscription, What},
     error::{Error, Kind},
     pace::{Position, Track},
 };
@@ -29,6 +29,8 @@ const BATCHES: usize = 4;
 pub(super) struct Cue {
     /// Where in the replay it is.
     pub position: Position,
+    /// Whose it is.
+    pub subscription: Arc<Subscription>,
     pub frame: Frame,
 }
 
@@ -134,13 +136,13 @@ impl Reader {
     /// Places every frame, because all clients have the same clock, and keeps the client's own.
     fn take(&mut self, entry: Entry, track: &mut Track) -> Result<u64, Unwanted> {
         let own = self.share.has(&entry);
-        let Entry { received, what: What::Frame(frame), .. } = entry else {
+        let Entry { subscription, received, what: What::Frame(frame) } = entry else {
             return Ok(0);
         };
         let position = track.position(received);
         if own {
             self.bytes += frame.data.len();
-            self.batch.push(Cue { position, frame });
+            self.batch.push(Cue { position, subscription, frame });
         }
         // A client that waits must not wait for a full batch: on a quiet topic that could be the
         // whole capture.

@@ -6,7 +6,7 @@ use super::Options;
 use crate::{
     accounts::Account,
     entry::{Entry, FrameType, Subscription},
-    error::Result,
+    error::{Error, Result},
     net::server::Gate,
     protocol::{self, Key, Protocol},
     select::Selection,
@@ -34,6 +34,22 @@ impl Offer {
             subscriptions: subscriptions.collect(),
             names: options.accounts.as_deref().map(names_by_key),
         })
+    }
+
+    /// What can be asked for.
+    pub(super) fn topics(&self) -> BTreeSet<&str> {
+        self.subscriptions.iter().map(|(topic, _)| topic.as_str()).collect()
+    }
+
+    /// Refuses a topic that nobody could ever ask for.
+    pub(super) fn has_topic(&self, topic: &str) -> Result<()> {
+        let topics = self.topics();
+        if topics.contains(topic) {
+            return Ok(());
+        }
+        let topics = topics.into_iter().collect::<Vec<_>>().join(", ");
+        let hint = "--expect takes a topic that the capture has";
+        Err(Error::usage(format!("one of {topics}"), format!("{topic:?}"), hint))
     }
 }
 

@@ -1,8 +1,14 @@
 //! What a server tells: news while it runs, a report at the end.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
-use crate::{error::Error, net::server::Ended};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use super::{
+    lateness::{Delays, Lateness},
+    verdict::{Check, Demands},
+};
+use crate::{entry::Timestamp, error::Error, net::server::Ended};
 
 /// So many clients are reported one by one; all of them are in the sums.
 pub const CLIENTS_REPORTED: usize = 1000;
@@ -29,23 +35,86 @@ pub enum News<'a> {
 }
 
 /// What a client got.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Client {
     /// Its address.
     pub peer: SocketAddr,
     /// The topic it asked for.
     pub topic: String,
-    /// The names of the subscriptions it was given.
-    pub subscriptions: Vec<String>,
+    /// When it had subscribed.
+    #[serde(serialize_with = "display")]
+    pub connected: Timestamp,
+    /// How long it stayed.
+    #[serde(serialize_with = "seconds")]
+    pub stayed: Duration,
     /// Frames that were written to it.
     pub frames: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// How much later than it was due the latest frame was written; None if nothing was due at a
-    /// time of its own.
-    pub worst_lateness: Option<Duration>,
+    /// How late they were; None if nothing was due at a time of its own.
+    pub lateness: Option<Lateness>,
+    /// The same for each of the subscriptions it was given, in the order of their names.
+    pub subscriptions: Vec<Sent>,
     /// How it ended.
     pub ending: Ending,
+    /// The closing handshake, if there was one.
+    pub close: Option<Close>,
+}
+
+/// What a client got of one subscription.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sent {
+    /// The subscription's name.
+    pub name: String,
+    /// Frames that were written.
+    pub frames: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// How late they were; None if nothing was due at a time of its own.
+    pub lateness: Option<Lateness>,
+    /// The first frame; None if there was none.
+    pub first: Option<Moments>,
+    /// The last frame.
+    pub last: Option<Moments>,
+}
+
+impl Sent {
+    pub(super) fn nothing(name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name, frames: 0, bytes: 0, lateness: None, first: None, last: None }
+    }
+}
+
+/// When a frame was due and when it had left, both counted from when the client had subscribed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Moments {
+    /// When it was due; zero for one that was due before there was a client.
+    #[serde(serialize_with = "seconds")]
+    pub due: Duration,
+    /// When all of it was written.
+    #[serde(serialize_with = "seconds")]
+    pub left: Duration,
+}
+
+/// A closing handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Close {
+    /// Who began it.
+    pub by: End,
+    /// The status code that was given, if one was.
+    pub code: Option<u16>,
+    /// Whether the other end answered.
+    pub answered: bool,
+}
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
 }
 
 /// How a client ended.
@@ -66,6 +135,20 @@ impl Ending {
     pub const fn is_loss(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Left(Ended::Stalled))
     }
+
+    /// One word for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Played => "played",
+            Self::Unanswered(_) => "unanswered",
+            Self::Stopped => "stopped",
+            Self::Left(Ended::Closed { .. }) => "closed",
+            Self::Left(Ended::Gone) => "gone",
+            Self::Left(Ended::Stalled) => "stalled",
+            Self::Left(Ended::Lost(_)) => "lost",
+            Self::Left(Ended::Broken(_)) => "broken",
+        }
+    }
 }
 
 impl fmt::Display for Ending {
@@ -84,9 +167,24 @@ impl fmt::Display for Ending {
     }
 }
 
+impl Serialize for Ending {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("kind", self.word())?;
+        map.serialize_entry("words", &self.to_string())?;
+        map.end()
+    }
+}
+
 /// What a server did.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// When it began to serve.
+    pub started: Timestamp,
+    /// How long it ran.
+    pub lasted: Duration,
+    /// The time that it had was over, and so many connections were still there.
+    pub timed_out: Option<usize>,
     /// The first [`CLIENTS_REPORTED`] clients, in the order in which they ended.
     pub clients: Vec<Client>,
     /// How many clients there were.
@@ -97,22 +195,107 @@ pub struct Report {
     pub frames: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The worst lateness of all.
-    pub worst_lateness: Option<Duration>,
+    /// How late they were; None if nothing was due at a time of its own.
+    pub lateness: Option<Lateness>,
+    /// What the clients of each topic got together. Topics that nobody asked for are there.
+    pub topics: BTreeMap<String, Totals>,
+    /// Requests that did not make a client, by the status they were answered with.
+    pub answered: BTreeMap<u16, u64>,
     /// What was wrong with the capture, each fault once.
     pub faults: Vec<Error>,
+    /// What was demanded of the run.
+    pub demands: Demands,
+    pub(super) delays: Delays,
+}
+
+/// What several clients got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// How many clients there were.
+    pub clients: u64,
+    /// Frames that were written to them.
+    pub frames: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// What became of a connection.
+pub(super) enum Parted {
+    /// There was no whole request.
+    Nobody,
+    /// It was answered with that status.
+    Answered(u16),
+    /// It was a client.
+    Client(Box<Client>, Delays),
 }
 
 impl Report {
-    pub(super) fn add(&mut self, client: Option<Client>) {
-        let Some(client) = client else { return };
+    pub(super) fn of<'s>(topics: impl Iterator<Item = &'s str>, demands: Demands) -> Self {
+        let topics = topics.map(|topic| (topic.to_owned(), Totals::default())).collect();
+        Self { started: Timestamp::now(), topics, demands, ..Self::default() }
+    }
+
+    pub(super) fn add(&mut self, parted: Parted) {
+        let (client, delays) = match parted {
+            Parted::Nobody => return,
+            Parted::Answered(status) => {
+                *self.answered.entry(status).or_default() += 1;
+                return;
+            }
+            Parted::Client(client, delays) => (client, delays),
+        };
         self.served += 1;
         self.lossy += u64::from(client.ending.is_loss());
         self.frames += client.frames;
         self.bytes += client.bytes;
-        self.worst_lateness = self.worst_lateness.max(client.worst_lateness);
+        self.delays.add_all(&delays);
+        self.lateness = self.delays.lateness();
+        let totals = self.topics.entry(client.topic.clone()).or_default();
+        totals.clients += 1;
+        totals.frames += client.frames;
+        totals.bytes += client.bytes;
         if self.clients.len() < CLIENTS_REPORTED {
-            self.clients.push(client);
+            self.clients.push(*client);
         }
     }
+
+    /// One JSON document over several lines; `docs/replay-report.md` says what is in it.
+    pub fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Document<'r> {
+            #[serde(serialize_with = "display")]
+            started: Timestamp,
+            #[serde(serialize_with = "seconds")]
+            lasted: Duration,
+            outcome: &'static str,
+            checks: Vec<Check>,
+            totals: Totals,
+            lateness: Option<Lateness>,
+            topics: &'r BTreeMap<String, Totals>,
+            answered: &'r BTreeMap<u16, u64>,
+            clients: &'r [Client],
+        }
+        let checks = self.checks();
+        let document = Document {
+            started: self.started,
+            lasted: self.lasted,
+            outcome: self.outcome().word(),
+            checks,
+            totals: Totals { clients: self.served, frames: self.frames, bytes: self.bytes },
+            lateness: self.lateness,
+            topics: &self.topics,
+            answered: &self.answered,
+            clients: &self.clients,
+        };
+        let json = serde_json::to_string_pretty(&document);
+        json.expect("a report has only what JSON has") + "\n"
+    }
+}
+
+pub(super) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64())
+}
+
+fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::{net::TcpStream, sync::watch, task::JoinError, time::Instant};
 
 use super::{
@@ -14,9 +13,11 @@ use super::{
     feed::{Cue, Feed},
     hold::{Hold, Seat},
     offer::{Offer, Share},
-    report::{Client, Ending, News},
+    report::{Client, Close, End, Ending, News, Parted},
+    tally::Tally,
 };
 use crate::{
+    entry::Timestamp,
     error::{Error, Kind},
     net::{
         server::{Arrival, Ended, Peer, welcome},
@@ -68,37 +69,40 @@ impl Stage {
     }
 
     /// One connection from its first byte to its last.
-    pub(super) async fn serve(
-        self: Arc<Self>,
-        stream: TcpStream,
-        mut guest: Guest,
-    ) -> Option<Client> {
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, mut guest: Guest) -> Parted {
         let arrival = tokio::select! {
             biased;
             _ = guest.stopped.wait_for(|stopped| *stopped) => None,
             arrival = welcome(stream, self.identity.as_ref(), Arc::clone(&self.offer)) => arrival,
         };
-        let (peer, share) = match arrival? {
-            Arrival::Client(peer, share) => (*peer, Arc::new(share)),
-            Arrival::Answered(status) => {
+        let (peer, share) = match arrival {
+            Some(Arrival::Client(peer, share)) => (*peer, Arc::new(share)),
+            Some(Arrival::Answered(status)) => {
                 (guest.tell)(News::Answered { peer: guest.peer, status });
-                return None;
+                return Parted::Answered(status);
             }
+            None => return Parted::Nobody,
         };
         (guest.tell)(News::Connected { peer: guest.peer, topic: &share.topic });
-        let mut tally = Tally { timed: self.options.is_timed(), ..Tally::default() };
-        let ending = self.entertain(peer, Arc::clone(&share), &mut tally, &mut guest.stopped).await;
+        let connected = Timestamp::now();
+        let mut tally = Tally::new(self.options.is_timed());
+        let (ending, close) =
+            self.entertain(peer, Arc::clone(&share), &mut tally, &mut guest.stopped).await;
+        let (stayed, subscriptions, delays) = tally.finish(share.subscriptions.iter());
         let client = Client {
             peer: guest.peer,
             topic: share.topic.clone(),
-            subscriptions: share.subscriptions.iter().cloned().collect(),
-            frames: tally.frames,
-            bytes: tally.bytes,
-            worst_lateness: tally.worst_lateness,
+            connected,
+            stayed,
+            frames: subscriptions.iter().map(|sent| sent.frames).sum(),
+            bytes: subscriptions.iter().map(|sent| sent.bytes).sum(),
+            lateness: delays.lateness(),
+            subscriptions,
             ending,
+            close,
         };
         (guest.tell)(News::Left(&client));
-        Some(client)
+        Parted::Client(Box::new(client), delays)
     }
 
     /// A client from its upgrade to its end.
@@ -108,27 +112,32 @@ impl Stage {
         share: Arc<Share>,
         tally: &mut Tally,
         stopped: &mut watch::Receiver<bool>,
-    ) -> Ending {
+    ) -> (Ending, Option<Close>) {
         let mut seat = self.hold.take_seat();
         let played = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => None,
             played = self.play(&mut peer, share, &mut seat, tally) => Some(played),
         };
+        let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
         match played {
             None => {
                 // Whether it answers or not: it was told, and somebody is waiting for us.
-                let _ = peer.close(code::GOING_AWAY, "going away", HURRIED_GOODBYE).await;
-                Ending::Stopped
+                let told = peer.close(code::GOING_AWAY, "going away", HURRIED_GOODBYE).await;
+                (Ending::Stopped, ours(code::GOING_AWAY, told.is_ok()))
             }
             Some(Ok(())) => match peer.close(code::NORMAL, "end of replay", GOODBYE).await {
-                Ok(()) => Ending::Played,
-                Err(ended) => Ending::Unanswered(ended),
+                Ok(()) => (Ending::Played, ours(code::NORMAL, true)),
+                Err(ended) => (Ending::Unanswered(ended), ours(code::NORMAL, false)),
             },
             Some(Err(ended)) => {
                 drop(seat);
                 peer.leave(&ended).await;
-                Ending::Left(ended)
+                let close = match ended {
+                    Ended::Closed { code } => Some(Close { by: End::Client, code, answered: true }),
+                    _ => None,
+                };
+                (Ending::Left(ended), close)
             }
         }
     }
@@ -170,11 +179,11 @@ impl Stage {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client of a connection that is over, if it was one.
-    pub(super) fn settled(&self, done: Result<Option<Client>, JoinError>) -> Option<Client> {
+    /// What became of a connection that is over.
+    pub(super) fn settled(&self, done: Result<Parted, JoinError>) -> Parted {
         done.unwrap_or_else(|error| {
             self.note(Kind::Internal { reason: error.to_string() }.into());
-            None
+            Parted::Nobody
         })
     }
 
@@ -218,7 +227,8 @@ impl Outlet<'_> {
 
     /// Gives a frame to the client. Every frame passes here, in its order.
     async fn hand_over(&mut self, cue: Cue, due: Instant) -> Result<(), Ended> {
-        self.tally.queue(self.peer, cue.frame.data, due);
+        self.tally.queued(&cue.subscription, cue.frame.data.len(), due);
+        self.peer.queue(cue.frame.data);
         if self.peer.queued() >= WRITE_SIZE {
             self.flush().await?;
         }
@@ -226,39 +236,8 @@ impl Outlet<'_> {
     }
 
     async fn flush(&mut self) -> Result<(), Ended> {
-        self.tally.flush(self.peer).await
-    }
-}
-
-/// What was written to a client, and when.
-#[derive(Default)]
-struct Tally {
-    timed: bool,
-    frames: u64,
-    bytes: u64,
-    worst_lateness: Option<Duration>,
-    /// What is queued: how many, how large, and when the first of them was due.
-    queued: (u64, u64, Option<Instant>),
-}
-
-impl Tally {
-    fn queue(&mut self, peer: &mut Peer, message: Bytes, due: Instant) {
-        let (frames, bytes, first) = &mut self.queued;
-        *frames += 1;
-        *bytes += message.len() as u64;
-        first.get_or_insert(due);
-        peer.queue(message);
-    }
-
-    async fn flush(&mut self, peer: &mut Peer) -> Result<(), Ended> {
-        peer.flush().await?;
-        let (frames, bytes, first) = std::mem::take(&mut self.queued);
-        self.frames += frames;
-        self.bytes += bytes;
-        if self.timed {
-            let lateness = first.map(|due| Instant::now().saturating_duration_since(due));
-            self.worst_lateness = self.worst_lateness.max(lateness);
-        }
+        self.peer.flush().await?;
+        self.tally.written();
         Ok(())
     }
 }

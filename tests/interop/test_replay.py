@@ -5,13 +5,14 @@ import shutil
 import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
 
 import pytest
 import requests
 import websocket
 import websockets.asyncio.client
 import websockets.exceptions
-from harness import CUSTOMERS, DEADLINE, TOPICS, by_subscription, key_of, replay
+from harness import CUSTOMERS, DEADLINE, TOPICS, by_subscription, centralcap, key_of, replay
 
 SUBSCRIPTIONS = [(customer, topic) for customer in CUSTOMERS for topic in TOPICS]
 
@@ -118,6 +119,19 @@ def test_websockets_is_refused(feed, key, topic, status, body):
     answer = refused.value.response
     assert answer.status_code == status
     assert body is None or answer.body == body
+
+
+def test_junit_is_xml_that_adds_up(source, tmp_path):
+    report = tmp_path / "report.xml"
+    demands = ["--timeout", "100ms", "--expect", "audit>=1", "--expect", "security>=0"]
+    centralcap("replay", source.path, "--once", *demands, "--report-junit", report, expected=1)
+    suites = ElementTree.parse(report).getroot()
+    (suite,) = suites
+    failed = {case.get("name"): case.find("failure") is not None for case in suite.iter("testcase")}
+    assert failed == {
+        "capture": False, "clients": False, "end": True, "audit>=1": True, "security>=0": False
+    }  # fmt: skip
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "2", "0")
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
