@@ -1,8 +1,8 @@
 //! A capture as a live feed: a WebSocket endpoint that clients cannot tell from Central's.
 //!
-//! Every client gets the capture from its start, on a schedule of its own, read by a thread of its
-//! own through a bounded channel: memory does not grow with the capture, and a client that stalls
-//! holds up nobody else. Frames leave bit for bit. Damage in the capture is served up to, counted
+//! Every client gets the capture from its start, on a schedule of its own, or joins the schedule of all
+//! in the middle. In any case it is read for it by a thread of its own through a bounded channel: memory
+//! does not grow with the capture, and a client that stalls holds up nobody else. Frames leave bit for bit. Damage in the capture is served up to, counted
 //! once, and reported at the end; only what keeps the server from starting is an error.
 //!
 //! ```no_run
@@ -17,6 +17,7 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -83,8 +84,12 @@ pub struct Options {
     pub limit: Option<Limit>,
     /// Close each client after its last frame, and end when all that came are done.
     pub once: bool,
-    /// No clock starts before so many clients are connected at the same time.
+    /// Whose clock counts.
+    pub timeline: Timeline,
+    /// No clock starts before so many clients are connected at the same time,
     pub wait_clients: usize,
+    /// and, if this is set, one of them for each topic that there is.
+    pub wait_topics: bool,
     /// End after so long, whoever is there.
     pub timeout: Option<Duration>,
     /// What the report is held against.
@@ -108,7 +113,9 @@ impl Options {
             loop_delay: Duration::ZERO,
             limit: None,
             once: false,
+            timeline: Timeline::default(),
             wait_clients: 0,
+            wait_topics: false,
             timeout: None,
             demands: Demands::default(),
             accounts: None,
@@ -119,6 +126,17 @@ impl Options {
     fn is_timed(&self) -> bool {
         self.speed != Speed::MAX || self.limit.is_some()
     }
+}
+
+/// Where the clients' clocks have their zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timeline {
+    /// Each has its own, when it is connected and the hold is over: it gets the capture from the start.
+    #[default]
+    Client,
+    /// All have the same: the first client's, or the end of the hold. Whoever comes later joins in the
+    /// middle.
+    Shared,
 }
 
 /// What the connections are made of.
@@ -152,6 +170,10 @@ impl Server {
             let hint = "leave out --once, or give --loop a number";
             return Err(Error::usage("--once with an end", "a loop forever", hint));
         }
+        if options.timeline == Timeline::Shared && options.speed == Speed::MAX {
+            let hint = "give --speed a number; a very large one will do";
+            return Err(Error::usage("a speed for the shared timeline", "max", hint));
+        }
         let offer = Offer::of(&options)?;
         for Expected { topic, .. } in &options.demands.expected {
             offer.has_topic(topic)?;
@@ -164,7 +186,14 @@ impl Server {
         let (listener, address) = listen(options.listen).await.map_err(|source| {
             Error::from(Kind::Listen { address: options.listen.to_string(), source })
         })?;
-        let hold = Hold::until(options.wait_clients);
+        let topics = if options.wait_topics { offer.topics() } else { BTreeSet::new() };
+        let clients = match options.timeline {
+            // There is nothing to hold for one client: its clock starts when it is ready.
+            Timeline::Client if options.wait_clients <= 1 => 0,
+            Timeline::Client => options.wait_clients,
+            Timeline::Shared => options.wait_clients.max(1),
+        };
+        let hold = Hold::until(clients, topics.into_iter().map(str::to_owned).collect());
         let faults = Mutex::default();
         let stage = Stage { options, offer: Arc::new(offer), identity, hold, faults };
         Ok(Self { listener, address, stage: Arc::new(stage) })

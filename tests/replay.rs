@@ -20,7 +20,8 @@ use centralcap::{
     pace::{Limit, Rounds, Speed},
     protocol::Key,
     replay::{
-        Client as Served, Close, End, Ending, Options, Outcome, Report, Security, Server, Totals,
+        Client as Served, Close, End, Ending, Options, Outcome, Report, Security, Server, Timeline,
+        Totals,
     },
     select::Selection,
 };
@@ -179,6 +180,84 @@ async fn nothing_is_sent_before_enough_clients_are_connected() {
     assert_eq!(second.rest().await.0.len(), 2);
     assert_eq!(third.rest().await.0.len(), 2);
     running.report().await;
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_every_topic_has_a_client() {
+    let fixture = Fixture::of(3);
+    let options = Options { wait_topics: true, wait_clients: 2, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut audit = running.client("audit").await;
+    let mut gone = running.client("security").await;
+    gone.close().await;
+    let mut monitoring = running.client("monitoring").await;
+    assert!(timeout(Duration::from_millis(100), audit.next()).await.is_err());
+    let mut security = running.client("security").await;
+    assert_eq!(audit.rest().await.0.len(), 1);
+    assert_eq!(monitoring.rest().await.0.len(), 2);
+    assert_eq!(security.rest().await.0.len(), 0);
+    running.report().await;
+}
+
+#[tokio::test]
+async fn who_comes_late_to_a_shared_timeline_joins_in_the_middle_and_in_step() {
+    let fixture = Fixture::of(300);
+    let speed = Speed::ORIGINAL;
+    let options =
+        Options { timeline: Timeline::Shared, speed, wait_clients: 2, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut first = running.client("audit").await;
+    let mut second = running.client("audit").await;
+    let expected = fixture.frames(&["a"], "audit");
+    let begun = first.messages(20).await;
+    // What `first` had before `late` asked was due before `late` came.
+    let mut late = running.client("audit").await;
+    let mut other = running.client("monitoring").await;
+    let (joined, _) = late.rest().await;
+    assert!(!joined.is_empty() && joined.len() <= expected.len() - begun.len(), "{}", joined.len());
+    assert!(joined == expected[expected.len() - joined.len()..]);
+    assert!([begun, first.rest().await.0].concat() == expected);
+    assert!(second.rest().await.0 == expected);
+    other.rest().await;
+
+    let report = running.report().await;
+    // When the last frame was due, on the wall clock: 10 ms later on the other topic.
+    let last = |client: &Served| {
+        client.connected.after(client.subscriptions.last().unwrap().last.unwrap().due)
+    };
+    let ends: Vec<_> = report.clients.iter().map(last).collect();
+    let apart = ends.iter().max().unwrap().since(*ends.iter().min().unwrap());
+    // The late ones came 570 ms after the others.
+    assert!(apart < Duration::from_millis(300), "{apart:?}");
+}
+
+#[tokio::test]
+async fn a_shared_timeline_can_be_joined_after_many_rounds() {
+    let fixture = Fixture::of(30);
+    // A round takes 2.9 ms, and nobody could read a capture as often.
+    let (speed, rounds) = ("100".parse().unwrap(), Rounds::Forever);
+    let options =
+        Options { timeline: Timeline::Shared, speed, rounds, once: false, ..fixture.options() };
+    let mut running = Running::start(options).await;
+    let mut first = running.client("security").await;
+    assert!(timeout(Duration::from_millis(500), first.next()).await.is_err());
+    let mut late = running.client("audit").await;
+    let round = fixture.frames(&["a"], "audit");
+    let joined = late.messages(35).await;
+    let place = round.iter().position(|frame| *frame == joined[0]).unwrap();
+    assert!(joined.iter().eq(round.iter().cycle().skip(place).take(35)));
+    running.stop();
+    let report = running.report().await;
+    let client = report.clients.iter().find(|client| client.topic == "audit").unwrap();
+    let first = client.subscriptions[0].first.unwrap();
+    assert!(first.left < Duration::from_secs(10), "{first:?}");
+}
+
+#[tokio::test]
+async fn a_shared_timeline_needs_a_clock() {
+    let fixture = Fixture::of(3);
+    let options = Options { timeline: Timeline::Shared, ..fixture.options() };
+    assert!(Server::start(options).await.err().unwrap().is_usage());
 }
 
 #[tokio::test]

@@ -71,6 +71,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     wait_clients: usize,
 
+    /// Start no clock before every topic that there is has a client.
+    #[arg(long)]
+    wait_topics: bool,
+
+    /// Whether each client has a clock of its own, which starts when it comes, or all have the same, so
+    /// that who comes late joins in the middle.
+    #[arg(long, value_name = "WHOSE", default_value = "client")]
+    timeline: Timeline,
+
     /// Give up after D: whoever is still connected is told, and the exit code is 1.
     #[arg(long, value_name = "D", value_parser = select::duration)]
     timeout: Option<Duration>,
@@ -116,6 +125,12 @@ pub(super) struct Args {
     /// Write the ready line to this file as well, all of it at once.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Timeline {
+    Client,
+    Shared,
 }
 
 fn listen(text: &str) -> Result<SocketAddr, Error> {
@@ -164,6 +179,11 @@ impl Args {
             limit: self.pps.map(|rate| Limit::new(rate, self.burst)),
             once: self.once,
             wait_clients: self.wait_clients,
+            wait_topics: self.wait_topics,
+            timeline: match self.timeline {
+                Timeline::Client => replay::Timeline::Client,
+                Timeline::Shared => replay::Timeline::Shared,
+            },
             timeout: self.timeout,
             demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },
             accounts: self.accounts.as_deref().map(accounts::read).transpose()?,

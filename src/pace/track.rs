@@ -80,6 +80,21 @@ impl Track {
         *rested = rested.saturating_add(nanos(self.loop_delay));
         *round_at = *recorded;
     }
+
+    /// Where it is.
+    pub const fn reached(&self) -> Position {
+        self.reached
+    }
+
+    /// Between the first round and the second: leaves out so many like the first. Returns how many.
+    pub fn skip(&mut self, rounds: u64) -> u64 {
+        let times = rounds.saturating_add(1);
+        let Position { recorded, rested, round_at } = &mut self.reached;
+        *recorded = recorded.saturating_mul(times);
+        *rested = rested.saturating_mul(times);
+        *round_at = *recorded;
+        rounds
+    }
 }
 
 #[cfg(test)]
@@ -120,6 +135,22 @@ mod tests {
         let third = track.position(Timestamp::from_nanos(50));
         assert_eq!(third, Position { rested: 14_000_000_000, round_at: third.recorded, ..third });
         assert!(third > Position { rested: 7_000_000_000, ..third });
+    }
+
+    #[test]
+    fn rounds_that_are_left_out_take_their_time() {
+        let mut played = Track::new(None, Duration::from_secs(7));
+        let mut skipped = played.clone();
+        for track in [&mut played, &mut skipped] {
+            places(track, &[50, 52, 55]);
+            track.again();
+        }
+        for _ in 0..4 {
+            places(&mut played, &[50, 52, 55]);
+            played.again();
+        }
+        assert_eq!((skipped.skip(4), skipped.reached()), (4, played.reached()));
+        assert_eq!(places(&mut skipped, &[50, 52]), [25, 27]);
     }
 
     #[test]

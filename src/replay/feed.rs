@@ -11,11 +11,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{offer::Share, stage::Stage};
+use super::{Timeline, hold::Lifted, offer::Share, stage::Stage};
 use crate::{
     entry::{Entry, Frame, Subscription, What},
     error::{Error, Kind},
-    pace::{Position, Track},
+    pace::{Pace, Position, Track},
 };
 
 /// A batch that a reader hands over holds so many frames at most,
@@ -37,6 +37,7 @@ pub(super) struct Cue {
 /// The capture as one client gets it. The reader ends soon after this is dropped.
 pub(super) struct Feed {
     ready: Option<oneshot::Receiver<()>>,
+    start: Option<oneshot::Sender<Lifted>>,
     pub batches: mpsc::Receiver<Vec<Cue>>,
 }
 
@@ -44,12 +45,21 @@ impl Feed {
     pub(super) fn open(stage: &Arc<Stage>, share: Arc<Share>) -> Self {
         let (to, batches) = mpsc::channel(BATCHES);
         let (is_ready, ready) = oneshot::channel();
+        let (start, started) = oneshot::channel();
         let held = to.clone();
-        let reader = Reader { stage: Arc::clone(stage), share, to, batch: Vec::new(), bytes: 0 };
+        let reader = Reader {
+            stage: Arc::clone(stage),
+            share,
+            to,
+            batch: Vec::new(),
+            bytes: 0,
+            joining: None,
+        };
         let noted = Arc::clone(stage);
         let spawned = thread::Builder::new().name("replay-reader".to_owned()).spawn(move || {
             // A feed must not look complete because its reader has died.
-            if catch_unwind(AssertUnwindSafe(|| reader.read(is_ready))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| reader.read(Doors { is_ready, started }))).is_err()
+            {
                 noted.note(fault("the reader of the capture has failed".to_owned()));
             }
             drop(held);
@@ -57,7 +67,15 @@ impl Feed {
         if let Err(error) = spawned {
             stage.note(fault(format!("no thread to read with: {error}")));
         }
-        Self { ready: Some(ready), batches }
+        Self { ready: Some(ready), start: Some(start), batches }
+    }
+
+    /// Says when the shared clock has started. The reader of a shared timeline waits for that.
+    pub(super) fn start(&mut self, lifted: Lifted) {
+        if let Some(start) = self.start.take() {
+            // Whose reader has ended has nothing to read.
+            let _ = start.send(lifted);
+        }
     }
 
     /// Completes when the capture is open and its first entry unpacked, which can take longer than
@@ -82,40 +100,75 @@ struct Reader {
     to: mpsc::Sender<Vec<Cue>>,
     batch: Vec<Cue>,
     bytes: usize,
+    /// The clock that is running already, as long as frames come by that are over.
+    joining: Option<Joining>,
+}
+
+/// What passes between a reader and its client before the first frame.
+struct Doors {
+    is_ready: oneshot::Sender<()>,
+    started: oneshot::Receiver<Lifted>,
+}
+
+/// A clock that was started before there was a reader.
+struct Joining {
+    zero: Instant,
+    pace: Pace,
+}
+
+impl Joining {
+    /// Whether a frame has been due already.
+    fn is_over(&mut self, position: Position) -> bool {
+        let due = self.pace.due(position).unwrap_or_default();
+        self.zero.checked_add(due).is_some_and(|due| due <= Instant::now())
+    }
+
+    /// How many more rounds are over when the first one ends in this place; None if rounds take no time.
+    fn rounds_over(&mut self, end: Position) -> Option<u64> {
+        let round = self.pace.due(end).unwrap_or_default().as_nanos();
+        let rounds = self.zero.elapsed().as_nanos().checked_div(round)?;
+        Some(u64::try_from(rounds).unwrap_or(u64::MAX).saturating_sub(1))
+    }
 }
 
 /// The client does not need a reader any more.
 struct Unwanted;
 
 impl Reader {
-    fn read(mut self, ready: oneshot::Sender<()>) {
+    fn read(mut self, doors: Doors) {
         let options = &self.stage.options;
-        let (rounds, mut track) = (options.rounds, Track::new(options.max_gap, options.loop_delay));
-        let mut ready = Some(ready);
+        let rounds = options.rounds;
+        let mut track = Track::new(options.max_gap, options.loop_delay);
+        let mut doors = Some(doors);
         let mut played = 0;
         while rounds.go_on_after(played) {
             // A round without a frame for this client is like all that would follow.
-            match self.round(&mut track, &mut ready) {
+            match self.round(&mut track, &mut doors) {
                 Ok(1..) => {}
                 Ok(0) | Err(Unwanted) => return,
             }
             track.again();
             played += 1;
+            if played == 1
+                && let Some(joining) = &mut self.joining
+            {
+                match joining.rounds_over(track.reached()) {
+                    Some(over) => played += track.skip(over),
+                    // There is no place in time at which to join.
+                    None => self.joining = None,
+                }
+            }
         }
     }
 
-    /// Reads the capture once. Returns how many frames the client got.
-    fn round(
-        &mut self,
-        track: &mut Track,
-        ready: &mut Option<oneshot::Sender<()>>,
-    ) -> Result<u64, Unwanted> {
+    /// Reads the capture once. Returns how many frames of it are for the client.
+    fn round(&mut self, track: &mut Track, doors: &mut Option<Doors>) -> Result<u64, Unwanted> {
         let options = &self.stage.options;
         let entries = options.selection.clone().of(options.capture.entries());
         let mut frames = 0;
         for entry in entries {
-            if let Some(ready) = ready.take() {
-                let _ = ready.send(());
+            if let Some(doors) = doors.take() {
+                self.open(doors)?;
             }
             match entry {
                 Ok(entry) => frames += self.take(entry, track)?,
@@ -133,6 +186,18 @@ impl Reader {
         Ok(frames)
     }
 
+    /// Says that the capture is open, and waits for a shared clock to start.
+    fn open(&mut self, Doors { is_ready, started }: Doors) -> Result<(), Unwanted> {
+        let _ = is_ready.send(());
+        let options = &self.stage.options;
+        if options.timeline == Timeline::Shared {
+            let lifted = started.blocking_recv().map_err(|_| Unwanted)?;
+            let joining = || Joining { zero: lifted.at, pace: Pace::new(options.speed) };
+            self.joining = lifted.late.then(joining);
+        }
+        Ok(())
+    }
+
     /// Places every frame, because all clients have the same clock, and keeps the client's own.
     fn take(&mut self, entry: Entry, track: &mut Track) -> Result<u64, Unwanted> {
         let own = self.share.has(&entry);
@@ -140,6 +205,12 @@ impl Reader {
             return Ok(0);
         };
         let position = track.position(received);
+        if let Some(joining) = &mut self.joining {
+            if joining.is_over(position) {
+                return if self.to.is_closed() { Err(Unwanted) } else { Ok(u64::from(own)) };
+            }
+            self.joining = None;
+        }
         if own {
             self.bytes += frame.data.len();
             self.batch.push(Cue { position, subscription, frame });

@@ -1,38 +1,52 @@
 //! What keeps all clocks from starting until enough clients are ready.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use tokio::{sync::watch, time::Instant};
 
 /// Keeps all clocks from starting until enough clients are ready.
 pub(super) struct Hold {
-    wanted: usize,
+    /// So many clients.
+    clients: usize,
+    /// At least one for each of these topics.
+    topics: BTreeSet<String>,
     house: watch::Sender<House>,
 }
 
-#[derive(Clone, Copy)]
 struct House {
     /// Clients that have ever been.
     came: usize,
     /// Clients that are here,
     here: usize,
-    /// and of these, those that could start at once.
-    ready: usize,
+    /// and of these, those that could start at once, by topic. None is zero.
+    ready: BTreeMap<String, usize>,
     /// When the hold ended.
     lifted: Option<Instant>,
 }
 
+/// When the hold ended, for one client.
+#[derive(Clone, Copy)]
+pub(super) struct Lifted {
+    pub at: Instant,
+    /// The client was not ready by then.
+    pub late: bool,
+}
+
 impl Hold {
-    pub(super) fn until(wanted: usize) -> Self {
-        // There is nothing to hold for one client: its clock starts when it is ready.
-        let lifted = (wanted <= 1).then(Instant::now);
-        Self { wanted, house: watch::Sender::new(House { came: 0, here: 0, ready: 0, lifted }) }
+    /// Until there are so many clients, and one for each of these topics. With none of both there is
+    /// nothing to hold.
+    pub(super) fn until(clients: usize, topics: BTreeSet<String>) -> Self {
+        let lifted = (clients == 0 && topics.is_empty()).then(Instant::now);
+        let house = House { came: 0, here: 0, ready: BTreeMap::new(), lifted };
+        Self { clients, topics, house: watch::Sender::new(house) }
     }
 
-    pub(super) fn take_seat(&self) -> Seat<'_> {
+    pub(super) fn take_seat(&self, topic: &str) -> Seat<'_> {
         self.house.send_modify(|house| {
             house.came += 1;
             house.here += 1;
         });
-        Seat { hold: self, ready: false }
+        Seat { hold: self, topic: topic.to_owned(), ready: false }
     }
 
     /// All that came, and as many as were waited for, have left.
@@ -40,29 +54,39 @@ impl Hold {
         let house = self.house.borrow();
         house.here == 0 && house.came > 0 && house.lifted.is_some()
     }
+
+    fn is_enough(&self, ready: &BTreeMap<String, usize>) -> bool {
+        ready.values().sum::<usize>() >= self.clients
+            && self.topics.iter().all(|topic| ready.contains_key(topic))
+    }
 }
 
 /// A client's place. Dropping it frees it.
 pub(super) struct Seat<'a> {
     hold: &'a Hold,
+    topic: String,
     ready: bool,
 }
 
 impl Seat<'_> {
     /// Waits until the hold has ended; says when it did.
-    pub(super) async fn lifted(&mut self) -> Instant {
-        let Hold { wanted, house } = self.hold;
-        house.send_modify(|house| {
-            house.ready += usize::from(!self.ready);
-            self.ready = true;
-            if house.lifted.is_none() && house.ready >= *wanted {
+    pub(super) async fn lifted(&mut self) -> Lifted {
+        let mut late = false;
+        self.hold.house.send_modify(|house| {
+            late = house.lifted.is_some();
+            if !self.ready {
+                *house.ready.entry(self.topic.clone()).or_default() += 1;
+                self.ready = true;
+            }
+            if house.lifted.is_none() && self.hold.is_enough(&house.ready) {
                 house.lifted = Some(Instant::now());
             }
         });
-        let mut house = house.subscribe();
+        let mut house = self.hold.house.subscribe();
         // Its other end is ours as well: it does not go away.
         let house = house.wait_for(|house| house.lifted.is_some()).await;
-        house.ok().and_then(|house| house.lifted).unwrap_or_else(Instant::now)
+        let at = house.ok().and_then(|house| house.lifted).unwrap_or_else(Instant::now);
+        Lifted { at, late }
     }
 }
 
@@ -70,7 +94,14 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.hold.house.send_modify(|house| {
             house.here -= 1;
-            house.ready -= usize::from(self.ready);
+            if self.ready
+                && let Some(ready) = house.ready.get_mut(&self.topic)
+            {
+                *ready -= 1;
+                if *ready == 0 {
+                    house.ready.remove(&self.topic);
+                }
+            }
         });
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use tokio::{net::TcpStream, sync::watch, task::JoinError, time::Instant};
 
 use super::{
-    Options,
+    Options, Timeline,
     feed::{Cue, Feed},
     hold::{Hold, Seat},
     offer::{Offer, Share},
@@ -113,7 +113,7 @@ impl Stage {
         tally: &mut Tally,
         stopped: &mut watch::Receiver<bool>,
     ) -> (Ending, Option<Close>) {
-        let mut seat = self.hold.take_seat();
+        let mut seat = self.hold.take_seat(&share.topic);
         let played = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => None,
@@ -153,7 +153,14 @@ impl Stage {
     ) -> Result<(), Ended> {
         let mut feed = Feed::open(self, share);
         let ready = peer.meanwhile(feed.ready()).await?;
-        let zero = peer.meanwhile(seat.lifted()).await?.max(ready);
+        let lifted = peer.meanwhile(seat.lifted()).await?;
+        let zero = match self.options.timeline {
+            Timeline::Client => lifted.at.max(ready),
+            Timeline::Shared => {
+                feed.start(lifted);
+                lifted.at
+            }
+        };
         let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
         let mut outlet = Outlet { peer, tally, zero, pace, limit };
         loop {
