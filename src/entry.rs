@@ -61,6 +61,43 @@ impl Timestamp {
     }
 }
 
+/// The unit of a time that is counted from the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Thousandths of a second.
+    Millis,
+    /// Millionths of a second.
+    Micros,
+    /// Billionths of a second.
+    Nanos,
+}
+
+impl Unit {
+    /// The units are a factor of a thousand apart, so for any date from 1973 to 5138 the magnitude of a
+    /// number tells which one it is.
+    pub const fn of(time: u64) -> Self {
+        const SECONDS_END: u64 = 100_000_000_000;
+        match time {
+            _ if time < SECONDS_END => Self::Seconds,
+            _ if time < SECONDS_END * 1_000 => Self::Millis,
+            _ if time < SECONDS_END * 1_000_000 => Self::Micros,
+            _ => Self::Nanos,
+        }
+    }
+
+    /// How many nanoseconds it has.
+    pub const fn nanos(self) -> u64 {
+        match self {
+            Self::Seconds => 1_000_000_000,
+            Self::Millis => 1_000_000,
+            Self::Micros => 1_000,
+            Self::Nanos => 1,
+        }
+    }
+}
+
 impl session_event::ClockStepped {
     /// What the new clock would have said at a moment that is remembered by the old one.
     pub fn by_new_clock(&self, at: Timestamp) -> Timestamp {

@@ -7,7 +7,7 @@
 //! ```text
 //! record    socket -> net::client -> session -> Entry -> capture -> segment
 //! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
-//! replay    capture -> Entry -> pace -> net::server -> sockets
+//! replay    capture -> Entry -> pace, restamp -> net::server -> sockets
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
 //! synth     seed -> Entry -> capture
 //! ```
@@ -26,6 +26,7 @@ pub mod sink;
 pub mod accounts;
 
 pub mod pace;
+pub mod restamp;
 pub mod session;
 
 pub mod net;

@@ -36,6 +36,13 @@ impl Speed {
 
     /// As it was recorded.
     pub const ORIGINAL: Self = Self { billionths: NonZeroU64::new(ONE) };
+
+    /// How long a stretch of the recording takes.
+    pub fn apply(self, recorded: Duration) -> Duration {
+        let Some(billionths) = self.billionths else { return Duration::ZERO };
+        let nanos = u128::from(nanos(recorded)) * u128::from(ONE) / u128::from(billionths.get());
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 /// The original speed.

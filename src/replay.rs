@@ -2,7 +2,7 @@
 //!
 //! Every client gets the capture from its start, on a schedule of its own, or joins the schedule of all
 //! in the middle. In any case it is read for it by a thread of its own through a bounded channel: memory
-//! does not grow with the capture, and a client that stalls holds up nobody else. Frames leave bit for bit. Damage in the capture is served up to, counted
+//! does not grow with the capture, and a client that stalls holds up nobody else. Frames leave bit for bit, unless their times are to be moved. Damage in the capture is served up to, counted
 //! once, and reported at the end; only what keeps the server from starting is an error.
 //!
 //! ```no_run
@@ -30,6 +30,7 @@ use self::{
     hold::Hold,
     offer::Offer,
     stage::{Guest, Stage, Tell},
+    stamps::Stamps,
 };
 pub use self::{
     lateness::Lateness,
@@ -52,6 +53,7 @@ mod lateness;
 mod offer;
 mod report;
 mod stage;
+mod stamps;
 mod tally;
 mod verdict;
 
@@ -84,6 +86,8 @@ pub struct Options {
     pub limit: Option<Limit>,
     /// Close each client after its last frame, and end when all that came are done.
     pub once: bool,
+    /// Move the times in frames so that they look as if they were sent now.
+    pub restamp: bool,
     /// Whose clock counts.
     pub timeline: Timeline,
     /// No clock starts before so many clients are connected at the same time,
@@ -113,6 +117,7 @@ impl Options {
             loop_delay: Duration::ZERO,
             limit: None,
             once: false,
+            restamp: false,
             timeline: Timeline::default(),
             wait_clients: 0,
             wait_topics: false,
@@ -194,8 +199,14 @@ impl Server {
             Timeline::Shared => options.wait_clients.max(1),
         };
         let hold = Hold::until(clients, topics.into_iter().map(str::to_owned).collect());
-        let faults = Mutex::default();
-        let stage = Stage { options, offer: Arc::new(offer), identity, hold, faults };
+        let stage = Stage {
+            options,
+            offer: Arc::new(offer),
+            identity,
+            hold,
+            stamps: Stamps::default(),
+            faults: Mutex::default(),
+        };
         Ok(Self { listener, address, stage: Arc::new(stage) })
     }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use centralcap::{
     accounts::Account,
     capture::Capture,
+    entry::{Timestamp, envelope::MsgProto},
     net::{server::Ended, ws::Incoming},
     pace::{Limit, Rounds, Speed},
     protocol::Key,
@@ -26,8 +27,9 @@ use centralcap::{
     select::Selection,
 };
 use support::{
-    capture::{Entries, message, subscription},
+    capture::{Entries, START, message, subscription},
     client::{Answer, Client, UPGRADE, ask, connect},
+    message::varint,
 };
 use tokio::{
     sync::oneshot,
@@ -542,6 +544,67 @@ async fn the_schedule_begins_with_the_first_frame_that_is_wanted() {
     assert_eq!(client.rest().await.0, [round, round].concat());
     assert!(connecting.elapsed() >= Duration::from_millis(200), "{:?}", connecting.elapsed());
     running.report().await;
+}
+
+/// Frames 100 ms apart whose payload was made 3 s before and whose envelope 20, 10, 0 ms before.
+fn timed() -> Fixture {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "audit");
+    for number in 0..3_u32 {
+        let after = Duration::from_millis(100) * number;
+        let received = START.after(after);
+        let sent = received.before(Duration::from_millis(10) * (2 - number));
+        let audit = (received.as_nanos() / 1_000_000_000 - 3) as u32;
+        let payload = [&[0x10][..], &varint(audit.into()), &[0x0a, 1, b'c']].concat();
+        let message = MsgProto {
+            subject: "audit".to_owned(),
+            data: payload.into(),
+            timestamp: sent.as_nanos().cast_signed(),
+            customer_id: number.to_string(),
+            msp_id: None,
+        };
+        entries.frame(after, &owner, prost::Message::encode_to_vec(&message).into());
+    }
+    Fixture::from(entries)
+}
+
+#[tokio::test]
+async fn a_restamped_feed_looks_live_in_every_round() {
+    let fixture = timed();
+    let (rounds, restamp) = ("3".parse().unwrap(), true);
+    for speed in [Speed::ORIGINAL, "2".parse().unwrap(), Speed::MAX] {
+        let options = Options { speed, rounds, restamp, ..fixture.options() };
+        let running = Running::start(options).await;
+        let before = Timestamp::now();
+        let (found, _) = running.client("audit").await.rest().await;
+        let after = Timestamp::now();
+        let mut last = before.before(Duration::from_millis(20));
+        for (number, frame) in found.iter().enumerate() {
+            let message: MsgProto = prost::Message::decode(&**frame).unwrap();
+            let sent = Timestamp::from_nanos(message.timestamp.cast_unsigned());
+            assert!(last <= sent && sent <= after, "{number}: {last} <= {sent} <= {after}");
+            last = sent;
+            let seconds = classic_time(&message.data);
+            let age = sent.as_nanos() / 1_000_000_000 - seconds;
+            // Three seconds at the original speed, and up to the round before at any.
+            let oldest = if speed == Speed::ORIGINAL { 2..=4 } else { 0..=2 };
+            assert!(number >= 3 || oldest.contains(&age), "{number}: {age} s");
+            // The rest is as it was.
+            let mut original: MsgProto =
+                prost::Message::decode(&*fixture.frames(&["a"], "audit")[number % 3]).unwrap();
+            original.timestamp = message.timestamp;
+            let payload = [&[0x10][..], &varint(seconds), &[0x0a, 1, b'c']].concat();
+            original.data = payload.into();
+            assert_eq!(prost::Message::encode_to_vec(&original), **frame);
+        }
+        assert_eq!(found.len(), 9);
+        running.report().await;
+    }
+}
+
+/// Field 2 of an audit message that begins with it.
+fn classic_time(payload: &[u8]) -> u64 {
+    prost::encoding::decode_varint(&mut &payload[1..]).unwrap()
 }
 
 #[tokio::test]

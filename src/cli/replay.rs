@@ -63,6 +63,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "1", requires = "pps")]
     burst: NonZeroU64,
 
+    /// Move the times in frames, the envelope's and the payload's, so that the feed looks live. Everything
+    /// else stays bit for bit.
+    #[arg(long)]
+    restamp: bool,
+
     /// Close each client after the last frame, and end when all that came are done.
     #[arg(long)]
     once: bool,
@@ -177,6 +182,7 @@ impl Args {
             rounds: self.rounds,
             loop_delay: self.loop_delay,
             limit: self.pps.map(|rate| Limit::new(rate, self.burst)),
+            restamp: self.restamp,
             once: self.once,
             wait_clients: self.wait_clients,
             wait_topics: self.wait_topics,

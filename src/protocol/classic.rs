@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::{Ask, Envelope, Key, KeyFacts, Payload, Protocol, Refusal, Topic};
 use crate::{
     codec::wire::{self, Value},
-    entry::Timestamp,
+    entry::{Timestamp, Unit},
 };
 
 /// Classic Central.
@@ -152,18 +152,10 @@ fn looks_like_geofence(payload: &[u8]) -> bool {
     evidence
 }
 
-/// The envelope's time comes as nanoseconds today, but nothing promises that. The units are a factor
-/// of a thousand apart, so for any date from 1973 to 5138 the magnitude tells which one it is.
+/// The envelope's time comes as nanoseconds today, but nothing promises that.
 fn time_by_magnitude(time: i64) -> Option<Timestamp> {
-    const SECONDS_END: u64 = 100_000_000_000;
     let time = u64::try_from(time).ok().filter(|&time| time > 0)?;
-    let to_nanos = match time {
-        _ if time < SECONDS_END => 1_000_000_000,
-        _ if time < SECONDS_END * 1_000 => 1_000_000,
-        _ if time < SECONDS_END * 1_000_000 => 1_000,
-        _ => 1,
-    };
-    time.checked_mul(to_nanos).map(Timestamp::from_nanos)
+    time.checked_mul(Unit::of(time).nanos()).map(Timestamp::from_nanos)
 }
 
 #[cfg(test)]

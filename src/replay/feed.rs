@@ -11,11 +11,12 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Timeline, hold::Lifted, offer::Share, stage::Stage};
+use super::{Timeline, hold::Lifted, offer::Share, stage::Stage, stamps::Known};
 use crate::{
-    entry::{Entry, Frame, Subscription, What},
+    entry::{Entry, Frame, Subscription, Timestamp, What},
     error::{Error, Kind},
     pace::{Pace, Position, Track},
+    restamp::Restamp,
 };
 
 /// A batch that a reader hands over holds so many frames at most,
@@ -29,8 +30,14 @@ const BATCHES: usize = 4;
 pub(super) struct Cue {
     /// Where in the replay it is.
     pub position: Position,
+    /// Counted from 0.
+    pub round: u64,
     /// Whose it is.
     pub subscription: Arc<Subscription>,
+    /// When it was received.
+    pub received: Timestamp,
+    /// What moves its times, if they are to be moved.
+    pub restamp: Option<Arc<Restamp>>,
     pub frame: Frame,
 }
 
@@ -53,6 +60,8 @@ impl Feed {
             to,
             batch: Vec::new(),
             bytes: 0,
+            round: 0,
+            known: Known::default(),
             joining: None,
         };
         let noted = Arc::clone(stage);
@@ -100,6 +109,9 @@ struct Reader {
     to: mpsc::Sender<Vec<Cue>>,
     batch: Vec<Cue>,
     bytes: usize,
+    /// Counted from 0.
+    round: u64,
+    known: Known,
     /// The clock that is running already, as long as frames come by that are over.
     joining: Option<Joining>,
 }
@@ -140,20 +152,19 @@ impl Reader {
         let rounds = options.rounds;
         let mut track = Track::new(options.max_gap, options.loop_delay);
         let mut doors = Some(doors);
-        let mut played = 0;
-        while rounds.go_on_after(played) {
+        while rounds.go_on_after(self.round) {
             // A round without a frame for this client is like all that would follow.
             match self.round(&mut track, &mut doors) {
                 Ok(1..) => {}
                 Ok(0) | Err(Unwanted) => return,
             }
             track.again();
-            played += 1;
-            if played == 1
+            self.round += 1;
+            if self.round == 1
                 && let Some(joining) = &mut self.joining
             {
                 match joining.rounds_over(track.reached()) {
-                    Some(over) => played += track.skip(over),
+                    Some(over) => self.round += track.skip(over),
                     // There is no place in time at which to join.
                     None => self.joining = None,
                 }
@@ -212,8 +223,19 @@ impl Reader {
             self.joining = None;
         }
         if own {
+            let tell = |error| self.stage.note(error);
+            let wanted = self.stage.options.restamp;
+            let restamp =
+                wanted.then(|| self.known.of(&frame.kind, &self.stage.stamps, tell)).flatten();
             self.bytes += frame.data.len();
-            self.batch.push(Cue { position, subscription, frame });
+            self.batch.push(Cue {
+                position,
+                round: self.round,
+                subscription,
+                received,
+                restamp,
+                frame,
+            });
         }
         // A client that waits must not wait for a full batch: on a quiet topic that could be the
         // whole capture.

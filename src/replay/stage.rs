@@ -14,6 +14,7 @@ use super::{
     hold::{Hold, Seat},
     offer::{Offer, Share},
     report::{Client, Close, End, Ending, News, Parted},
+    stamps::{Stamper, Stamps},
     tally::Tally,
 };
 use crate::{
@@ -50,6 +51,7 @@ pub(super) struct Stage {
     pub offer: Arc<Offer>,
     pub identity: Option<Identity>,
     pub hold: Hold,
+    pub stamps: Stamps,
     pub faults: Mutex<Vec<Error>>,
 }
 
@@ -162,7 +164,8 @@ impl Stage {
             }
         };
         let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
-        let mut outlet = Outlet { peer, tally, zero, pace, limit };
+        let stamper = Stamper::new();
+        let mut outlet = Outlet { peer, tally, zero, pace, limit, stamper };
         loop {
             let batch = if let Ok(batch) = feed.batches.try_recv() {
                 batch
@@ -212,6 +215,7 @@ struct Outlet<'a> {
     zero: Instant,
     pace: Pace,
     limit: Option<Limit>,
+    stamper: Stamper,
 }
 
 impl Outlet<'_> {
@@ -233,7 +237,12 @@ impl Outlet<'_> {
     }
 
     /// Gives a frame to the client. Every frame passes here, in its order.
-    async fn hand_over(&mut self, cue: Cue, due: Instant) -> Result<(), Ended> {
+    async fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Result<(), Ended> {
+        if let Some(restamp) = cue.restamp.take() {
+            // Whoever is as fast as it can be is sent everything now.
+            let at = if self.tally.is_timed() { due } else { Instant::now() };
+            self.stamper.stamp(&mut cue, &restamp, at, self.pace.speed());
+        }
         self.tally.queued(&cue.subscription, cue.frame.data.len(), due);
         self.peer.queue(cue.frame.data);
         if self.peer.queued() >= WRITE_SIZE {

@@ -48,6 +48,10 @@ impl Tally {
         }
     }
 
+    pub(super) const fn is_timed(&self) -> bool {
+        self.timed
+    }
+
     /// A frame was queued.
     pub(super) fn queued(&mut self, of: &Arc<Subscription>, bytes: usize, due: Instant) {
         let of = self.index(of);
