@@ -28,6 +28,7 @@ pub mod accounts;
 pub mod pace;
 pub mod restamp;
 pub mod session;
+pub mod state;
 
 pub mod net;
 

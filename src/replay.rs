@@ -30,7 +30,7 @@ use self::{
     hold::Hold,
     offer::Offer,
     stage::{Guest, Stage, Tell},
-    stamps::Stamps,
+    types::Types,
 };
 pub use self::{
     lateness::Lateness,
@@ -55,6 +55,7 @@ mod report;
 mod stage;
 mod stamps;
 mod tally;
+mod types;
 mod verdict;
 
 /// Whoever is in the middle of connecting when the last client has left is waited for so long.
@@ -90,6 +91,8 @@ pub struct Options {
     pub restamp: bool,
     /// Whose clock counts.
     pub timeline: Timeline,
+    /// What a client gets first that comes late to a shared timeline.
+    pub late_join: LateJoin,
     /// No clock starts before so many clients are connected at the same time,
     pub wait_clients: usize,
     /// and, if this is set, one of them for each topic that there is.
@@ -119,6 +122,7 @@ impl Options {
             once: false,
             restamp: false,
             timeline: Timeline::default(),
+            late_join: LateJoin::default(),
             wait_clients: 0,
             wait_topics: false,
             timeout: None,
@@ -142,6 +146,17 @@ pub enum Timeline {
     /// All have the same: the first client's, or the end of the hold. Whoever comes later joins in the
     /// middle.
     Shared,
+}
+
+/// What a client gets first that comes late.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LateJoin {
+    /// What is due then.
+    #[default]
+    Live,
+    /// The newest frame of each entity among those that it has missed, at once and in their order; at
+    /// most 64 MiB of them.
+    State,
 }
 
 /// What the connections are made of.
@@ -175,6 +190,14 @@ impl Server {
             let hint = "leave out --once, or give --loop a number";
             return Err(Error::usage("--once with an end", "a loop forever", hint));
         }
+        if options.timeline == Timeline::Client && options.late_join == LateJoin::State {
+            let hint = "add --timeline shared: nobody is late for a clock of its own";
+            return Err(Error::usage(
+                "one clock for all to join late",
+                "one for each client",
+                hint,
+            ));
+        }
         if options.timeline == Timeline::Shared && options.speed == Speed::MAX {
             let hint = "give --speed a number; a very large one will do";
             return Err(Error::usage("a speed for the shared timeline", "max", hint));
@@ -204,7 +227,7 @@ impl Server {
             offer: Arc::new(offer),
             identity,
             hold,
-            stamps: Stamps::default(),
+            types: Types::default(),
             faults: Mutex::default(),
         };
         Ok(Self { listener, address, stage: Arc::new(stage) })

@@ -21,13 +21,13 @@ use centralcap::{
     pace::{Limit, Rounds, Speed},
     protocol::Key,
     replay::{
-        Client as Served, Close, End, Ending, Options, Outcome, Report, Security, Server, Timeline,
-        Totals,
+        Client as Served, Close, End, Ending, LateJoin, Options, Outcome, Report, Security, Server,
+        Timeline, Totals,
     },
     select::Selection,
 };
 use support::{
-    capture::{Entries, START, message, subscription},
+    capture::{Entries, START, envelope, message, subscription},
     client::{Answer, Client, UPGRADE, ask, connect},
     message::varint,
 };
@@ -253,6 +253,77 @@ async fn a_shared_timeline_can_be_joined_after_many_rounds() {
     let client = report.clients.iter().find(|client| client.topic == "audit").unwrap();
     let first = client.subscriptions[0].first.unwrap();
     assert!(first.left < Duration::from_secs(10), "{first:?}");
+}
+
+/// A location every 10 ms, in turn of seven clients.
+fn locations(count: u32) -> Fixture {
+    let mut entries = Entries::new();
+    let owner = subscription("a", "location");
+    for number in 0..count {
+        let client = [0x0a, 6, 2, 0, 0, 0, 0, (number % 7) as u8];
+        // Field 1 is a float, field 15 the client's address.
+        let location = [&[0x0d][..], &number.to_le_bytes(), &[0x7a, 8], &client].concat();
+        let data = envelope("location", "c", location);
+        entries.frame(Duration::from_millis(10) * number, &owner, data);
+    }
+    Fixture::from(entries)
+}
+
+#[tokio::test]
+async fn who_comes_late_is_told_the_newest_of_everything_first() {
+    let fixture = locations(200);
+    let speed = Speed::ORIGINAL;
+    let (timeline, late_join) = (Timeline::Shared, LateJoin::State);
+    let running = Running::start(Options { timeline, late_join, speed, ..fixture.options() }).await;
+    let expected = fixture.frames(&["a"], "location");
+    let mut first = running.client("location").await;
+    let begun = first.messages(50).await;
+    let mut late = running.client("location").await;
+    let (told, _) = late.rest().await;
+    // Seven frames before the place at which it joined, one of each client, and all from there on.
+    let begins = expected.len() - told.len();
+    assert!(begins >= begun.len() - 7 && !told.is_empty(), "{begins}");
+    assert!(told == expected[begins..]);
+    assert!([begun, first.rest().await.0].concat() == expected);
+    let report = running.report().await;
+    let state = |client: &Served| (client.subscriptions[0].state, client.frames);
+    let mut found: Vec<_> = report.clients.iter().map(state).collect();
+    found.sort_unstable();
+    assert_eq!(found, [(0, 200), (7, told.len() as u64)]);
+    let late = report.clients.iter().find(|client| client.subscriptions[0].state > 0).unwrap();
+    let first = late.subscriptions[0].first.unwrap();
+    // What is due before it came is not late, and not counted as such.
+    assert!(first.due > Duration::ZERO && late.lateness.unwrap().max < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn who_comes_after_the_end_gets_the_last_state() {
+    let fixture = locations(20);
+    let speed = "100".parse().unwrap();
+    let (timeline, late_join) = (Timeline::Shared, LateJoin::State);
+    let options = Options { timeline, late_join, speed, restamp: true, ..fixture.options() };
+    let mut running = Running::start(Options { once: false, ..options }).await;
+    running.client("location").await.messages(20).await;
+    let mut late = running.client("location").await;
+    let told = late.messages(7).await;
+    assert!(timeout(Duration::from_millis(50), late.next()).await.is_err());
+    // Their times are those at which they were due, and not those of the telling.
+    let times = told.iter().map(|frame| {
+        let message: MsgProto = prost::Message::decode(&**frame).unwrap();
+        message.timestamp
+    });
+    let times: Vec<_> = times.collect();
+    assert!(times.is_sorted() && times[6] - times[0] < 1_000_000, "{times:?}");
+    running.stop();
+    running.report().await;
+}
+
+#[tokio::test]
+async fn nobody_is_late_for_a_clock_of_its_own() {
+    let fixture = Fixture::of(3);
+    let late_join = LateJoin::State;
+    let options = Options { late_join, speed: Speed::ORIGINAL, ..fixture.options() };
+    assert!(Server::start(options).await.err().unwrap().is_usage());
 }
 
 #[tokio::test]

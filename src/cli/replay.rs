@@ -85,6 +85,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHOSE", default_value = "client")]
     timeline: Timeline,
 
+    /// What who comes late to a shared timeline gets first: what is due then, or the newest frame of each
+    /// device, client, ... that it has missed.
+    #[arg(long, value_name = "WHAT", default_value = "live")]
+    late_join: LateJoin,
+
     /// Give up after D: whoever is still connected is told, and the exit code is 1.
     #[arg(long, value_name = "D", value_parser = select::duration)]
     timeout: Option<Duration>,
@@ -138,6 +143,12 @@ enum Timeline {
     Shared,
 }
 
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum LateJoin {
+    Live,
+    State,
+}
+
 fn listen(text: &str) -> Result<SocketAddr, Error> {
     text.parse().map_err(|_| {
         let hint = "addresses look like 127.0.0.1:8443, [::1]:0 or 0.0.0.0:8443";
@@ -189,6 +200,10 @@ impl Args {
             timeline: match self.timeline {
                 Timeline::Client => replay::Timeline::Client,
                 Timeline::Shared => replay::Timeline::Shared,
+            },
+            late_join: match self.late_join {
+                LateJoin::Live => replay::LateJoin::Live,
+                LateJoin::State => replay::LateJoin::State,
             },
             timeout: self.timeout,
             demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },

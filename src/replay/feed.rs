@@ -6,17 +6,24 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
-use super::{Timeline, hold::Lifted, offer::Share, stage::Stage, stamps::Known};
+use super::{
+    LateJoin, Timeline,
+    hold::Lifted,
+    offer::Share,
+    stage::Stage,
+    types::{Known, Type},
+};
 use crate::{
     entry::{Entry, Frame, Subscription, Timestamp, What},
     error::{Error, Kind},
     pace::{Pace, Position, Track},
-    restamp::Restamp,
+    state::Snapshot,
 };
 
 /// A batch that a reader hands over holds so many frames at most,
@@ -36,8 +43,10 @@ pub(super) struct Cue {
     pub subscription: Arc<Subscription>,
     /// When it was received.
     pub received: Timestamp,
-    /// What moves its times, if they are to be moved.
-    pub restamp: Option<Arc<Restamp>>,
+    /// What is known of such frames, if that is asked for.
+    pub kind: Option<Arc<Type>>,
+    /// It was due before the client came, and is part of the state that it is given.
+    pub state: bool,
     pub frame: Frame,
 }
 
@@ -126,13 +135,29 @@ struct Doors {
 struct Joining {
     zero: Instant,
     pace: Pace,
+    /// What was sent before, as far as it matters, if it is wanted.
+    state: Option<Snapshot<Cue>>,
 }
+
+/// A client that comes late is given no more than so many bytes of state.
+const STATE_LIMIT: usize = 64 * 1024 * 1024;
 
 impl Joining {
     /// Whether a frame has been due already.
     fn is_over(&mut self, position: Position) -> bool {
         let due = self.pace.due(position).unwrap_or_default();
         self.zero.checked_add(due).is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Keeps a frame that is over if it may be the newest of something.
+    fn remember(&mut self, mut cue: Cue) {
+        if let (Some(state), Some(kind)) = (&mut self.state, &cue.kind) {
+            let keys = kind.entities.keys(&cue.frame.data);
+            let size = cue.frame.data.len();
+            // A copy: the original is a part of a chunk, which would be kept with it.
+            cue.frame.data = Bytes::copy_from_slice(&cue.frame.data);
+            state.add(keys, cue, size);
+        }
     }
 
     /// How many more rounds are over when the first one ends in this place; None if rounds take no time.
@@ -148,15 +173,24 @@ struct Unwanted;
 
 impl Reader {
     fn read(mut self, doors: Doors) {
+        // Whoever comes when all is over gets the state all the same.
+        if self.play(doors).is_ok()
+            && let Some(joining) = self.joining.take()
+            && self.queue_state(joining.state).is_ok()
+        {
+            let _ = self.hand_over();
+        }
+    }
+
+    fn play(&mut self, doors: Doors) -> Result<(), Unwanted> {
         let options = &self.stage.options;
         let rounds = options.rounds;
         let mut track = Track::new(options.max_gap, options.loop_delay);
         let mut doors = Some(doors);
         while rounds.go_on_after(self.round) {
             // A round without a frame for this client is like all that would follow.
-            match self.round(&mut track, &mut doors) {
-                Ok(1..) => {}
-                Ok(0) | Err(Unwanted) => return,
+            if self.round(&mut track, &mut doors)? == 0 {
+                break;
             }
             track.again();
             self.round += 1;
@@ -170,6 +204,7 @@ impl Reader {
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads the capture once. Returns how many frames of it are for the client.
@@ -203,8 +238,12 @@ impl Reader {
         let options = &self.stage.options;
         if options.timeline == Timeline::Shared {
             let lifted = started.blocking_recv().map_err(|_| Unwanted)?;
-            let joining = || Joining { zero: lifted.at, pace: Pace::new(options.speed) };
-            self.joining = lifted.late.then(joining);
+            let wanted = options.late_join == LateJoin::State;
+            self.joining = lifted.late.then(|| Joining {
+                zero: lifted.at,
+                pace: Pace::new(options.speed),
+                state: wanted.then(|| Snapshot::new(STATE_LIMIT)),
+            });
         }
         Ok(())
     }
@@ -216,26 +255,24 @@ impl Reader {
             return Ok(0);
         };
         let position = track.position(received);
-        if let Some(joining) = &mut self.joining {
-            if joining.is_over(position) {
-                return if self.to.is_closed() { Err(Unwanted) } else { Ok(u64::from(own)) };
-            }
-            self.joining = None;
+        let state = match &mut self.joining {
+            Some(joining) => joining.is_over(position),
+            None => false,
+        };
+        if !state && let Some(joining) = self.joining.take() {
+            self.queue_state(joining.state)?;
         }
         if own {
+            let options = &self.stage.options;
+            let known = options.restamp || options.late_join == LateJoin::State;
             let tell = |error| self.stage.note(error);
-            let wanted = self.stage.options.restamp;
-            let restamp =
-                wanted.then(|| self.known.of(&frame.kind, &self.stage.stamps, tell)).flatten();
-            self.bytes += frame.data.len();
-            self.batch.push(Cue {
-                position,
-                round: self.round,
-                subscription,
-                received,
-                restamp,
-                frame,
-            });
+            let kind = known.then(|| self.known.of(&frame.kind, &self.stage.types, tell)).flatten();
+            let cue =
+                Cue { position, round: self.round, subscription, received, kind, state, frame };
+            match &mut self.joining {
+                Some(joining) => joining.remember(cue),
+                None => self.queue(cue),
+            }
         }
         // A client that waits must not wait for a full batch: on a quiet topic that could be the
         // whole capture.
@@ -246,6 +283,22 @@ impl Reader {
             return Err(Unwanted);
         }
         Ok(u64::from(own))
+    }
+
+    fn queue(&mut self, cue: Cue) {
+        self.bytes += cue.frame.data.len();
+        self.batch.push(cue);
+    }
+
+    /// The state comes before all that follows.
+    fn queue_state(&mut self, state: Option<Snapshot<Cue>>) -> Result<(), Unwanted> {
+        for cue in state.into_iter().flat_map(Snapshot::into_frames) {
+            self.queue(cue);
+            if self.batch.len() >= BATCH_FRAMES || self.bytes >= BATCH_BYTES {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
     }
 
     fn hand_over(&mut self) -> Result<(), Unwanted> {

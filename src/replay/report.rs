@@ -70,18 +70,20 @@ pub struct Sent {
     pub frames: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// How late they were; None if nothing was due at a time of its own.
+    /// So many of these frames came first and were the last known state.
+    pub state: u64,
+    /// How late the others were; None if nothing was due at a time of its own.
     pub lateness: Option<Lateness>,
-    /// The first frame; None if there was none.
+    /// The first of them; None if there was none.
     pub first: Option<Moments>,
-    /// The last frame.
+    /// The last one.
     pub last: Option<Moments>,
 }
 
 impl Sent {
     pub(super) fn nothing(name: &str) -> Self {
         let name = name.to_owned();
-        Self { name, frames: 0, bytes: 0, lateness: None, first: None, last: None }
+        Self { name, frames: 0, bytes: 0, state: 0, lateness: None, first: None, last: None }
     }
 }
 

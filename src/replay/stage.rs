@@ -14,8 +14,9 @@ use super::{
     hold::{Hold, Seat},
     offer::{Offer, Share},
     report::{Client, Close, End, Ending, News, Parted},
-    stamps::{Stamper, Stamps},
+    stamps::Stamper,
     tally::Tally,
+    types::Types,
 };
 use crate::{
     entry::Timestamp,
@@ -51,7 +52,7 @@ pub(super) struct Stage {
     pub offer: Arc<Offer>,
     pub identity: Option<Identity>,
     pub hold: Hold,
-    pub stamps: Stamps,
+    pub types: Types,
     pub faults: Mutex<Vec<Error>>,
 }
 
@@ -165,7 +166,8 @@ impl Stage {
         };
         let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
         let stamper = Stamper::new();
-        let mut outlet = Outlet { peer, tally, zero, pace, limit, stamper };
+        let restamp = self.options.restamp;
+        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper };
         loop {
             let batch = if let Ok(batch) = feed.batches.try_recv() {
                 batch
@@ -215,35 +217,50 @@ struct Outlet<'a> {
     zero: Instant,
     pace: Pace,
     limit: Option<Limit>,
+    restamp: bool,
     stamper: Stamper,
 }
 
 impl Outlet<'_> {
     /// Waits until a frame is due, and says when that was.
     async fn until_due(&mut self, cue: &Cue) -> Result<Instant, Ended> {
-        // Nobody pauses it yet.
-        let scheduled = self.pace.due(cue.position).unwrap_or(A_CENTURY);
+        let scheduled = if cue.state { self.zero.elapsed() } else { self.scheduled(cue) };
         let due = self.limit.as_ref().map_or(scheduled, |limit| limit.due(scheduled));
         let due = self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY);
         if due > Instant::now() {
             self.flush().await?;
             self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
         }
-        self.pace.let_go(cue.position);
+        if !cue.state {
+            self.pace.let_go(cue.position);
+        }
         if let Some(limit) = &mut self.limit {
             limit.take(scheduled);
         }
         Ok(due)
     }
 
+    /// When the replay gets to a frame.
+    fn scheduled(&mut self, cue: &Cue) -> Duration {
+        // Nobody pauses it yet.
+        self.pace.due(cue.position).unwrap_or(A_CENTURY)
+    }
+
     /// Gives a frame to the client. Every frame passes here, in its order.
     async fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Result<(), Ended> {
-        if let Some(restamp) = cue.restamp.take() {
-            // Whoever is as fast as it can be is sent everything now.
-            let at = if self.tally.is_timed() { due } else { Instant::now() };
-            self.stamper.stamp(&mut cue, &restamp, at, self.pace.speed());
+        if self.restamp
+            && let Some(kind) = cue.kind.take()
+        {
+            let at = match self.tally.is_timed() {
+                // Known since it was due to all the others.
+                true if cue.state => self.zero + self.scheduled(&cue),
+                true => due,
+                // Whoever is as fast as it can be is sent everything now.
+                false => Instant::now(),
+            };
+            self.stamper.stamp(&mut cue, &kind.restamp, at, self.pace.speed());
         }
-        self.tally.queued(&cue.subscription, cue.frame.data.len(), due);
+        self.tally.queued(&cue, due);
         self.peer.queue(cue.frame.data);
         if self.peer.queued() >= WRITE_SIZE {
             self.flush().await?;

@@ -1,68 +1,13 @@
-//! Frames that look live: which descriptor moves the times of a frame, and from where to where.
-
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+//! Frames that look live: from where to where their times are moved.
 
 use tokio::time::Instant;
 
 use super::feed::Cue;
 use crate::{
-    entry::{FrameType, Timestamp},
-    error::Result,
+    entry::Timestamp,
     pace::Speed,
     restamp::{Moved, Restamp, Shift},
-    schema,
 };
-
-/// What moves the times of each type of frames. Descriptors take long to load: all clients share this.
-#[derive(Default)]
-pub(super) struct Stamps {
-    known: Mutex<HashMap<FrameType, Arc<Restamp>>>,
-}
-
-impl Stamps {
-    fn of(&self, kind: &FrameType) -> Result<Arc<Restamp>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(restamp) = known.get(kind) {
-            return Ok(Arc::clone(restamp));
-        }
-        let pool = schema::from_descriptor_set(&kind.descriptors, "the capture")?;
-        let restamp = Arc::new(Restamp::new(&schema::message(&pool, &kind.envelope)?));
-        known.insert(kind.clone(), Arc::clone(&restamp));
-        Ok(restamp)
-    }
-}
-
-/// The same for one reader, found by address: a capture has few types, but as many frames as it likes.
-#[derive(Default)]
-pub(super) struct Known {
-    types: Vec<(Arc<FrameType>, Option<Arc<Restamp>>)>,
-}
-
-/// Every round brings its own: those of earlier ones are forgotten.
-const TYPES_KEPT: usize = 64;
-
-impl Known {
-    /// What moves the times of such frames; None if its descriptors make no sense, which is told once.
-    pub(super) fn of(
-        &mut self,
-        kind: &Arc<FrameType>,
-        stamps: &Stamps,
-        tell: impl FnOnce(crate::error::Error),
-    ) -> Option<Arc<Restamp>> {
-        if let Some((_, known)) = self.types.iter().find(|(known, _)| Arc::ptr_eq(known, kind)) {
-            return known.clone();
-        }
-        let restamp = stamps.of(kind).map_err(tell).ok();
-        if self.types.len() >= TYPES_KEPT {
-            self.types.clear();
-        }
-        self.types.push((Arc::clone(kind), restamp.clone()));
-        restamp
-    }
-}
 
 /// The times that one client sees.
 pub(super) struct Stamper {

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    feed::Cue,
     lateness::Delays,
     report::{Moments, Sent},
 };
@@ -34,6 +35,7 @@ struct Queued {
     of: usize,
     bytes: u64,
     due: Instant,
+    state: bool,
 }
 
 impl Tally {
@@ -53,9 +55,9 @@ impl Tally {
     }
 
     /// A frame was queued.
-    pub(super) fn queued(&mut self, of: &Arc<Subscription>, bytes: usize, due: Instant) {
-        let of = self.index(of);
-        self.queued.push(Queued { of, bytes: bytes as u64, due });
+    pub(super) fn queued(&mut self, cue: &Cue, due: Instant) {
+        let (of, bytes) = (self.index(&cue.subscription), cue.frame.data.len() as u64);
+        self.queued.push(Queued { of, bytes, due, state: cue.state });
     }
 
     /// All that was queued has been written.
@@ -65,10 +67,14 @@ impl Tally {
         }
         let now = Instant::now();
         let after = |moment: Instant| moment.saturating_duration_since(self.connected);
-        for Queued { of, bytes, due } in self.queued.drain(..) {
+        for Queued { of, bytes, due, state } in self.queued.drain(..) {
             let Counts { sent, delays } = &mut self.subscriptions[of];
             sent.frames += 1;
             sent.bytes += bytes;
+            if state {
+                sent.state += 1;
+                continue;
+            }
             // Whoever is as fast as it can be is never late.
             let due = if self.timed { due } else { now };
             let moments = Moments { due: after(due), left: after(now) };
