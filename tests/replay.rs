@@ -236,8 +236,8 @@ async fn who_comes_late_to_a_shared_timeline_joins_in_the_middle_and_in_step() {
 #[tokio::test]
 async fn a_shared_timeline_can_be_joined_after_many_rounds() {
     let fixture = Fixture::of(30);
-    // A round takes 2.9 ms, and nobody could read a capture as often.
-    let (speed, rounds) = ("100".parse().unwrap(), Rounds::Forever);
+    // A round takes 29 µs, in which nobody could read a capture.
+    let (speed, rounds) = ("10000".parse().unwrap(), Rounds::Forever);
     let options =
         Options { timeline: Timeline::Shared, speed, rounds, once: false, ..fixture.options() };
     let mut running = Running::start(options).await;

@@ -4,6 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -135,9 +136,16 @@ struct Doors {
 struct Joining {
     zero: Instant,
     pace: Pace,
+    /// What is due later than this is not waited out: a reader that is slower than the clock would never
+    /// catch up with it.
+    by: Instant,
     /// What was sent before, as far as it matters, if it is wanted.
     state: Option<Snapshot<Cue>>,
 }
+
+/// For so long frames are left out that become due while the capture is read up to the clock; later ones
+/// are sent, and count as late.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// A client that comes late is given no more than so many bytes of state.
 const STATE_LIMIT: usize = 64 * 1024 * 1024;
@@ -146,24 +154,28 @@ impl Joining {
     /// Whether a frame has been due already.
     fn is_over(&mut self, position: Position) -> bool {
         let due = self.pace.due(position).unwrap_or_default();
-        self.zero.checked_add(due).is_some_and(|due| due <= Instant::now())
+        self.zero.checked_add(due).is_some_and(|due| due <= Instant::now().min(self.by))
     }
 
     /// Keeps a frame that is over if it may be the newest of something.
     fn remember(&mut self, mut cue: Cue) {
         if let (Some(state), Some(kind)) = (&mut self.state, &cue.kind) {
             let keys = kind.entities.keys(&cue.frame.data);
-            let size = cue.frame.data.len();
-            // A copy: the original is a part of a chunk, which would be kept with it.
-            cue.frame.data = Bytes::copy_from_slice(&cue.frame.data);
-            state.add(keys, cue, size);
+            if !keys.is_empty() {
+                let size = cue.frame.data.len();
+                // A copy: the original is a part of a chunk, which would be kept with it.
+                cue.frame.data = Bytes::copy_from_slice(&cue.frame.data);
+                state.add(keys, cue, size);
+            }
         }
     }
 
     /// How many more rounds are over when the first one ends in this place; None if rounds take no time.
+    /// Nothing else is left out then but what is over by now.
     fn rounds_over(&mut self, end: Position) -> Option<u64> {
         let round = self.pace.due(end).unwrap_or_default().as_nanos();
-        let rounds = self.zero.elapsed().as_nanos().checked_div(round)?;
+        self.by = self.by.min(Instant::now());
+        let rounds = self.by.saturating_duration_since(self.zero).as_nanos().checked_div(round)?;
         Some(u64::try_from(rounds).unwrap_or(u64::MAX).saturating_sub(1))
     }
 }
@@ -195,12 +207,15 @@ impl Reader {
             track.again();
             self.round += 1;
             if self.round == 1
-                && let Some(joining) = &mut self.joining
+                && let Some(mut joining) = self.joining.take()
             {
                 match joining.rounds_over(track.reached()) {
-                    Some(over) => self.round += track.skip(over),
+                    Some(over) => {
+                        self.round += track.skip(over);
+                        self.joining = Some(joining);
+                    }
                     // There is no place in time at which to join.
-                    None => self.joining = None,
+                    None => self.queue_state(joining.state)?,
                 }
             }
         }
@@ -242,6 +257,7 @@ impl Reader {
             self.joining = lifted.late.then(|| Joining {
                 zero: lifted.at,
                 pace: Pace::new(options.speed),
+                by: Instant::now() + CATCH_UP,
                 state: wanted.then(|| Snapshot::new(STATE_LIMIT)),
             });
         }
