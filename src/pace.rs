@@ -516,6 +516,51 @@ mod tests {
         assert!(now.abs_diff(expected) <= Duration::from_nanos(1), "{now:?}, not {expected:?}");
     }
 
+    /// The same as a clock that is moved on from one change to the next, and remembers nothing else.
+    #[test]
+    fn whatever_is_changed_it_is_where_a_clock_would_be_that_adds_up() {
+        let mut dice = fastrand::Rng::with_seed(5);
+        for _ in 0..2000 {
+            let mut pace = Pace::new(Speed::ORIGINAL);
+            // In billionths of a nanosecond of the recording, and whether it moves.
+            let (mut place, mut billionths, mut moves) = (0_u128, ONE, true);
+            let mut now = 0_u64;
+            for _ in 0..dice.usize(0..20) {
+                let passes = dice.u64(0..100 * SECOND);
+                now += passes;
+                place += u128::from(billionths) * u128::from(passes) * u128::from(moves);
+                let at = Duration::from_nanos(now);
+                match dice.u8(0..4) {
+                    0 => (moves, ()) = (false, pace.pause(at)),
+                    1 => (moves, ()) = (true, pace.resume(at)),
+                    2 => {
+                        billionths = dice.u64(1..100 * ONE);
+                        let speed = Speed { billionths: NonZeroU64::new(billionths) };
+                        pace.set_speed(at, speed);
+                    }
+                    _ => {
+                        let to = dice.u64(0..1000 * SECOND);
+                        place = u128::from(to) * u128::from(ONE);
+                        pace.seek(at, Position::after(Duration::from_nanos(to)));
+                    }
+                }
+                let played = u128::from(nanos(pace.played(at)));
+                assert_eq!(played, place / u128::from(ONE));
+            }
+            let to = u64::try_from(place / u128::from(ONE)).unwrap() + dice.u64(1..1000 * SECOND);
+            let left = u128::from(to) * u128::from(ONE) - place;
+            let due = u128::from(now) + left / u128::from(billionths);
+            let found = pace.due(Position::after(Duration::from_nanos(to)));
+            match found {
+                None => assert!(!moves),
+                // Whole nanoseconds of it are over, and parts of one are not counted twice.
+                Some(found) => {
+                    assert!(moves && found.as_nanos().abs_diff(due) <= 1, "{found:?} {due}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn changing_nothing_again_and_again_costs_nothing() {
         for text in ["0.3", "1", "7.7", "0.000000003"] {
