@@ -94,9 +94,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = select::duration)]
     timeout: Option<Duration>,
 
-    /// Exit with 1 unless N frames of a topic were sent, to all clients together (may be given more than
-    /// once).
-    #[arg(long, value_name = "TOPIC>=N", value_parser = str::parse::<Expected>)]
+    /// Exit with 1 unless so many frames of a topic were sent, to all clients together: 'audit>=100' (may be
+    /// given more than once).
+    #[arg(long, value_name = "FRAMES", value_parser = str::parse::<Expected>)]
     expect: Vec<Expected>,
 
     /// Exit with 3 if a frame left more than D after it was due.
