@@ -1,0 +1,109 @@
+"""Measures how fast `replay` serves a sealed capture, beside a bare server that sends from memory, and how
+punctual it is to many clients at once.
+
+Both serve the same frames over TLS to the same bare client, on this machine, in turn and several times
+over: the median of each counts. The time is that of the client, from its start to its last frame. What the
+server costs is all that it has used of the processor by then, less what it had used when it was ready.
+"""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
+FRAMES = int(os.environ.get("FRAMES", "300000"))
+TOPIC = "monitoring"  # whose frames have about 1 kB
+
+# Connections, frames of each, and frames per second of each.
+PUNCTUAL = (200, 1500, 50)
+
+command_line, bare, client, place = *sys.argv[1:4], Path(sys.argv[4])
+
+
+def synth(frames, rate=None):
+    path = place / f"serve-{frames}-{rate}.mcap"
+    path.unlink(missing_ok=True)
+    options = ["--seed", "3", "--devices", "200", "--messages", str(frames), "--topics", TOPIC]
+    options += ["--rate", str(rate)] if rate else []
+    subprocess.run([command_line, "--quiet", "synth", *options, "--output", path], check=True)
+    return path
+
+
+class Server:
+    """Runs from its ready line to the end of the block."""
+
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.hostname = json.loads(self.process.stdout.readline())["hostname"]
+        self.before = self.used()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def used(self):
+        """Of the processor, in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak(self):
+        """Of memory, in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def receive(server, ca, connections, frames):
+    """Seconds that it took, of the processor for the server, and its memory."""
+    started = time.monotonic()
+    subprocess.run([client, server.hostname, ca, TOPIC, str(connections), str(frames)], check=True)
+    return time.monotonic() - started, server.used() - server.before, server.peak()
+
+
+def fast():
+    capture, ca = synth(FRAMES), place / "serve-ca.pem"
+    replay = [command_line, "--quiet", "replay", capture, "--speed", "max", "--ca-out", ca]
+    found = {"bare": [], "replay": []}
+    for _ in range(ROUNDS):
+        for name, command in [("bare", [bare, capture, ca]), ("replay", replay)]:
+            with Server(*command) as server:
+                found[name].append(receive(server, ca, 1, FRAMES))
+    middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
+    print(f"\nAs fast as it goes, {FRAMES:,} frames to one client:\n")
+    print("| | frames/s | of the bare one | server, for each frame | memory at most |")
+    print("|---|---|---|---|---|")
+    for name, (seconds, used, peak) in middle.items():
+        ratio = middle["bare"][0] / seconds
+        each = f"{1e6 * used / FRAMES:.2f} µs"
+        print(f"| {name} | {FRAMES / seconds:,.0f} | **{ratio:.2f}** | {each} | {peak:.0f} MiB |")
+
+
+def punctual():
+    connections, frames, rate = PUNCTUAL
+    capture, ca, report = synth(frames, rate), place / "serve-ca.pem", place / "serve-report.json"
+    command = [command_line, "--quiet", "replay", capture, "--ca-out", ca, "--report", report]
+    with Server(*command, "--wait-clients", str(connections)) as server:
+        _, used, peak = receive(server, ca, connections, frames)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait()
+    found = json.loads(report.read_text())
+    assert found["totals"]["frames"] == connections * frames, found["totals"]
+    late = {name: f"{1000 * seconds:.2f} ms" for name, seconds in found["lateness"].items()}
+    print(f"\n{connections} clients, {connections * rate:,} frames/s in all, for {frames / rate:.0f} s:\n")
+    print("| p50 | p99 | latest | server, for each frame | memory at most |")
+    print("|---|---|---|---|---|")
+    each = f"{1e6 * used / connections / frames:.2f} µs"
+    print(f"| {late['p50']} | {late['p99']} | {late['max']} | {each} | {peak:.0f} MiB |")
+
+
+place.mkdir(parents=True, exist_ok=True)
+fast()
+punctual()
