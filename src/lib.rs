@@ -15,6 +15,8 @@
 pub mod entry;
 pub mod error;
 
+mod dice;
+
 pub mod codec;
 pub mod protocol;
 pub mod schema;

@@ -10,11 +10,11 @@ use prost::Message;
 
 use self::{
     campus::{Campus, NAMES, Role},
-    dice::Dice,
     fill::{Payloads, Scene},
 };
 use crate::{
     capture::{About, SealedFile},
+    dice::Dice,
     entry::{
         Entry, SessionEvent, Subscription, Timestamp, What,
         envelope::MsgProto,
@@ -26,7 +26,6 @@ use crate::{
 };
 
 mod campus;
-mod dice;
 mod fill;
 
 /// What to make.

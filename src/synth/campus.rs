@@ -3,7 +3,7 @@
 //! Names say that they are synthetic; addresses are from the ranges for documentation; MACs are
 //! locally administered.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-use super::{
-    campus::{Campus, ESSIDS, Role},
-    dice::Dice,
-};
+use super::campus::{Campus, ESSIDS, Role};
+use crate::dice::Dice;
 
 /// One in so many enum values is one that the schema does not have: servers are ahead of it.
 const UNKNOWN_ENUM: u64 = 1500;
