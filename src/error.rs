@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     Output(io::Error),
     Usage { expected: String, found: String, hint: &'static str },
     InputFile { path: PathBuf, expected: String, found: String },
+    FaultFile { origin: String, line: usize, field: String, expected: String, found: String },
     NoKey { subscription: String },
     OutputExists { path: PathBuf },
     SealedInstead { path: PathBuf, entries: u64 },
@@ -141,6 +142,9 @@ impl Error {
             Kind::InputFile { .. } => {
                 r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
             }
+            Kind::FaultFile { .. } => {
+                "docs/faults.md says what a file of faults can hold, --list-scenarios has examples"
+            }
             Kind::NoKey { .. } => "set CENTRALCAP_KEY, or name a file with --key-file",
             Kind::OutputExists { .. } => {
                 "choose another name, or move the file away; nothing was overwritten"
@@ -251,6 +255,12 @@ impl fmt::Display for Error {
             Kind::Usage { expected, found, .. } => write!(f, "expected {expected}, found {found}"),
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
+            }
+            Kind::FaultFile { origin, line, field, expected, found } => {
+                write!(
+                    f,
+                    "expected {expected} as {field} in line {line} of {origin}, found {found}"
+                )
             }
             Kind::NoKey { subscription } => {
                 write!(f, "expected a key for subscription {subscription:?}, found none")

@@ -7,7 +7,7 @@
 //! ```text
 //! record    socket -> net::client -> session -> Entry -> capture -> segment
 //! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
-//! replay    capture -> Entry -> pace, restamp -> net::server -> sockets
+//! replay    capture -> Entry -> pace, restamp, fault -> net::server -> sockets
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
 //! synth     seed -> Entry -> capture
 //! ```
@@ -27,6 +27,7 @@ pub mod sink;
 
 pub mod accounts;
 
+pub mod fault;
 pub mod pace;
 pub mod restamp;
 pub mod session;

@@ -55,7 +55,7 @@ impl FromStr for Condition {
 
 impl Condition {
     /// Whether it holds for this JSON; if that cannot be said, why.
-    fn holds(&self, json: &[u8]) -> Result<bool, String> {
+    pub(crate) fn holds(&self, json: &[u8]) -> Result<bool, String> {
         let value = read::parse_single(json).map_err(|error| error.to_string())?;
         let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
         for answer in self.filter.id.run((context, value)).map(unwrap_valr) {

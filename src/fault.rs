@@ -1,0 +1,626 @@
+//! Faults on purpose: addressed by message, drawn from a seed, and the same again from the same seed.
+//!
+//! [`Faults`] are rules from a TOML file: when, and what. A [`Door`] says what becomes of those who
+//! connect, and makes a [`Spoiler`] for each that gets in, which turns every frame into the [`Step`]s
+//! that are taken on the wire instead. Pure machines: they read no clock and do no I/O. A random number
+//! depends on the seed, the rule, the connection and the frame only, never on what happened elsewhere,
+//! so the same clients meet the same faults however they are scheduled. A rule that cannot be carried
+//! out on a frame leaves it as it is, and says so in the log.
+
+use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use serde_json::{Map, Value as Json, json};
+
+use self::file::{Rule, When};
+pub use self::{
+    log::{Applied, Place, Request},
+    scenario::{SCENARIOS, Scenario},
+    table::{FAULTS, Fault, Row, TextContent},
+};
+use crate::{
+    codec::{json::Text, plan::Style},
+    dice::Dice,
+    entry::Entry,
+    error::{Error, Result, Unjudged},
+    schema::Resolver,
+    sink::{Sink, ndjson::Ndjson},
+};
+
+mod file;
+mod log;
+mod mangle;
+mod scenario;
+mod table;
+
+/// The seed unless the user names one.
+pub const SEED: u64 = 1;
+
+/// Rules with a seed.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    rules: Arc<[Rule]>,
+    seed: u64,
+    text: Arc<str>,
+}
+
+impl Faults {
+    /// Reads a file of rules; or the log of an earlier run, whose rules and seed are taken. A seed that
+    /// is given goes before the log's.
+    pub fn read(path: &Path, seed: Option<u64>) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+        Self::parse(&text, &path.display().to_string(), seed)
+    }
+
+    /// The same for a text; `origin` says where it is from if something is wrong with it.
+    pub fn parse(text: &str, origin: &str, seed: Option<u64>) -> Result<Self> {
+        let (rules, logged) = match log::head(text, origin)? {
+            Some((rules, seed)) => (rules, Some(seed)),
+            None => (text.to_owned(), None),
+        };
+        let seed = seed.or(logged).unwrap_or(SEED);
+        Ok(Self { rules: file::parse(&rules, origin)?.into(), seed, text: rules.into() })
+    }
+
+    /// A ready-made scenario, by its name.
+    pub fn scenario(name: &str, seed: Option<u64>) -> Result<Self> {
+        match SCENARIOS.iter().find(|scenario| scenario.name == name) {
+            Some(scenario) => Self::parse(scenario.rules, name, seed),
+            None => Err(Error::usage(
+                format!("a scenario ({})", scenario::names()),
+                format!("{name:?}"),
+                "replay --list-scenarios says what each of them does",
+            )),
+        }
+    }
+
+    /// What a run is repeated from: the first line of its log. The others are [`Applied`].
+    pub fn log_head(&self) -> String {
+        log::head_of(&self.text, self.seed)
+    }
+
+    /// The random numbers of one rule in one place.
+    fn dice(&self, rule: usize, place: &[u8], number: u64) -> Dice {
+        // FNV-1a, which never changes, over what tells one draw from another.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let numbers = [self.seed, rule as u64, number].map(u64::to_le_bytes);
+        for &byte in numbers.iter().flatten().chain(place) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Dice::new(hash)
+    }
+}
+
+/// Everything that is done on the wire of one connection, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What is done.
+    pub act: Act,
+    /// So much later than the frame that brought it about is due.
+    pub later: Duration,
+    /// The faults that it carries out.
+    pub applied: Vec<Applied>,
+}
+
+/// One thing that is done on the wire.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// A message is sent.
+    Message(Message),
+    /// Nothing is read, written or answered for so long.
+    Stall(Duration),
+    /// From here on no ping is answered.
+    MutePongs,
+    /// So many pings are sent.
+    Pings(u64),
+    /// The connection is over.
+    End(End),
+    /// Nothing: what would have been done is left out.
+    Nothing,
+}
+
+/// A message as it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Its bytes.
+    pub data: Bytes,
+    /// How.
+    pub form: Form,
+}
+
+/// How a message is sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Form {
+    /// In so many WebSocket frames; 1 or more.
+    pub fragments: u64,
+    /// As text instead of binary.
+    pub text: bool,
+    /// A few bytes at a time, with so much time between them.
+    pub slowly: Option<(usize, Duration)>,
+}
+
+impl Form {
+    /// In one binary frame, at once.
+    pub const WHOLE: Self = Self { fragments: 1, text: false, slowly: None };
+}
+
+/// How a connection ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// By a close of WebSocket's.
+    Close {
+        /// The code, whether RFC 6455 allows it or not; None for a close without one.
+        code: Option<u16>,
+        /// The reason.
+        reason: String,
+    },
+    /// By a reset of TCP's.
+    Reset {
+        /// What is sent of the message before.
+        cut: Cut,
+    },
+    /// It never does: nothing is read, written or answered any more.
+    HalfOpen {
+        /// What is sent of the message before.
+        cut: Cut,
+        /// After so long it is reset; None for as long as the client stays.
+        length: Option<Duration>,
+    },
+    /// By bytes that are no TLS.
+    BreakTls,
+}
+
+/// The part of a message's bytes on the wire that is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cut {
+    /// The message.
+    pub message: Message,
+    /// From 0 for nothing to 1 for all.
+    pub part: f64,
+}
+
+/// What is said instead of an answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A proper answer.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// The body.
+        body: String,
+        /// More headers, by name.
+        headers: Vec<(String, String)>,
+    },
+    /// These bytes, and the end of the connection.
+    Raw(Bytes),
+}
+
+/// What becomes of those who connect.
+#[derive(Debug)]
+pub struct Door {
+    faults: Faults,
+    resolver: Resolver,
+    /// How many connections there were.
+    connections: u64,
+    /// How many requests there were of each kind and topic.
+    requests: HashMap<(Request, String), u64>,
+    /// How many clients got in, by topic and subscriptions.
+    entered: HashMap<Vec<u8>, u64>,
+    /// For each rule and topic, how many fitted.
+    fitted: HashMap<(usize, String), u64>,
+}
+
+impl Door {
+    /// With nobody there yet.
+    pub fn new(faults: Faults) -> Self {
+        Self {
+            faults,
+            resolver: Resolver::default(),
+            connections: 0,
+            requests: HashMap::new(),
+            entered: HashMap::new(),
+            fitted: HashMap::new(),
+        }
+    }
+
+    /// A connection was made. What is applied if its TLS is to be broken.
+    pub fn connected(&mut self) -> Option<Applied> {
+        self.connections += 1;
+        let (number, rules) = (self.connections, Arc::clone(&self.faults.rules));
+        rules.iter().filter(|rule| rule.fault == Fault::RefuseTls).find_map(|rule| {
+            self.draws(rule, "", number)?;
+            Some(rule.applied(Place::Connection { number }, Map::new()))
+        })
+    }
+
+    /// A request came. What is said instead of an answer, if there is something. What is no topic of
+    /// the feed is best called an empty one: whatever is named here is remembered.
+    pub fn asked(&mut self, request: Request, topic: &str) -> Option<(Refusal, Applied)> {
+        let number = self.requests.entry((request, topic.to_owned())).or_default();
+        *number += 1;
+        let (number, rules) = (*number, Arc::clone(&self.faults.rules));
+        let mut found = None;
+        // Each rule counts for itself, whether an earlier one was in the way or not.
+        for rule in &*rules {
+            let (refusal, detail) = match &rule.fault {
+                Fault::Refuse { status, body, headers } => {
+                    let (body, headers) = (body.clone(), headers.clone());
+                    let refusal = Refusal::Answer { status: *status, body, headers };
+                    (refusal, detail([("status", json!(status))]))
+                }
+                Fault::RawAnswer { text } => (
+                    Refusal::Raw(Bytes::from(text.clone())),
+                    detail([("bytes", json!(text.len()))]),
+                ),
+                _ => continue,
+            };
+            if rule.when.request != request || !rule.when.has_topic(topic) {
+                continue;
+            }
+            if self.draws(rule, topic, number).is_some() && found.is_none() {
+                let place = Place::Request { request, topic: topic.to_owned(), number };
+                found = Some((refusal, rule.applied(place, detail)));
+            }
+        }
+        found
+    }
+
+    /// A client got in. Its connection is counted among those with the same topic and subscriptions.
+    pub fn entered<'n>(
+        &mut self,
+        topic: &str,
+        subscriptions: impl IntoIterator<Item = &'n String>,
+    ) -> Spoiler {
+        let mut place = topic.as_bytes().to_vec();
+        for name in subscriptions {
+            // No name has a control character in it.
+            place.push(0);
+            place.extend(name.as_bytes());
+        }
+        let connection = self.entered.entry(place.clone()).or_default();
+        *connection += 1;
+        place.push(0);
+        place.extend(connection.to_le_bytes());
+        Spoiler::new(self.faults.clone(), self.resolver.clone(), topic, *connection, place)
+    }
+
+    /// One more fits; whether it is one that the rule takes.
+    fn draws(&mut self, rule: &Rule, topic: &str, number: u64) -> Option<Dice> {
+        let fitted = self.fitted.entry((rule.number, topic.to_owned())).or_default();
+        *fitted += 1;
+        rule.when.takes(*fitted, self.faults.dice(rule.number, topic.as_bytes(), number))
+    }
+}
+
+/// What one connection is up against.
+#[derive(Debug)]
+pub struct Spoiler {
+    faults: Faults,
+    resolver: Resolver,
+    topic: String,
+    connection: u64,
+    /// What its random numbers depend on, besides rule and frame.
+    place: Vec<u8>,
+    /// Those that this connection may meet, and how many frames fitted each.
+    rules: Vec<(Rule, u64)>,
+    lines: Ndjson,
+    line: Text,
+    /// Rules on which the condition has failed, each told once.
+    failed: Vec<usize>,
+    /// Frames so far.
+    frames: u64,
+    /// What is held back until so many frames have been.
+    held: Vec<(u64, Vec<Step>)>,
+    is_over: bool,
+}
+
+impl Spoiler {
+    fn new(
+        faults: Faults,
+        resolver: Resolver,
+        topic: &str,
+        connection: u64,
+        place: Vec<u8>,
+    ) -> Self {
+        let meets = |rule: &&Rule| {
+            !rule.fault.is_for_requests()
+                && rule.when.has_topic(topic)
+                && rule.when.has_connection(connection)
+        };
+        let rules = faults.rules.iter().filter(meets).cloned().map(|rule| (rule, 0)).collect();
+        Self {
+            lines: Ndjson::new(resolver.clone(), Style::default()),
+            line: Text::default(),
+            topic: topic.to_owned(),
+            failed: Vec::new(),
+            frames: 0,
+            held: Vec::new(),
+            is_over: false,
+            faults,
+            resolver,
+            connection,
+            place,
+            rules,
+        }
+    }
+
+    /// Whether nothing follows, because a fault has ended the connection.
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// What is done instead of sending a frame that is due so long after the client's zero. `data` is
+    /// what would be sent; conditions are asked about the frame as it was recorded. `doubt` hears of a
+    /// condition that failed on it; its rule does not apply then.
+    pub fn frame(
+        &mut self,
+        entry: &Entry,
+        data: Bytes,
+        due: Duration,
+        mut doubt: impl FnMut(Error),
+    ) -> Vec<Step> {
+        if self.is_over || entry.frame().is_none() {
+            return Vec::new();
+        }
+        self.frames += 1;
+        let mut draft = Draft::new(data);
+        for (index, dice) in self.draws(entry, due, &mut doubt) {
+            let rule = self.rules[index].0.clone();
+            self.apply(&rule, dice, entry, &mut draft);
+            if draft.is_settled() {
+                break;
+            }
+        }
+        let (hold, steps, ends) = draft.steps();
+        self.is_over = ends;
+        let mut out = Vec::new();
+        if let Some(frames) = hold.filter(|_| !ends) {
+            self.held.push((self.frames + frames, steps));
+        } else {
+            out.extend(steps);
+        }
+        if !ends {
+            let frames = self.frames;
+            for (_, held) in self.held.extract_if(.., |(until, _)| *until <= frames) {
+                out.extend(held);
+            }
+        }
+        out
+    }
+
+    /// What was held back and no further frame lets go.
+    pub fn rest(&mut self) -> Vec<Step> {
+        if self.is_over {
+            return Vec::new();
+        }
+        std::mem::take(&mut self.held).into_iter().flat_map(|(_, steps)| steps).collect()
+    }
+
+    /// The rules that take this frame, each with its random numbers. Every rule counts for itself.
+    fn draws(
+        &mut self,
+        entry: &Entry,
+        due: Duration,
+        doubt: &mut impl FnMut(Error),
+    ) -> Vec<(usize, Dice)> {
+        let mut taking = Vec::new();
+        // The frame as a line of JSON, made for the first rule that asks for it.
+        let mut shown = None;
+        for index in 0..self.rules.len() {
+            let (rule, fitted) = &mut self.rules[index];
+            let When { condition, .. } = &rule.when;
+            if !rule.when.has_subscription(&entry.subscription.name) || !rule.when.has_time(due) {
+                continue;
+            }
+            if let Some(condition) = condition {
+                let line = &mut self.line;
+                let shown = shown.get_or_insert_with(|| {
+                    line.clear();
+                    self.lines.entry(entry, line).map(|_| ())
+                });
+                let holds = match shown {
+                    Ok(()) => condition.holds(self.line.as_bytes()),
+                    Err(error) => Err(error.to_string()),
+                };
+                match holds {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(reason) => {
+                        if !self.failed.contains(&rule.number) {
+                            self.failed.push(rule.number);
+                            doubt(unjudged(entry, reason));
+                        }
+                        continue;
+                    }
+                }
+            }
+            *fitted += 1;
+            let dice = self.faults.dice(rule.number, &self.place, self.frames);
+            taking.extend(rule.when.takes(*fitted, dice).map(|dice| (index, dice)));
+        }
+        taking
+    }
+
+    fn apply(&self, rule: &Rule, mut dice: Dice, entry: &Entry, draft: &mut Draft) {
+        let done = draft.take(&rule.fault, &mut dice, |fault, data, dice| {
+            let Some(frame) = entry.frame() else { return Err("there is no frame".to_owned()) };
+            mangle::mangle(fault, data, dice, (&entry.subscription, frame), &self.resolver)
+        });
+        let detail = done.unwrap_or_else(|reason| detail([("left_out", json!(reason))]));
+        let place = Place::Frame {
+            topic: self.topic.clone(),
+            connection: self.connection,
+            frame: self.frames,
+            subscription: entry.subscription.name.clone(),
+            sequence: entry.frame().map_or(0, |frame| frame.sequence),
+        };
+        draft.applied.push(rule.applied(place, detail));
+    }
+}
+
+fn unjudged(entry: &Entry, reason: String) -> Error {
+    let subscription = entry.subscription.name.clone();
+    let sequence = entry.frame().map_or(0, |frame| frame.sequence);
+    Unjudged { subscription, sequence, received: entry.received, reason }.into()
+}
+
+/// What was drawn, for the log.
+type Detail = Map<String, Json>;
+
+fn detail<const N: usize>(drawn: [(&str, Json); N]) -> Detail {
+    drawn.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// What becomes of a frame while one rule after the other is applied.
+struct Draft {
+    data: Bytes,
+    form: Form,
+    copies: u64,
+    later: Duration,
+    /// What is done before it is sent.
+    before: Vec<Act>,
+    /// So many frames go first.
+    hold: Option<u64>,
+    end: Option<End>,
+    applied: Vec<Applied>,
+}
+
+impl Draft {
+    const fn new(data: Bytes) -> Self {
+        Self {
+            data,
+            form: Form::WHOLE,
+            copies: 1,
+            later: Duration::ZERO,
+            before: Vec::new(),
+            hold: None,
+            end: None,
+            applied: Vec::new(),
+        }
+    }
+
+    /// There is nothing left that could be spoilt.
+    const fn is_settled(&self) -> bool {
+        self.copies == 0 || self.end.is_some()
+    }
+
+    /// Carries a fault out; `mangle` does what needs the frame's schema. Says what was drawn, or why it
+    /// cannot be done.
+    fn take(
+        &mut self,
+        fault: &Fault,
+        dice: &mut Dice,
+        mangle: impl FnOnce(&Fault, &Bytes, &mut Dice) -> Result<(Bytes, Detail), String>,
+    ) -> Result<Detail, String> {
+        Ok(match fault {
+            Fault::Drop => {
+                self.copies = 0;
+                Detail::new()
+            }
+            Fault::Duplicate { times } => {
+                self.copies += times;
+                detail([("times", json!(times))])
+            }
+            Fault::Reorder { within } => {
+                let by = dice.within(1, *within);
+                self.hold = Some(by);
+                detail([("by", json!(by))])
+            }
+            Fault::Delay { by, jitter } => {
+                let jitter = Duration::from_nanos(dice.below(nanos(*jitter).saturating_add(1)));
+                let by = by.saturating_add(jitter);
+                self.later = self.later.saturating_add(by);
+                detail([("ns", json!(nanos(by)))])
+            }
+            Fault::Stall { length } => {
+                self.before.push(Act::Stall(*length));
+                detail([("ns", json!(nanos(*length)))])
+            }
+            Fault::NoPong => {
+                self.before.push(Act::MutePongs);
+                Detail::new()
+            }
+            Fault::PingFlood { count } => {
+                self.before.push(Act::Pings(*count));
+                detail([("count", json!(count))])
+            }
+            Fault::Fragment { into } => {
+                self.form.fragments = *into;
+                detail([("into", json!(into))])
+            }
+            Fault::Slow { bytes, every } => {
+                self.form.slowly = Some((*bytes, *every));
+                detail([("bytes", json!(bytes)), ("ns", json!(nanos(*every)))])
+            }
+            Fault::Text { content } => {
+                self.form.text = true;
+                match content {
+                    TextContent::Base64 => self.data = BASE64_STANDARD.encode(&self.data).into(),
+                    TextContent::Bytes => {}
+                    TextContent::Words(words) => self.data = words.clone().into(),
+                }
+                detail([("bytes", json!(self.data.len()))])
+            }
+            Fault::Close { code, reason } => {
+                self.end = Some(End::Close { code: *code, reason: reason.clone() });
+                detail([("code", json!(code))])
+            }
+            Fault::Reset { part } => {
+                self.end = Some(End::Reset { cut: self.cut(*part) });
+                detail([("part", json!(part))])
+            }
+            Fault::HalfOpen { part, length } => {
+                self.end = Some(End::HalfOpen { cut: self.cut(*part), length: *length });
+                detail([("part", json!(part))])
+            }
+            Fault::BreakTls => {
+                self.end = Some(End::BreakTls);
+                Detail::new()
+            }
+            Fault::Truncate { .. }
+            | Fault::FlipBits { .. }
+            | Fault::Replace { .. }
+            | Fault::UnknownField
+            | Fault::UnknownEnum
+            | Fault::DropRequired
+            | Fault::Oversize { .. } => {
+                let (data, detail) = mangle(fault, &self.data, dice)?;
+                self.data = data;
+                detail
+            }
+            Fault::Refuse { .. } | Fault::RawAnswer { .. } | Fault::RefuseTls => {
+                return Err("there is no request to answer".to_owned());
+            }
+        })
+    }
+
+    fn cut(&self, part: f64) -> Cut {
+        Cut { message: Message { data: self.data.clone(), form: self.form }, part }
+    }
+
+    /// How long it is held back, the steps, and whether they end the connection.
+    fn steps(self) -> (Option<u64>, Vec<Step>, bool) {
+        let ends = self.end.is_some();
+        let message = Message { data: self.data, form: self.form };
+        let mut acts = self.before;
+        match self.end {
+            Some(end) => acts.push(Act::End(end)),
+            None => acts.extend((0..self.copies).map(|_| Act::Message(message.clone()))),
+        }
+        if acts.is_empty() {
+            acts.push(Act::Nothing);
+        }
+        let mut applied = Some(self.applied);
+        let steps = acts.into_iter().map(|act| Step {
+            act,
+            later: self.later,
+            applied: applied.take().unwrap_or_default(),
+        });
+        (self.hold, steps.collect(), ends)
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
