@@ -12,6 +12,7 @@ use self::log::{Format, Level, Line};
 
 mod decode;
 mod demo;
+mod faults;
 mod inspect;
 mod log;
 mod notices;
@@ -51,7 +52,7 @@ struct Cli {
 enum Command {
     Record(Box<record::Args>),
     Decode(decode::Args),
-    Replay(replay::Args),
+    Replay(Box<replay::Args>),
     Inspect(inspect::Args),
     Synth(synth::Args),
     Demo(demo::Args),
@@ -181,7 +182,7 @@ pub(crate) fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Record(args) => record::run(*args, words),
         Command::Decode(args) => decode::run(args, words),
-        Command::Replay(args) => replay::run(args, words),
+        Command::Replay(args) => replay::run(*args, words),
         Command::Inspect(args) => inspect::run(args, words),
         Command::Synth(args) => synth::run(args, words),
         Command::Demo(args) => demo::run(args, words),

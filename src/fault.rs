@@ -22,7 +22,7 @@ pub use self::{
 use crate::{
     codec::{json::Text, plan::Style},
     dice::Dice,
-    entry::Entry,
+    entry::{Entry, Subscription},
     error::{Error, Result, Unjudged},
     schema::Resolver,
     sink::{Sink, ndjson::Ndjson},
@@ -101,6 +101,8 @@ pub struct Step {
     pub later: Duration,
     /// The faults that it carries out.
     pub applied: Vec<Applied>,
+    /// Whose frame brought it about.
+    pub of: Arc<Subscription>,
 }
 
 /// One thing that is done on the wire.
@@ -350,29 +352,25 @@ impl Spoiler {
         self.is_over
     }
 
-    /// What is done instead of sending a frame that is due so long after the client's zero. `data` is
-    /// what would be sent; conditions are asked about the frame as it was recorded. `doubt` hears of a
-    /// condition that failed on it; its rule does not apply then.
+    /// What is done instead of sending a frame before which so much of the recording is played. `doubt`
+    /// hears of a condition that failed on it; its rule does not apply then.
     pub fn frame(
         &mut self,
         entry: &Entry,
-        data: Bytes,
-        due: Duration,
+        played: Duration,
         mut doubt: impl FnMut(Error),
     ) -> Vec<Step> {
-        if self.is_over || entry.frame().is_none() {
-            return Vec::new();
-        }
+        let Some(frame) = entry.frame().filter(|_| !self.is_over) else { return Vec::new() };
         self.frames += 1;
-        let mut draft = Draft::new(data);
-        for (index, dice) in self.draws(entry, due, &mut doubt) {
+        let mut draft = Draft::new(frame.data.clone());
+        for (index, dice) in self.draws(entry, played, &mut doubt) {
             let rule = self.rules[index].0.clone();
             self.apply(&rule, dice, entry, &mut draft);
             if draft.is_settled() {
                 break;
             }
         }
-        let (hold, steps, ends) = draft.steps();
+        let (hold, steps, ends) = draft.steps(&entry.subscription);
         self.is_over = ends;
         let mut out = Vec::new();
         if let Some(frames) = hold.filter(|_| !ends) {
@@ -401,7 +399,7 @@ impl Spoiler {
     fn draws(
         &mut self,
         entry: &Entry,
-        due: Duration,
+        played: Duration,
         doubt: &mut impl FnMut(Error),
     ) -> Vec<(usize, Dice)> {
         let mut taking = Vec::new();
@@ -410,7 +408,8 @@ impl Spoiler {
         for index in 0..self.rules.len() {
             let (rule, fitted) = &mut self.rules[index];
             let When { condition, .. } = &rule.when;
-            if !rule.when.has_subscription(&entry.subscription.name) || !rule.when.has_time(due) {
+            if !rule.when.has_subscription(&entry.subscription.name) || !rule.when.has_time(played)
+            {
                 continue;
             }
             if let Some(condition) = condition {
@@ -600,7 +599,7 @@ impl Draft {
     }
 
     /// How long it is held back, the steps, and whether they end the connection.
-    fn steps(self) -> (Option<u64>, Vec<Step>, bool) {
+    fn steps(self, of: &Arc<Subscription>) -> (Option<u64>, Vec<Step>, bool) {
         let ends = self.end.is_some();
         let message = Message { data: self.data, form: self.form };
         let mut acts = self.before;
@@ -616,6 +615,7 @@ impl Draft {
             act,
             later: self.later,
             applied: applied.take().unwrap_or_default(),
+            of: Arc::clone(of),
         });
         (self.hold, steps.collect(), ends)
     }

@@ -29,6 +29,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 use self::{
     hold::Hold,
     offer::Offer,
+    spoil::Spoil,
     stage::{Guest, Stage, Tell},
     types::Types,
 };
@@ -41,6 +42,7 @@ use crate::{
     accounts::Account,
     capture::Capture,
     error::{Error, Kind, Result},
+    fault::Faults,
     net::tls::Identity,
     pace::{Limit, Rounds, Speed},
     select::Selection,
@@ -52,6 +54,7 @@ mod junit;
 mod lateness;
 mod offer;
 mod report;
+mod spoil;
 mod stage;
 mod stamps;
 mod tally;
@@ -60,6 +63,9 @@ mod verdict;
 
 /// Whoever is in the middle of connecting when the last client has left is waited for so long.
 const LATECOMERS: Duration = Duration::from_secs(1);
+
+/// The same for whoever was cut off by a fault, as clients wait before they connect again.
+const RETURNERS: Duration = Duration::from_secs(10);
 
 /// After a failed accept (usually no file descriptor is left) so long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -103,6 +109,8 @@ pub struct Options {
     pub demands: Demands,
     /// Whose keys are valid; without it any key is.
     pub accounts: Option<Vec<Account>>,
+    /// What goes wrong, on purpose.
+    pub faults: Option<Faults>,
 }
 
 impl Options {
@@ -128,6 +136,7 @@ impl Options {
             timeout: None,
             demands: Demands::default(),
             accounts: None,
+            faults: None,
         }
     }
 
@@ -222,6 +231,7 @@ impl Server {
             Timeline::Shared => options.wait_clients.max(1),
         };
         let hold = Hold::until(clients, topics.into_iter().map(str::to_owned).collect());
+        let spoil = options.faults.clone().map(Spoil::new);
         let stage = Stage {
             options,
             offer: Arc::new(offer),
@@ -229,6 +239,7 @@ impl Server {
             hold,
             types: Types::default(),
             faults: Mutex::default(),
+            spoil,
         };
         Ok(Self { listener, address, stage: Arc::new(stage) })
     }
@@ -286,8 +297,9 @@ impl Server {
         let deadline = stage.options.timeout.and_then(|timeout| started.checked_add(timeout));
         tokio::pin!(shutdown);
         loop {
-            patience = stage.is_over().then(|| patience.unwrap_or(Instant::now() + LATECOMERS));
-            if patience.is_some() && connections.is_empty() {
+            let wait = if report.last_was_spoilt { RETURNERS } else { LATECOMERS };
+            patience = stage.is_over().then(|| patience.unwrap_or(Instant::now() + wait));
+            if patience.is_some() && connections.is_empty() && !report.last_was_spoilt {
                 break;
             }
             tokio::select! {

@@ -56,8 +56,7 @@ fn run(spoiler: &mut Spoiler, entries: &[Entry]) -> Vec<(u64, Step)> {
     let mut steps = Vec::new();
     for (second, entry) in (0..).zip(entries) {
         let due = Duration::from_secs(second);
-        let data = entry.frame().unwrap().data.clone();
-        let taken = spoiler.frame(entry, data, due, doubtless);
+        let taken = spoiler.frame(entry, due, doubtless);
         steps.extend(taken.into_iter().map(|step| (second, step)));
     }
     steps.extend(spoiler.rest().into_iter().map(|step| (u64::MAX, step)));
@@ -124,8 +123,7 @@ fn a_probability_is_one() {
     let rules = faults("[[rule]]\nwhen = { probability = 0.3 }\ndo = \"drop\"");
     let mut spoiler = spoiler(&rules);
     let entry = &twenty()[0];
-    let steps =
-        (0..10_000).flat_map(|_| spoiler.frame(entry, Bytes::new(), Duration::ZERO, doubtless));
+    let steps = (0..10_000).flat_map(|_| spoiler.frame(entry, Duration::ZERO, doubtless));
     let dropped = steps.filter(|step| step.act == Act::Nothing).count();
     // Ten times the standard deviation of a fair coin of that kind.
     assert!((2550..3450).contains(&dropped), "{dropped}");
@@ -153,13 +151,12 @@ fn a_condition_that_fails_is_told_once_and_applies_to_nothing() {
     let mut doubts = Vec::new();
     for entry in twenty() {
         // No protobuf at all, which is not decoded.
-        let data = Bytes::from_static(b"\xff");
         let frame = centralcap::entry::What::Frame(centralcap::entry::Frame {
-            data: data.clone(),
+            data: Bytes::from_static(b"\xff"),
             ..entry.frame().unwrap().clone()
         });
         let entry = Entry { what: frame, ..entry };
-        let steps = spoiler.frame(&entry, data, Duration::ZERO, |error| doubts.push(error));
+        let steps = spoiler.frame(&entry, Duration::ZERO, |error| doubts.push(error));
         assert!(matches!(steps[..], [Step { act: Act::Message(_), .. }]), "{steps:?}");
     }
     assert_eq!(doubts.len(), 1);
@@ -330,7 +327,7 @@ fn what_drifts_from_the_schema_can_still_be_decoded() {
         let (mut done, mut spoiler) = (0, spoiler(&rules));
         for entry in &entries {
             let data = entry.frame().unwrap().data.clone();
-            let steps = spoiler.frame(entry, data.clone(), Duration::ZERO, doubtless);
+            let steps = spoiler.frame(entry, Duration::ZERO, doubtless);
             let [Step { act: Act::Message(spoilt), applied, .. }] = &steps[..] else {
                 panic!("{steps:?}");
             };
@@ -357,7 +354,7 @@ fn a_payload_is_replaced_by_one_of_another_type_and_the_envelope_stays() {
     let mut seen = BTreeSet::new();
     for entry in &entries {
         let data = entry.frame().unwrap().data.clone();
-        let steps = spoiler.frame(entry, data.clone(), Duration::ZERO, doubtless);
+        let steps = spoiler.frame(entry, Duration::ZERO, doubtless);
         let [Step { act: Act::Message(spoilt), applied, .. }] = &steps[..] else { panic!() };
         let label = applied[0].detail["with"].as_str().unwrap();
         assert_ne!(label, entry.frame().unwrap().kind.label);
@@ -386,8 +383,7 @@ fn log(faults: &Faults, entries: &[Entry]) -> Vec<String> {
             let mut spoiler = door.entered(topic, [&"synthetic".to_owned()]);
             let own = entries.iter().filter(|entry| entry.subscription.topic == topic);
             for entry in own {
-                let data = entry.frame().unwrap().data.clone();
-                let steps = spoiler.frame(entry, data, Duration::ZERO, doubtless);
+                let steps = spoiler.frame(entry, Duration::ZERO, doubtless);
                 log.extend(steps.iter().flat_map(|step| &step.applied).map(Applied::to_string));
             }
         }

@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     num::NonZeroU64,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,12 +15,13 @@ use bytesize::ByteSize;
 use centralcap::{
     accounts,
     capture::Capture,
+    codec::STACK_SIZE,
     error::Error,
     pace::{Limit, Rate, Rounds, Speed},
     replay::{self, Check, Demands, Expected, Lateness, News, Options, Report, Security, Server},
 };
 
-use super::{Outcome, Words, select, signal};
+use super::{Outcome, Words, faults, select, signal};
 
 /// Serve a capture as a live feed on a local endpoint.
 ///
@@ -115,6 +117,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     accounts: Option<PathBuf>,
 
+    #[command(flatten)]
+    faults: faults::Args,
+
     /// The certificate chain to show instead of one made up for this run (PEM).
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
@@ -157,6 +162,10 @@ fn listen(text: &str) -> Result<SocketAddr, Error> {
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if args.faults.list_scenarios {
+        faults::list_scenarios()?;
+        return Ok(Outcome::Done);
+    }
     // A line of an earlier run must not send anybody to a server that is gone.
     if let Some(path) = &args.ready_file {
         remove(path)?;
@@ -171,7 +180,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             options.listen
         ));
     }
-    let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
+    // Conditions of faults decode frames on the threads that send them.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(STACK_SIZE).build();
+    let runtime = runtime.context("cannot start")?;
     let report = runtime.block_on(serve(options, args, words))?;
     reports.write(&report)?;
     Ok(conclude(report, words))
@@ -208,13 +220,15 @@ impl Args {
             timeout: self.timeout,
             demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },
             accounts: self.accounts.as_deref().map(accounts::read).transpose()?,
+            faults: self.faults.faults()?,
             ..Options::new(Capture::open(&self.select.paths)?)
         })
     }
 }
 
 async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Report> {
-    let Args { ca_out, ready_file, .. } = args;
+    let Args { ca_out, ready_file, faults, .. } = args;
+    let log = faults.log(options.faults.as_ref())?.map(Arc::new);
     // Before the ready line: whoever has read it may stop us.
     let stopped = signal::stop().context("cannot wait for signals")?;
     let server = Server::start(options).await?;
@@ -236,7 +250,16 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
     stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
     drop(stdout);
 
-    Ok(server.run_telling(stopped, move |news| tell(&news, words)).await)
+    let written = log.clone();
+    let report = server.run_telling(stopped, move |news| {
+        if let (News::Spoilt { applied, .. }, Some(log)) = (&news, &written) {
+            log.write(applied);
+        }
+        tell(&news, words);
+    });
+    let report = report.await;
+    log.map_or(Ok(()), |log| log.finish())?;
+    Ok(report)
 }
 
 fn tell(news: &News<'_>, words: Words) {
@@ -245,6 +268,7 @@ fn tell(news: &News<'_>, words: Words) {
         News::Answered { peer, status } => {
             words.detail(format_args!("{peer} was answered {status}"));
         }
+        News::Spoilt { peer, applied } => words.detail(format_args!("{peer} meets {applied}")),
         News::Left(client) => words.detail(format_args!(
             "{} got {} frames of {}, {}{}: {}",
             client.peer,

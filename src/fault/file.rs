@@ -44,7 +44,7 @@ pub(super) struct When {
     topics: Vec<String>,
     subscriptions: Vec<GlobMatcher>,
     connections: Vec<u64>,
-    /// Since the client's zero.
+    /// So much of the recording is played before.
     time: Range<Option<Duration>>,
     /// Of those for which all of the above holds.
     nth: Vec<u64>,
@@ -66,8 +66,9 @@ impl When {
         self.connections.is_empty() || self.connections.contains(&connection)
     }
 
-    pub(super) fn has_time(&self, due: Duration) -> bool {
-        self.time.start.is_none_or(|from| due >= from) && self.time.end.is_none_or(|to| due < to)
+    pub(super) fn has_time(&self, played: Duration) -> bool {
+        self.time.start.is_none_or(|from| played >= from)
+            && self.time.end.is_none_or(|to| played < to)
     }
 
     /// Whether the `fitted`-th of those that fit is taken; gives the dice on to the fault.

@@ -6,7 +6,6 @@
 //! and while nothing happens. All of its futures may be dropped half-way without losing a byte.
 
 use std::{
-    convert::Infallible,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -30,12 +29,18 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
     tls::Identity,
     ws::{Broken, Incoming, Socket},
 };
-use crate::protocol::{Key, Protocol};
+use crate::{
+    fault::{Refusal, Request as Asked},
+    protocol::{Key, Protocol},
+};
+
+mod unruly;
 
 /// How long the TLS handshake may take, and then the request with its answer.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
@@ -75,6 +80,16 @@ pub trait Gate: Send + Sync + 'static {
 
     /// What a valid key gets for a topic; None if it is not subscribed to it.
     fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass>;
+
+    /// Whether a connection that was just made gets no TLS, on purpose.
+    fn breaks_tls(&self) -> bool {
+        false
+    }
+
+    /// What is said, on purpose, instead of the answer to a request; the topic is empty if it names none.
+    fn refusal(&self, _request: Asked, _topic: &str) -> Option<Refusal> {
+        None
+    }
 }
 
 /// What became of a connection.
@@ -94,6 +109,10 @@ pub async fn welcome<G: Gate>(
 ) -> Option<Arrival<G::Pass>> {
     // A frame is to leave when it is due, not when there are more of them.
     let _ = stream.set_nodelay(true);
+    if gate.breaks_tls() {
+        let _ = timeout(HANDSHAKE_LIMIT, unruly::answer_with_noise(stream)).await;
+        return None;
+    }
     let stream: Box<dyn Stream> = match identity {
         Some(identity) => {
             let handshake = identity.acceptor().accept(stream);
@@ -105,17 +124,25 @@ pub async fn welcome<G: Gate>(
     let note = Arc::clone(&answered);
     let service = service_fn(move |request| {
         let (response, answer) = answer(&*gate, &request);
+        let is_raw = matches!(answer, Answer::Raw(_));
         *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        std::future::ready(Ok::<_, Infallible>(response))
+        // After an error hyper says nothing.
+        std::future::ready(if is_raw { Err(io::Error::other("not HTTP")) } else { Ok(response) })
     });
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        // Ours to end: after a refused upgrade hyper would drop it without TLS's goodbye.
-        .without_shutdown();
-    let parts = timeout(HANDSHAKE_LIMIT, connection).await.ok()?.ok()?;
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    // Ours to end: after a refused upgrade hyper would drop it without TLS's goodbye.
+    let served = std::future::poll_fn(|context| connection.poll_without_shutdown(context));
+    let served = timeout(HANDSHAKE_LIMIT, served).await.ok()?;
+    let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     let answer = answered.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     Some(match answer {
+        Answer::Raw(bytes) => {
+            let _ = timeout(LAST_WORDS_LIMIT, stream.write_all(&bytes)).await;
+            shut_down(&mut stream).await;
+            return None;
+        }
+        _ if served.is_err() => return None,
         Answer::Upgrade(pass) => {
             Arrival::Client(Box::new(Peer::new(stream, &parts.read_buf)), pass)
         }
@@ -129,6 +156,8 @@ pub async fn welcome<G: Gate>(
 enum Answer<P> {
     Status(StatusCode),
     Upgrade(P),
+    /// No HTTP at all.
+    Raw(Bytes),
 }
 
 type Reply<P> = (Response<Full<Bytes>>, Answer<P>);
@@ -144,6 +173,14 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
         return with(reply, header::ALLOW, "GET");
     }
     let value = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let (asked, topic) = if feed {
+        (Asked::Feed, value("Topic").unwrap_or_default())
+    } else {
+        (Asked::Validate, "")
+    };
+    if let Some(refusal) = gate.refusal(asked, topic) {
+        return unruly::refuse(refusal);
+    }
     let Some(key) = value("Authorization").and_then(Key::new).filter(|key| gate.knows(key)) else {
         return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
     };
@@ -217,8 +254,22 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
 }
 
 /// TCP with or without TLS.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// What is below TLS.
+    fn tcp(&mut self) -> &mut TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
+}
 
 /// Shuts TLS and TCP down and gives the peer a moment to do the same: closing a socket with unread
 /// bytes resets the connection, and what the peer has not read yet would be gone.
@@ -265,13 +316,16 @@ pub struct Peer {
     inbox: Box<[u8]>,
     /// Something was written and may still be in the TLS session.
     unflushed: bool,
+    /// No more than so many bytes of what is queued are written.
+    allowance: usize,
 }
 
 impl Peer {
     /// `read_ahead` came behind the upgrade.
     fn new(stream: Box<dyn Stream>, read_ahead: &[u8]) -> Self {
         let socket = Socket::server(read_ahead, CLIENT_MESSAGE_LIMIT);
-        Self { stream, socket, inbox: vec![0; 4096].into_boxed_slice(), unflushed: false }
+        let inbox = vec![0; 4096].into_boxed_slice();
+        Self { stream, socket, inbox, unflushed: false, allowance: usize::MAX }
     }
 
     /// Queues a message. It leaves with the next [`flush`](Self::flush).
@@ -328,9 +382,18 @@ impl Peer {
 
     /// Says goodbye and waits for the answer, which proves that all before it has arrived. Takes no
     /// longer than `patience` and a moment. A peer that hangs up instead of an answer has understood, too.
-    pub async fn close(mut self, code: u16, reason: &str, patience: Duration) -> Result<(), Ended> {
+    pub async fn close(
+        mut self,
+        code: impl Into<Option<u16>>,
+        reason: &str,
+        patience: Duration,
+    ) -> Result<(), Ended> {
         let deadline = Instant::now() + patience;
-        self.socket.send_close(code, reason);
+        self.allowance = usize::MAX;
+        match code.into() {
+            Some(code) => self.socket.send_close(code, reason),
+            None => self.socket.send_bare_close(),
+        }
         let answer = timeout_at(deadline, async {
             match self.flush().await {
                 Ok(()) => self.idle().await,
@@ -359,6 +422,7 @@ impl Peer {
 
     /// Writes what is left, and shuts down.
     async fn hang_up(&mut self) {
+        self.allowance = usize::MAX;
         let last_words = async {
             while self.has_output() {
                 std::future::poll_fn(|context| self.poll_speak(context)).await?;
@@ -371,7 +435,7 @@ impl Peer {
     }
 
     fn has_output(&self) -> bool {
-        self.unflushed || !self.socket.output().is_empty()
+        self.unflushed || (!self.socket.output().is_empty() && self.allowance > 0)
     }
 
     /// Reads what there is; answers go to the output. Ready when the connection is over.
@@ -416,14 +480,19 @@ impl Peer {
     /// Moves some of the output on. Ready when that was possible, or nothing was there to move.
     fn poll_speak(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = Pin::new(&mut self.stream);
-        if self.socket.output().is_empty() {
+        let output = self.socket.output();
+        let output = &output[..output.len().min(self.allowance)];
+        if output.is_empty() {
             ready!(stream.as_mut().poll_flush(context))?;
             self.unflushed = false;
             return Poll::Ready(Ok(()));
         }
-        let count = ready!(stream.as_mut().poll_write(context, self.socket.output()))?;
+        let count = ready!(stream.as_mut().poll_write(context, output))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        if self.allowance != usize::MAX {
+            self.allowance -= count;
         }
         self.socket.sent(count);
         self.unflushed = true;

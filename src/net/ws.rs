@@ -13,7 +13,7 @@ use tungstenite::{
     protocol::{
         CloseFrame, Message, Role, WebSocketConfig, WebSocketContext,
         frame::{
-            FrameHeader, Utf8Bytes,
+            Frame, FrameHeader, Utf8Bytes,
             coding::{CloseCode, Control, Data, OpCode},
         },
     },
@@ -45,6 +45,8 @@ pub struct Socket {
     broken: Option<Broken>,
     /// What is to be written.
     outbound: BytesMut,
+    /// No ping is answered.
+    mute: bool,
 }
 
 /// What came in.
@@ -104,6 +106,7 @@ impl Socket {
             closed: false,
             broken: None,
             outbound: BytesMut::new(),
+            mute: false,
         }
     }
 
@@ -172,7 +175,7 @@ impl Socket {
 
     /// Has the WebSocket code look at one frame.
     fn digest(&mut self, frame: &[u8]) -> Result<Option<Incoming>, Broken> {
-        let mut wire = Wire { inbound: frame, outbound: &mut self.outbound };
+        let mut wire = Wire { inbound: frame, outbound: &mut self.outbound, mute: self.mute };
         let mut incoming = None;
         loop {
             incoming = Some(match self.context.read(&mut wire) {
@@ -217,15 +220,47 @@ impl Socket {
     /// Queues a close. Nothing can be sent after it; read on until the peer has answered.
     pub fn send_close(&mut self, code: u16, reason: &str) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: Utf8Bytes::from(reason) };
-        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound };
-        let _ = self.context.close(&mut wire, Some(frame));
+        self.close(Some(frame));
+    }
+
+    /// The same without a code.
+    pub fn send_bare_close(&mut self) {
+        self.close(None);
+    }
+
+    fn close(&mut self, frame: Option<CloseFrame>) {
+        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound, mute: self.mute };
+        let _ = self.context.close(&mut wire, frame);
         let _ = self.context.flush(&mut wire);
+    }
+
+    /// Queues a message in so many WebSocket frames of about the same size, as text or as binary. Text is
+    /// sent as it is, whether it is any or not.
+    pub fn send_in_frames(&mut self, data: &Bytes, frames: usize, text: bool) {
+        let frames = frames.max(1);
+        let size = data.len().div_ceil(frames);
+        for number in 0..frames {
+            let part =
+                data.slice((number * size).min(data.len())..((number + 1) * size).min(data.len()));
+            let kind = match number {
+                0 if text => Data::Text,
+                0 => Data::Binary,
+                _ => Data::Continue,
+            };
+            let frame = Frame::message(part, OpCode::Data(kind), number + 1 == frames);
+            self.send(Message::Frame(frame));
+        }
+    }
+
+    /// From here on no ping is answered, against RFC 6455.
+    pub fn mute_pongs(&mut self) {
+        self.mute = true;
     }
 
     fn send(&mut self, message: Message) {
         // Writing to memory cannot fail; all that is left is a socket that is closing already, whose
         // peer does not read any more.
-        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound };
+        let mut wire = Wire { inbound: &[], outbound: &mut self.outbound, mute: self.mute };
         let _ = self.context.write(&mut wire, message);
         let _ = self.context.flush(&mut wire);
     }
@@ -249,7 +284,12 @@ fn protocol(error: Fault) -> Broken {
 struct Wire<'w> {
     inbound: &'w [u8],
     outbound: &'w mut BytesMut,
+    /// Pongs are swallowed.
+    mute: bool,
 }
+
+/// The first byte of a whole pong.
+const PONG: u8 = 0x8a;
 
 impl Read for Wire<'_> {
     fn read(&mut self, target: &mut [u8]) -> io::Result<usize> {
@@ -262,6 +302,10 @@ impl Read for Wire<'_> {
 
 impl Write for Wire<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        // Nothing waits in the context, so what is written is one frame.
+        if self.mute && data.first() == Some(&PONG) {
+            return Ok(data.len());
+        }
         self.outbound.extend_from_slice(data);
         Ok(data.len())
     }
@@ -274,8 +318,6 @@ impl Write for Wire<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::{collection, prelude::*};
-    use tungstenite::protocol::frame::Frame;
-
     use super::*;
 
     /// Carries what one end has to say to the other, `step` bytes at a time, and collects what
@@ -332,6 +374,37 @@ mod tests {
     }
 
     #[test]
+    fn a_muted_end_answers_no_ping_and_says_everything_else() {
+        let mut server = Socket::server(&[], MESSAGE_LIMIT);
+        let mut client = Socket::client(&[], MESSAGE_LIMIT);
+        server.mute_pongs();
+        client.send_ping(Bytes::from_static(b"17"));
+        assert_eq!(carry(&mut client, &mut server, 100), []);
+        assert_eq!(server.output(), b"");
+        server.send_text("words");
+        let words = Incoming::Text(Bytes::from_static(b"words"));
+        assert_eq!(carry(&mut server, &mut client, 1), [words]);
+        server.send_bare_close();
+        let close = Incoming::Close { code: None, reason: String::new() };
+        assert_eq!(carry(&mut server, &mut client, 100), [close]);
+    }
+
+    #[test]
+    fn a_message_in_many_frames_is_one_message() {
+        let data = Bytes::from_static(b"in several frames");
+        for frames in [1, 2, 3, 17, 40] {
+            let mut server = Socket::server(&[], MESSAGE_LIMIT);
+            let mut client = Socket::client(&[], MESSAGE_LIMIT);
+            server.send_in_frames(&data, frames, false);
+            // Two bytes of header for each: no frame is missing.
+            assert_eq!(server.output().len(), data.len() + 2 * frames);
+            assert_eq!(carry(&mut server, &mut client, 5), [Incoming::Binary(data.clone())]);
+            server.send_in_frames(&data, frames, true);
+            assert_eq!(carry(&mut server, &mut client, 5), [Incoming::Text(data.clone())]);
+        }
+    }
+
+    #[test]
     fn closing_is_a_handshake() {
         let mut server = Socket::server(&[], MESSAGE_LIMIT);
         let mut client = Socket::client(&[], MESSAGE_LIMIT);
@@ -362,7 +435,7 @@ mod tests {
     fn read_plainly(role: Role, data: &[u8]) -> (Vec<Incoming>, Option<Broken>, Vec<u8>) {
         let mut socket = Socket::new(role, &[], LIMIT);
         let mut messages = Vec::new();
-        let mut wire = Wire { inbound: data, outbound: &mut socket.outbound };
+        let mut wire = Wire { inbound: data, outbound: &mut socket.outbound, mute: false };
         let broken = loop {
             match socket.context.read(&mut wire) {
                 Ok(Message::Binary(data)) => messages.push(Incoming::Binary(data)),

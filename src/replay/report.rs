@@ -8,7 +8,7 @@ use super::{
     lateness::{Delays, Lateness},
     verdict::{Check, Demands},
 };
-use crate::{entry::Timestamp, error::Error, net::server::Ended};
+use crate::{entry::Timestamp, error::Error, fault::Applied, net::server::Ended};
 
 /// So many clients are reported one by one; all of them are in the sums.
 pub const CLIENTS_REPORTED: usize = 1000;
@@ -29,6 +29,13 @@ pub enum News<'a> {
         peer: SocketAddr,
         /// The HTTP status.
         status: u16,
+    },
+    /// A fault was applied on purpose.
+    Spoilt {
+        /// Whom it meets.
+        peer: SocketAddr,
+        /// Which, and to what.
+        applied: &'a Applied,
     },
     /// A client is done.
     Left(&'a Client),
@@ -55,6 +62,8 @@ pub struct Client {
     pub lateness: Option<Lateness>,
     /// The same for each of the subscriptions it was given, in the order of their names.
     pub subscriptions: Vec<Sent>,
+    /// How often each fault was applied to it, by name.
+    pub faults: BTreeMap<&'static str, u64>,
     /// How it ended.
     pub ending: Ending,
     /// The closing handshake, if there was one.
@@ -130,6 +139,8 @@ pub enum Ending {
     Stopped,
     /// The client left, or its connection broke.
     Left(Ended),
+    /// A fault has ended it on purpose.
+    Spoilt(&'static str),
 }
 
 impl Ending {
@@ -144,6 +155,7 @@ impl Ending {
             Self::Played => "played",
             Self::Unanswered(_) => "unanswered",
             Self::Stopped => "stopped",
+            Self::Spoilt(_) => "spoilt",
             Self::Left(Ended::Closed { .. }) => "closed",
             Self::Left(Ended::Gone) => "gone",
             Self::Left(Ended::Stalled) => "stalled",
@@ -159,6 +171,7 @@ impl fmt::Display for Ending {
             Self::Played => f.write_str("played to its end"),
             Self::Unanswered(_) => f.write_str("played to its end, the close was not answered"),
             Self::Stopped => f.write_str("stopped"),
+            Self::Spoilt(fault) => write!(f, "ended by the fault {fault}"),
             Self::Left(Ended::Closed { code: Some(code) }) => write!(f, "closed with {code}"),
             Self::Left(Ended::Closed { code: None }) => f.write_str("closed without a code"),
             Self::Left(Ended::Gone) => f.write_str("gone without a close"),
@@ -208,6 +221,8 @@ pub struct Report {
     /// What was demanded of the run.
     pub demands: Demands,
     pub(super) delays: Delays,
+    /// The client that ended last was ended by a fault.
+    pub(super) last_was_spoilt: bool,
 }
 
 /// What several clients got.
@@ -247,6 +262,7 @@ impl Report {
             Parted::Client(client, delays) => (client, delays),
         };
         self.served += 1;
+        self.last_was_spoilt = matches!(client.ending, Ending::Spoilt(_));
         self.lossy += u64::from(client.ending.is_loss());
         self.frames += client.frames;
         self.bytes += client.bytes;

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{net::TcpStream, sync::watch, task::JoinError, time::Instant};
 
 use super::{
@@ -14,12 +15,13 @@ use super::{
     hold::{Hold, Seat},
     offer::{Offer, Share},
     report::{Client, Close, End, Ending, News, Parted},
+    spoil::{self, Exit, Spoil, Spoilt, Usher},
     stamps::Stamper,
     tally::Tally,
     types::Types,
 };
 use crate::{
-    entry::Timestamp,
+    entry::{Subscription, Timestamp},
     error::{Error, Kind},
     net::{
         server::{Arrival, Ended, Peer, welcome},
@@ -32,7 +34,7 @@ use crate::{
 const WRITE_SIZE: usize = 128 * 1024;
 
 /// How long a client may take to answer our close at the end of a replay.
-const GOODBYE: Duration = Duration::from_secs(5);
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
 /// The same when somebody has asked us to stop and is waiting.
 const HURRIED_GOODBYE: Duration = Duration::from_secs(2);
@@ -54,6 +56,8 @@ pub(super) struct Stage {
     pub hold: Hold,
     pub types: Types,
     pub faults: Mutex<Vec<Error>>,
+    /// The faults that are on purpose.
+    pub spoil: Option<Spoil>,
 }
 
 /// One connection and its ties to the outside.
@@ -73,10 +77,12 @@ impl Stage {
 
     /// One connection from its first byte to its last.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, mut guest: Guest) -> Parted {
+        let (tell, stage) = (Arc::clone(&guest.tell), Arc::clone(&self));
+        let usher = Arc::new(Usher { stage, tell, peer: guest.peer });
         let arrival = tokio::select! {
             biased;
             _ = guest.stopped.wait_for(|stopped| *stopped) => None,
-            arrival = welcome(stream, self.identity.as_ref(), Arc::clone(&self.offer)) => arrival,
+            arrival = welcome(stream, self.identity.as_ref(), usher) => arrival,
         };
         let (peer, share) = match arrival {
             Some(Arrival::Client(peer, share)) => (*peer, Arc::new(share)),
@@ -89,8 +95,11 @@ impl Stage {
         (guest.tell)(News::Connected { peer: guest.peer, topic: &share.topic });
         let connected = Timestamp::now();
         let mut tally = Tally::new(self.options.is_timed());
-        let (ending, close) =
-            self.entertain(peer, Arc::clone(&share), &mut tally, &mut guest.stopped).await;
+        let spoil = self.spoil.as_ref();
+        let spoilt = spoil.map(|spoil| spoil.entered(&share, Arc::clone(&self), &guest));
+        let shared = (Arc::clone(&share), spoilt);
+        let (ending, close) = self.entertain(peer, shared, &mut tally, &mut guest.stopped).await;
+        let faults = tally.faults();
         let (stayed, subscriptions, delays) = tally.finish(share.subscriptions.iter());
         let client = Client {
             peer: guest.peer,
@@ -101,6 +110,7 @@ impl Stage {
             bytes: subscriptions.iter().map(|sent| sent.bytes).sum(),
             lateness: delays.lateness(),
             subscriptions,
+            faults,
             ending,
             close,
         };
@@ -112,15 +122,15 @@ impl Stage {
     async fn entertain(
         self: &Arc<Self>,
         mut peer: Peer,
-        share: Arc<Share>,
+        shared: (Arc<Share>, Option<Spoilt>),
         tally: &mut Tally,
         stopped: &mut watch::Receiver<bool>,
     ) -> (Ending, Option<Close>) {
-        let mut seat = self.hold.take_seat(&share.topic);
+        let mut seat = self.hold.take_seat(&shared.0.topic);
         let played = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => None,
-            played = self.play(&mut peer, share, &mut seat, tally) => Some(played),
+            played = self.play(&mut peer, shared, &mut seat, tally) => Some(played),
         };
         let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
         match played {
@@ -133,7 +143,11 @@ impl Stage {
                 Ok(()) => (Ending::Played, ours(code::NORMAL, true)),
                 Err(ended) => (Ending::Unanswered(ended), ours(code::NORMAL, false)),
             },
-            Some(Err(ended)) => {
+            Some(Err(Exit::Spoilt(end))) => {
+                let word = spoil::word(&end);
+                (Ending::Spoilt(word), spoil::end(peer, end, stopped).await)
+            }
+            Some(Err(Exit::Left(ended))) => {
                 drop(seat);
                 peer.leave(&ended).await;
                 let close = match ended {
@@ -150,10 +164,10 @@ impl Stage {
     async fn play(
         self: &Arc<Self>,
         peer: &mut Peer,
-        share: Arc<Share>,
+        (share, spoilt): (Arc<Share>, Option<Spoilt>),
         seat: &mut Seat<'_>,
         tally: &mut Tally,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), Exit> {
         let mut feed = Feed::open(self, share);
         let ready = peer.meanwhile(feed.ready()).await?;
         let lifted = peer.meanwhile(seat.lifted()).await?;
@@ -167,7 +181,7 @@ impl Stage {
         let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
         let stamper = Stamper::new();
         let restamp = self.options.restamp;
-        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper };
+        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper, spoilt };
         loop {
             let batch = if let Ok(batch) = feed.batches.try_recv() {
                 batch
@@ -184,7 +198,8 @@ impl Stage {
                 outlet.hand_over(cue, due).await?;
             }
         }
-        if self.options.once { Ok(()) } else { Err(peer.idle().await) }
+        outlet.hand_over_rest().await?;
+        if self.options.once { Ok(()) } else { Err(peer.idle().await.into()) }
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Vec<Error>> {
@@ -210,15 +225,17 @@ impl Stage {
 }
 
 /// Between a feed and its client.
-struct Outlet<'a> {
-    peer: &'a mut Peer,
-    tally: &'a mut Tally,
+pub(super) struct Outlet<'a> {
+    pub peer: &'a mut Peer,
+    pub tally: &'a mut Tally,
     /// The zero of the pace.
     zero: Instant,
     pace: Pace,
     limit: Option<Limit>,
     restamp: bool,
     stamper: Stamper,
+    /// The faults that are on purpose.
+    pub spoilt: Option<Spoilt>,
 }
 
 impl Outlet<'_> {
@@ -246,8 +263,8 @@ impl Outlet<'_> {
         self.pace.due(cue.position).unwrap_or(A_CENTURY)
     }
 
-    /// Gives a frame to the client. Every frame passes here, in its order.
-    async fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Result<(), Ended> {
+    /// Gives a frame to the client, or what faults have made of it. Every frame passes here, in its order.
+    async fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Result<(), Exit> {
         if self.restamp
             && let Some(kind) = cue.kind.take()
         {
@@ -260,15 +277,30 @@ impl Outlet<'_> {
             };
             self.stamper.stamp(&mut cue, &kind.restamp, at, self.pace.speed());
         }
-        self.tally.queued(&cue, due);
-        self.peer.queue(cue.frame.data);
+        // What belongs to the state depends on when the client came, and is nobody's n-th frame.
+        if self.spoilt.is_some() && !cue.state {
+            return self.hand_over_spoilt(cue, due).await;
+        }
+        Ok(self.queue(cue.frame.data, &cue.subscription, due, cue.state).await?)
+    }
+
+    /// Gives a message to the client.
+    pub(super) async fn queue(
+        &mut self,
+        message: Bytes,
+        of: &Arc<Subscription>,
+        due: Instant,
+        state: bool,
+    ) -> Result<(), Ended> {
+        self.tally.queued(of, message.len(), due, state);
+        self.peer.queue(message);
         if self.peer.queued() >= WRITE_SIZE {
             self.flush().await?;
         }
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Ended> {
+    pub(super) async fn flush(&mut self) -> Result<(), Ended> {
         self.peer.flush().await?;
         self.tally.written();
         Ok(())

@@ -1,11 +1,10 @@
 //! What was written to a client, and when.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    feed::Cue,
     lateness::Delays,
     report::{Moments, Sent},
 };
@@ -23,6 +22,8 @@ pub(super) struct Tally {
     queued: Vec<Queued>,
     /// Of all subscriptions.
     delays: Delays,
+    /// How often each fault was applied.
+    faults: BTreeMap<&'static str, u64>,
 }
 
 struct Counts {
@@ -47,6 +48,7 @@ impl Tally {
             latest: None,
             queued: Vec::new(),
             delays: Delays::default(),
+            faults: BTreeMap::new(),
         }
     }
 
@@ -54,10 +56,26 @@ impl Tally {
         self.timed
     }
 
+    /// A fault was applied.
+    pub(super) fn spoilt(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+
+    /// How often each fault was applied.
+    pub(super) fn faults(&mut self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.faults)
+    }
+
     /// A frame was queued.
-    pub(super) fn queued(&mut self, cue: &Cue, due: Instant) {
-        let (of, bytes) = (self.index(&cue.subscription), cue.frame.data.len() as u64);
-        self.queued.push(Queued { of, bytes, due, state: cue.state });
+    pub(super) fn queued(
+        &mut self,
+        of: &Arc<Subscription>,
+        bytes: usize,
+        due: Instant,
+        state: bool,
+    ) {
+        let of = self.index(of);
+        self.queued.push(Queued { of, bytes: bytes as u64, due, state });
     }
 
     /// All that was queued has been written.

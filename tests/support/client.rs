@@ -1,6 +1,6 @@
 //! A client that is told what to say, byte by byte if need be.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use centralcap::net::ws::{Incoming, MESSAGE_LIMIT, Socket};
@@ -32,8 +32,13 @@ pub struct Answer {
 
 /// Connects, with TLS if there is an authority to trust.
 pub async fn connect(address: SocketAddr, ca_pem: Option<&str>) -> Box<dyn Stream> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let Some(ca_pem) = ca_pem else { return Box::new(stream) };
+    try_connect(address, ca_pem).await.unwrap()
+}
+
+/// The same where that may fail.
+pub async fn try_connect(address: SocketAddr, ca_pem: Option<&str>) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(address).await?;
+    let Some(ca_pem) = ca_pem else { return Ok(Box::new(stream)) };
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -43,7 +48,7 @@ pub async fn connect(address: SocketAddr, ca_pem: Option<&str>) -> Box<dyn Strea
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::from(address.ip());
-    Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
 /// Sends a request and reads the answer: all of it, unless it is an upgrade.
@@ -91,6 +96,8 @@ pub const UPGRADE: [(&str, &str); 4] = [
 pub struct Client {
     stream: Box<dyn Stream>,
     pub socket: Socket,
+    /// What was read and the socket has not been given.
+    ahead: Vec<u8>,
 }
 
 impl Client {
@@ -104,29 +111,44 @@ impl Client {
         let headers = [&UPGRADE[..], &[("Authorization", key), ("Topic", topic)]].concat();
         let (answer, behind) = ask(&mut stream, "/streaming/api", &headers).await;
         match answer.status {
-            101 => Ok(Self { stream, socket: Socket::client(&behind, MESSAGE_LIMIT) }),
+            101 => Ok(Self { stream, socket: Socket::client(&[], MESSAGE_LIMIT), ahead: behind }),
             _ => Err(answer),
         }
     }
 
     /// What comes next; None at the end of the connection. Answers as a client has to.
     pub async fn next(&mut self) -> Option<Incoming> {
+        self.try_next().await.unwrap()
+    }
+
+    /// The same on a connection that may break.
+    pub async fn try_next(&mut self) -> io::Result<Option<Incoming>> {
+        self.socket.received(&std::mem::take(&mut self.ahead));
         timeout(LIMIT, async {
             loop {
                 let incoming = self.socket.next().unwrap();
-                self.write().await;
                 if incoming.is_some() {
-                    return incoming;
+                    self.write().await;
+                    return Ok(incoming);
                 }
+                self.try_write().await?;
                 let mut buffer = vec![0; 16 * 1024];
-                match self.stream.read(&mut buffer).await.unwrap() {
-                    0 => return None,
+                match self.stream.read(&mut buffer).await? {
+                    0 => return Ok(None),
                     count => self.socket.received(&buffer[..count]),
                 }
             }
         })
         .await
         .expect("something in time")
+    }
+
+    /// All bytes up to the end of the connection, as they are, and how it ended. Nothing is answered.
+    pub async fn all_bytes(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        let end = timeout(LIMIT, self.stream.read_to_end(&mut bytes));
+        let end = end.await.expect("an end in time").map(|_| ());
+        (bytes, end)
     }
 
     /// The next binary messages.
@@ -165,17 +187,25 @@ impl Client {
 
     /// The next bytes as they are, past the socket.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = vec![0; count];
-        let read = self.stream.read_exact(&mut bytes);
+        let behind = self.ahead.split_off(count.min(self.ahead.len()));
+        let mut bytes = std::mem::replace(&mut self.ahead, behind);
+        let there = bytes.len();
+        bytes.resize(count, 0);
+        let read = self.stream.read_exact(&mut bytes[there..]);
         timeout(LIMIT, read).await.expect("something in time").unwrap();
         bytes
     }
 
     /// Writes what is queued.
     pub async fn write(&mut self) {
+        self.try_write().await.unwrap();
+    }
+
+    async fn try_write(&mut self) -> io::Result<()> {
         let output = self.socket.output().to_vec();
-        self.stream.write_all(&output).await.unwrap();
-        self.stream.flush().await.unwrap();
+        self.stream.write_all(&output).await?;
+        self.stream.flush().await?;
         self.socket.sent(output.len());
+        Ok(())
     }
 }

@@ -1,0 +1,117 @@
+//! The options of `replay` that spoil a feed, and the log of what was spoilt.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::Context;
+use centralcap::{
+    error::Error,
+    fault::{Applied, Faults, SCENARIOS},
+};
+
+/// What goes wrong, on purpose.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// Spoil the feed by the rules of this file (docs/faults.md), or repeat the run whose fault log it is.
+    #[arg(long, value_name = "FILE", help_heading = "Faults", conflicts_with = "scenario")]
+    faults: Option<PathBuf>,
+
+    /// Spoil it by ready-made rules.
+    #[arg(long, value_name = "NAME", help_heading = "Faults")]
+    scenario: Option<String>,
+
+    /// What the faults are drawn from [default: 1, or that of the log].
+    #[arg(long, value_name = "N", help_heading = "Faults")]
+    seed: Option<u64>,
+
+    /// Write each fault that is applied to this file, as a line of JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Faults")]
+    fault_log: Option<PathBuf>,
+
+    /// Print which ready-made rules there are, and what they do.
+    #[arg(long, help_heading = "Faults", exclusive = true)]
+    pub(super) list_scenarios: bool,
+}
+
+impl Args {
+    pub(super) fn faults(&self) -> Result<Option<Faults>, Error> {
+        let faults = match (&self.faults, &self.scenario) {
+            (Some(path), _) => Faults::read(path, self.seed)?,
+            (None, Some(name)) => Faults::scenario(name, self.seed)?,
+            (None, None) => {
+                let alone = if self.seed.is_some() {
+                    "--seed alone"
+                } else if self.fault_log.is_some() {
+                    "--fault-log alone"
+                } else {
+                    return Ok(None);
+                };
+                let hint = "--list-scenarios prints what --scenario takes";
+                return Err(Error::usage("--faults or --scenario", alone, hint));
+            }
+        };
+        Ok(Some(faults))
+    }
+
+    /// The log, if one is wanted.
+    pub(super) fn log(&self, faults: Option<&Faults>) -> anyhow::Result<Option<Log>> {
+        let log = self.fault_log.as_ref().zip(faults);
+        log.map(|(path, faults)| Log::create(path, faults)).transpose()
+    }
+}
+
+pub(super) fn list_scenarios() -> Result<(), Error> {
+    let widest = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    let mut stdout = io::stdout().lock();
+    for scenario in SCENARIOS {
+        let (name, description) = (scenario.name, scenario.description());
+        writeln!(stdout, "{name:widest$}  {description}").map_err(Error::output)?;
+    }
+    Ok(())
+}
+
+/// The file with all faults that were applied.
+pub(super) struct Log {
+    /// Or why it cannot be written any more.
+    file: Mutex<io::Result<File>>,
+    path: PathBuf,
+}
+
+impl Log {
+    fn create(path: &Path, faults: &Faults) -> anyhow::Result<Self> {
+        let file = File::create(path).and_then(|mut file| {
+            writeln!(file, "{}", faults.log_head())?;
+            Ok(file)
+        });
+        let file = file.with_context(|| cannot_write(path))?;
+        Ok(Self { file: Mutex::new(Ok(file)), path: path.to_owned() })
+    }
+
+    /// The line is in the file when this returns, unless the file has failed.
+    pub(super) fn write(&self, applied: &Applied) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(open) = &mut *file
+            && let Err(error) = open.write_all(format!("{applied}\n").as_bytes())
+        {
+            *file = Err(error);
+        }
+    }
+
+    /// Whether all lines are in it.
+    pub(super) fn finish(&self) -> anyhow::Result<()> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*file {
+            Ok(_) => Ok(()),
+            Err(error) => Err(anyhow::anyhow!("{}: {error}", cannot_write(&self.path))),
+        }
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}

@@ -1,0 +1,241 @@
+//! Faults on purpose, on their way from the rules to the wire.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    feed::Cue,
+    offer::{Offer, Share},
+    report::{self, Close, News},
+    stage::{GOODBYE, Guest, Outlet, Stage, Tell},
+};
+use crate::{
+    entry::{Entry, Subscription, What},
+    fault::{Act, Applied, Cut, Door, End, Faults, Form, Message, Refusal, Request, Spoiler, Step},
+    net::server::{Ended, Gate, Peer},
+    protocol::{Key, Protocol},
+};
+
+/// What all clients of a server under faults share.
+pub(super) struct Spoil(Mutex<Door>);
+
+impl Spoil {
+    pub(super) fn new(faults: Faults) -> Self {
+        Self(Mutex::new(Door::new(faults)))
+    }
+
+    fn door(&self) -> MutexGuard<'_, Door> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a client is up against that was let in.
+    pub(super) fn entered(&self, share: &Share, stage: Arc<Stage>, guest: &Guest) -> Spoilt {
+        let spoiler = self.door().entered(&share.topic, &share.subscriptions);
+        Spoilt { spoiler, stage, tell: Arc::clone(&guest.tell), peer: guest.peer }
+    }
+}
+
+/// What one client is up against.
+pub(super) struct Spoilt {
+    spoiler: Spoiler,
+    stage: Arc<Stage>,
+    tell: Arc<Tell>,
+    peer: SocketAddr,
+}
+
+/// Lets one connection in as the offer says, if no fault is in the way.
+pub(super) struct Usher {
+    pub stage: Arc<Stage>,
+    pub tell: Arc<Tell>,
+    pub peer: SocketAddr,
+}
+
+impl Usher {
+    fn tell(&self, applied: &Applied) {
+        (self.tell)(News::Spoilt { peer: self.peer, applied });
+    }
+
+    fn offer(&self) -> &Offer {
+        &self.stage.offer
+    }
+}
+
+impl Gate for Usher {
+    type Pass = Share;
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        self.offer().protocol()
+    }
+
+    fn knows(&self, key: &Key) -> bool {
+        self.offer().knows(key)
+    }
+
+    fn admit(&self, key: &Key, topic: &str) -> Option<Share> {
+        self.offer().admit(key, topic)
+    }
+
+    fn breaks_tls(&self) -> bool {
+        let applied = self.stage.spoil.as_ref().and_then(|spoil| spoil.door().connected());
+        applied.inspect(|applied| self.tell(applied)).is_some()
+    }
+
+    fn refusal(&self, request: Request, topic: &str) -> Option<Refusal> {
+        let topics = self.offer().topics();
+        let topic = if topics.contains(topic) { topic } else { "" };
+        let (refusal, applied) = self.stage.spoil.as_ref()?.door().asked(request, topic)?;
+        self.tell(&applied);
+        Some(refusal)
+    }
+}
+
+/// Why a client is not played to any more.
+pub(super) enum Exit {
+    /// Its connection is over.
+    Left(Ended),
+    /// It is to end like that, on purpose.
+    Spoilt(End),
+}
+
+impl From<Ended> for Exit {
+    fn from(ended: Ended) -> Self {
+        Self::Left(ended)
+    }
+}
+
+impl Outlet<'_> {
+    /// Gives the client what a frame has become.
+    pub(super) async fn hand_over_spoilt(&mut self, cue: Cue, due: Instant) -> Result<(), Exit> {
+        let Cue { position, subscription, received, frame, .. } = cue;
+        let entry = Entry { subscription, received, what: What::Frame(frame) };
+        let Some(spoilt) = &mut self.spoilt else { return Ok(()) };
+        let Spoilt { spoiler, stage, .. } = spoilt;
+        let steps = spoiler.frame(&entry, position.recorded(), |doubt| stage.note(doubt));
+        self.take_steps(steps, due).await
+    }
+
+    /// Gives the client what no further frame lets go.
+    pub(super) async fn hand_over_rest(&mut self) -> Result<(), Exit> {
+        let steps = self.spoilt.as_mut().map(|spoilt| spoilt.spoiler.rest()).unwrap_or_default();
+        self.take_steps(steps, Instant::now()).await?;
+        Ok(self.flush().await?)
+    }
+
+    async fn take_steps(&mut self, steps: Vec<Step>, due: Instant) -> Result<(), Exit> {
+        for Step { act, later, applied, of } in steps {
+            let due = due.checked_add(later).unwrap_or(due);
+            if !later.is_zero() {
+                self.flush().await?;
+                self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
+            }
+            if let Some(Spoilt { tell, peer, .. }) = &self.spoilt {
+                for applied in &applied {
+                    tell(News::Spoilt { peer: *peer, applied });
+                    self.tally.spoilt(applied.fault);
+                }
+            }
+            match act {
+                Act::Nothing => {}
+                Act::Message(message) => self.send(message, &of, due).await?,
+                Act::Stall(length) => {
+                    self.flush().await?;
+                    tokio::time::sleep(length).await;
+                }
+                Act::MutePongs => self.peer.mute_pongs(),
+                Act::Pings(count) => {
+                    self.peer.queue_pings(count);
+                    self.flush().await?;
+                }
+                Act::End(end) => {
+                    self.flush().await?;
+                    return Err(Exit::Spoilt(end));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &mut self,
+        Message { data, form }: Message,
+        of: &Arc<Subscription>,
+        due: Instant,
+    ) -> Result<(), Ended> {
+        match form {
+            Form::WHOLE => self.queue(data, of, due, false).await,
+            Form { slowly: None, .. } => {
+                self.tally.queued(of, data.len(), due, false);
+                self.peer.queue_as(&data, form);
+                self.flush().await
+            }
+            Form { slowly: Some((bytes, every)), .. } => {
+                // Only this one is slow.
+                self.flush().await?;
+                self.tally.queued(of, data.len(), due, false);
+                self.peer.queue_as(&data, form);
+                self.peer.dribble(bytes, every).await?;
+                self.flush().await
+            }
+        }
+    }
+}
+
+/// Ends a connection as a fault wants it. Returns the closing handshake, if it was one.
+pub(super) async fn end(
+    mut peer: Peer,
+    end: End,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<Close> {
+    match end {
+        End::Close { code, reason } => {
+            let answered = peer.close(code, &reason, GOODBYE).await.is_ok();
+            return Some(Close { by: report::End::Server, code, answered });
+        }
+        End::Reset { cut } => {
+            write_part(&mut peer, cut).await;
+            peer.reset();
+        }
+        End::HalfOpen { cut, length } => {
+            write_part(&mut peer, cut).await;
+            let over = async {
+                match length {
+                    Some(length) => tokio::time::sleep(length).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let is_over = tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => false,
+                () = over => true,
+                () = peer.play_dead() => false,
+            };
+            if is_over {
+                peer.reset();
+            }
+        }
+        End::BreakTls => peer.break_tls().await,
+    }
+    None
+}
+
+async fn write_part(peer: &mut Peer, Cut { message: Message { data, form }, part }: Cut) {
+    if part > 0.0 {
+        peer.queue_as(&data, form);
+        // A peer that has gone already misses nothing.
+        let _ = tokio::time::timeout(Duration::from_secs(5), peer.write_part(part)).await;
+    }
+}
+
+/// One word for how a fault has ended a connection.
+pub(super) const fn word(end: &End) -> &'static str {
+    match end {
+        End::Close { .. } => "close",
+        End::Reset { .. } => "reset",
+        End::HalfOpen { .. } => "half-open",
+        End::BreakTls => "break-tls",
+    }
+}
