@@ -83,7 +83,7 @@ def replay(capture, *arguments):
     with running(*command, stdout=subprocess.PIPE) as process:
         ready = json.loads(process.stdout.readline())
         assert ready["event"] == "ready"
-        yield Feed(ready["url"], ready["hostname"], ready["ca"])
+        yield Feed(ready["url"], ready["hostname"], ready.get("ca"))
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE) == 0
 
