@@ -413,7 +413,7 @@ impl Peer {
         match ended {
             Ended::Closed { .. } => self.hang_up().await,
             Ended::Broken(_) => {
-                self.socket.send_close(1002, "");
+                self.socket.send_broken();
                 self.hang_up().await;
             }
             Ended::Gone | Ended::Lost(_) | Ended::Stalled => {}
@@ -468,7 +468,9 @@ impl Peer {
                 Ok(Some(Incoming::Binary(_) | Incoming::Text(_))) => {}
                 Ok(Some(Incoming::Close { code, .. })) => return Some(Ended::Closed { code }),
                 Ok(None) => return None,
-                Err(Broken::Protocol(reason)) => return Some(Ended::Broken(reason)),
+                Err(Broken::NotUtf8(reason) | Broken::Protocol(reason)) => {
+                    return Some(Ended::Broken(reason));
+                }
                 Err(Broken::TooLarge { size, limit }) => {
                     let reason = format!("a message of {size} bytes, over the limit of {limit}");
                     return Some(Ended::Broken(reason));

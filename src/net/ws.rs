@@ -75,8 +75,21 @@ pub enum Broken {
         /// The limit.
         limit: usize,
     },
-    /// The peer breaks the protocol.
+    /// A text is not UTF-8, or the reason of a close.
+    NotUtf8(String),
+    /// The peer breaks the protocol in another way.
     Protocol(String),
+}
+
+impl Broken {
+    /// What the peer is told, RFC 6455, section 7.4.1.
+    const fn close(&self) -> (u16, &'static str) {
+        match self {
+            Self::TooLarge { .. } => (1009, "message too big"),
+            Self::NotUtf8(_) => (1007, "not UTF-8"),
+            Self::Protocol(_) => (1002, "protocol error"),
+        }
+    }
 }
 
 impl Socket {
@@ -136,7 +149,7 @@ impl Socket {
             let mut cursor = Cursor::new(&*self.inbound);
             let header = FrameHeader::parse(&mut cursor);
             let start = cursor.position() as usize;
-            let Some((header, length)) = header.map_err(protocol)? else { break };
+            let Some((header, length)) = header.map_err(fault)? else { break };
             let size = usize::try_from(length).unwrap_or(usize::MAX);
             if size > self.limit {
                 return Err(Broken::TooLarge { size, limit: self.limit });
@@ -196,7 +209,7 @@ impl Socket {
                 Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
                     return Err(Broken::TooLarge { size, limit: max_size });
                 }
-                Err(error) => return Err(protocol(error)),
+                Err(error) => return Err(fault(error)),
             });
         }
         Ok(incoming)
@@ -223,7 +236,14 @@ impl Socket {
         self.close(Some(frame));
     }
 
-    /// The same without a code.
+    /// Queues the close that says why the connection cannot go on, if it cannot.
+    pub fn send_broken(&mut self) {
+        if let Some((code, reason)) = self.broken.as_ref().map(Broken::close) {
+            self.send_close(code, reason);
+        }
+    }
+
+    /// Queues a close without a code.
     pub fn send_bare_close(&mut self) {
         self.close(None);
     }
@@ -276,8 +296,11 @@ impl Socket {
     }
 }
 
-fn protocol(error: Fault) -> Broken {
-    Broken::Protocol(error.to_string())
+fn fault(error: Fault) -> Broken {
+    match error {
+        Fault::Utf8(reason) => Broken::NotUtf8(reason),
+        error => Broken::Protocol(error.to_string()),
+    }
 }
 
 /// A stream that ends where what was received ends, and collects what is to be sent.
@@ -317,8 +340,8 @@ impl Write for Wire<'_> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{collection, prelude::*};
     use super::*;
+    use proptest::{collection, prelude::*};
 
     /// Carries what one end has to say to the other, `step` bytes at a time, and collects what
     /// arrives.
@@ -422,6 +445,29 @@ mod tests {
         server.send_binary(Bytes::from(vec![0; 1001]));
         client.received(server.output());
         assert_eq!(client.next(), Err(Broken::TooLarge { size: 1001, limit: 1000 }));
+        assert_eq!(told(&mut client, &mut server), Some(1009));
+    }
+
+    /// The code of the close that a peer gets from whoever cannot go on.
+    fn told(broken: &mut Socket, peer: &mut Socket) -> Option<u16> {
+        broken.send_broken();
+        match &carry(broken, peer, 100)[..] {
+            [Incoming::Close { code, .. }] => *code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_none_is_told_as_such() {
+        for text in [&b"\xff"[..], b"half a \xe2\x82", b"\xed\xa0\x80"] {
+            let mut server = Socket::server(&[], MESSAGE_LIMIT);
+            let mut client = Socket::client(&[], MESSAGE_LIMIT);
+            server.send_in_frames(&Bytes::from_static(text), 1, true);
+            client.received(server.output());
+            server.sent(server.output().len());
+            assert!(matches!(client.next(), Err(Broken::NotUtf8(_))), "{text:?}");
+            assert_eq!(told(&mut client, &mut server), Some(1007));
+        }
     }
 
     #[test]
@@ -453,7 +499,7 @@ mod tests {
                 Err(Fault::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
                     break Some(Broken::TooLarge { size, limit: max_size });
                 }
-                Err(error) => break Some(protocol(error)),
+                Err(error) => break Some(fault(error)),
             }
         };
         (messages, broken, socket.outbound.to_vec())

@@ -534,11 +534,11 @@ impl Subscriber {
                         event: &event,
                     });
                     batch.push(self.entry(received, What::Event(event)));
-                    connection.socket.send_close(TOO_BIG, "message too big");
+                    connection.socket.send_broken();
                     return (batch, Some(Ended { reason, ..Ended::default() }));
                 }
-                Err(Broken::Protocol(reason)) => {
-                    connection.socket.send_close(PROTOCOL_ERROR, "protocol error");
+                Err(Broken::NotUtf8(reason) | Broken::Protocol(reason)) => {
+                    connection.socket.send_broken();
                     return (batch, Some(Ended { reason, ..Ended::default() }));
                 }
             };
@@ -596,10 +596,8 @@ pub(super) async fn asked_to(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|&stop| stop).await;
 }
 
-// Close codes of RFC 6455, section 7.4.1.
+/// A close code of RFC 6455, section 7.4.1.
 const NORMAL: u16 = 1000;
-const PROTOCOL_ERROR: u16 = 1002;
-const TOO_BIG: u16 = 1009;
 
 /// Lets out what the socket wants to say. The error is why that cannot be.
 async fn answer(connection: &mut Connection) -> Result<(), String> {
