@@ -31,6 +31,10 @@ equal:
     MESSAGES=1000 tests/interop/run -k torture
     set -e; for part in $(seq 0 19); do FIRST=$((part * 5000)) MESSAGES=5000 tests/interop/run -k torture; done
 
+# Autobahn's cases for WebSocket, on replay as the server and on record as the client.
+autobahn:
+    tests/autobahn/run
+
 # protobuf's own conformance tests, from protobuf to JSON.
 conformance:
     tests/conformance/run
