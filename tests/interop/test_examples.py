@@ -1,0 +1,123 @@
+"""The examples for other people's tests: that they work where all is well, and say so where it is not.
+
+What `examples/python` has in `tests/` runs beside this.
+"""
+
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from harness import DEADLINE
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+EXAMPLES = REPOSITORY / "examples"
+CAMPUS = REPOSITORY / "fixtures/campus.mcap"
+
+
+class TestPytest:
+    """What the fixture does around a test, seen from outside."""
+
+    def run(self, folder, text, *arguments):
+        """Runs pytest on a file with this text, and returns what it printed."""
+        (folder / "test_it.py").write_text(text)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-B",
+                "-m",
+                "pytest",
+                "-p",
+                "no:cacheprovider",
+                "--color=no",
+                *arguments,
+                folder,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        return done.stdout
+
+    def ask(self, verdict="True"):
+        """A test that asks for its key to be validated, and says where."""
+        return (
+            "import requests\n"
+            f"def test_{verdict}(central_feed):\n"
+            '    url = f"https://{central_feed.hostname}/streaming/token/validate"\n'
+            '    answer = requests.get(url, headers={"Authorization": "k"}, verify=central_feed.ca)\n'
+            "    assert answer.status_code == 200\n"
+            '    print("it was at", central_feed.hostname, "at the end")\n'
+            f"    assert {verdict}\n"
+        )
+
+    def test_the_words_of_the_feed_are_shown_with_a_test_that_fails(self, tmp_path):
+        said = self.run(tmp_path, self.ask("True") + self.ask("False"), "--central-capture", CAMPUS)
+        assert "1 failed, 1 passed" in said
+        # Not with the other one.
+        assert said.count("was answered 200") == 1
+        # And the feed has ended.
+        host, port = re.search(r"it was at (\S+):(\d+) at the end", said).groups()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)))
+
+    def test_a_feed_that_ends_badly_is_an_error(self, tmp_path):
+        mark = f'import pytest\npytestmark = pytest.mark.central_feed("{CAMPUS}", expect=["audit>=1"])\n'
+        said = self.run(tmp_path, mark + self.ask())
+        assert "1 passed, 1 error" in said
+        assert "ended with exit code 1" in said
+        assert "error: expected at least 1 frame" in said
+
+    def test_a_feed_that_cannot_start_says_why(self, tmp_path):
+        text = (
+            "import pytest\n"
+            "def test_without_a_capture(central_feed): pass\n"
+            '@pytest.mark.central_feed("no.mcap")\n'
+            "def test_with_no_such_capture(central_feed): pass\n"
+            "@pytest.fixture\n"
+            'def nowhere(monkeypatch): monkeypatch.setenv("CENTRALCAP", "no-such-command")\n'
+            f'@pytest.mark.central_feed("{CAMPUS}")\n'
+            "def test_without_the_command(nowhere, central_feed): pass\n"
+        )
+        said = self.run(tmp_path, text)
+        assert "3 errors" in said
+        assert "which capture?" in said
+        assert "did not start, and ended with exit code 1" in said
+        # Looked for beside the test.
+        assert re.search(f"error: .*{tmp_path}/no.mcap", said)
+        assert "found no command no-such-command" in said
+
+    def test_the_command_line_counts_where_a_test_says_nothing(self, tmp_path):
+        rules = tmp_path / "rules.toml"
+        rules.write_text("[[rule]]\nwhen = { nth = 1 }\ndo = { refuse = { status = 418 } }\n")
+        marked = f'@pytest.mark.central_feed("{CAMPUS}", scenario="refused-handshakes", speed=10)\n'
+        text = (
+            "import pytest, websocket\n"
+            "def refused(feed):\n"
+            "    with pytest.raises(websocket.WebSocketBadStatusException) as refused:\n"
+            '        header = {"Authorization": "k", "Topic": "audit"}\n'
+            '        websocket.create_connection(feed.url, header=header, sslopt={"ca_certs": feed.ca})\n'
+            "    return refused.value.status_code\n"
+            "def test_open(central_feed):\n"
+            f'    assert str(central_feed.capture) == "{CAMPUS}"\n'
+            "    assert refused(central_feed) == 418\n"
+            f"{marked}"
+            "def test_said(central_feed):\n"
+            "    assert refused(central_feed) == 503\n"
+        )
+        options = ["--central-capture", CAMPUS, "--central-faults", rules]
+        assert "2 passed" in self.run(tmp_path, text, *options)
+        said = self.run(tmp_path, text, *options, "--central-speed", "warp")
+        assert "1 passed, 1 error" in said and "warp" in said
+
+    def test_it_is_made_with_what_it_is_tested_with(self):
+        project = tomllib.loads((EXAMPLES / "python/pyproject.toml").read_text())
+        pins = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+        for extra in project["project"]["optional-dependencies"].values():
+            pins += extra
+        installed = (REPOSITORY / "tests/interop/requirements.txt").read_text().splitlines()
+        assert len(pins) > 3 and set(pins) <= set(installed)
