@@ -121,3 +121,17 @@ class TestPytest:
             pins += extra
         installed = (REPOSITORY / "tests/interop/requirements.txt").read_text().splitlines()
         assert len(pins) > 3 and set(pins) <= set(installed)
+
+
+def test_node():
+    """The tests in examples/node, by node's own test runner."""
+    done = subprocess.run(
+        ["node", "--test", "--test-reporter=tap"],
+        cwd=EXAMPLES / "node",
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "# pass 3" in done.stdout
