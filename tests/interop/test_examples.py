@@ -3,15 +3,18 @@
 What `examples/python` has in `tests/` runs beside this.
 """
 
+import os
 import pathlib
 import re
 import socket
 import subprocess
 import sys
 import tomllib
+from xml.etree import ElementTree
 
 import pytest
-from harness import DEADLINE
+import yaml
+from harness import CENTRALCAP, DEADLINE, centralcap
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -135,3 +138,70 @@ def test_node():
     )
     assert done.returncode == 0, done.stdout
     assert "# pass 3" in done.stdout
+
+
+CLIENT = """
+import json, websocket
+with open("ready.json") as file:
+    ready = json.load(file)
+header = {"Authorization": "synthetic-key", "Topic": "audit"}
+client = websocket.create_connection(ready["url"], header=header, sslopt={"ca_certs": ready["ca"]}, timeout=30)
+assert client.recv_data()[0] == websocket.ABNF.OPCODE_BINARY
+client.close()
+"""
+
+
+class TestGitHubActions:
+    """The job file, with its steps run as a runner does it."""
+
+    WORKFLOW = yaml.safe_load((EXAMPLES / "github-actions.yml").read_text())
+    JOB = WORKFLOW["jobs"]["feed"]
+
+    def test_is_a_workflow(self):
+        # YAML 1.1 takes `on` for a truth value; the runner does not.
+        assert self.WORKFLOW.keys() == {"name", True, "permissions", "jobs"}
+        assert self.WORKFLOW[True] == ["push", "pull_request"]
+        for step in self.JOB["steps"]:
+            assert ("run" in step) != ("uses" in step), step
+            # A tag can be moved to other code.
+            assert re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", step.get("uses", f"actions/x@{'0' * 40}"))
+
+    def test_installs_this_version(self):
+        assert centralcap("--version").stdout.split() == ["centralcap", self.JOB["env"]["CENTRALCAP_VERSION"]]
+
+    @pytest.mark.parametrize(
+        ("test", "code", "failed"),
+        [
+            pytest.param(f"{sys.executable} client.py", 0, False, id="works"),
+            pytest.param(f"{sys.executable} client.py broken", 7, False, id="fails"),
+            pytest.param("true", 1, True, id="never-came"),
+        ],
+    )
+    def test_the_build_fails_with_the_client(self, tmp_path, test, code, failed):
+        (tmp_path / "client.py").write_text(CLIENT + "import sys\nsys.exit(7 if sys.argv[1:] else 0)\n")
+        done = self.run(tmp_path, {"CAPTURE": str(CAMPUS), "TEST": test})
+        assert done.returncode == code, done.stderr
+        kept = self.JOB["steps"][-1]["with"]["path"].split()
+        assert sorted(path.name for path in tmp_path.glob("report.*")) == kept
+        (suite,) = ElementTree.parse(tmp_path / "report.xml").getroot()
+        (expected,) = [case for case in suite.iter("testcase") if case.get("name") == "audit>=1"]
+        assert (expected.find("failure") is not None) == failed
+
+    def test_a_feed_that_cannot_start_fails_the_build(self, tmp_path):
+        done = self.run(tmp_path, {"CAPTURE": "no.mcap", "TEST": "true"})
+        assert done.returncode != 0
+        assert "no.mcap" in done.stderr
+
+    def run(self, folder, environment):
+        """The step with the test, by the shell of a runner."""
+        (step,) = [step for step in self.JOB["steps"] if step.get("name") == "Test the client"]
+        path = os.pathsep.join([os.path.dirname(CENTRALCAP), os.environ["PATH"]])
+        return subprocess.run(
+            # With all that it has started.
+            ["timeout", str(DEADLINE), "bash", "-e", "-c", step["run"]],
+            cwd=folder,
+            env=os.environ | self.JOB["env"] | environment | {"PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
