@@ -34,9 +34,9 @@ SAMPLE_EVERY = 2
 # Limits of the recorder.
 MOST_MEMORY = 150 << 20
 MOST_THREADS = 63
-# Between the fifth and sixth of ten minutes and the last two. Before that not all connections have been cut
-# once, nor have enough segments been sealed: buffers and the allocator's places for them still reach their
-# size. A leak of one byte for each frame would be more.
+# Between the fifth and sixth of ten minutes and the last two: the first sealings take room that the allocator
+# keeps. Each minute another tenth of the connections is cut for the first time, so some growth may go on to
+# the end. A leak of one byte for each frame would be more than this.
 MOST_GROWTH = 0.025
 
 command_line, server, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
