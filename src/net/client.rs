@@ -391,8 +391,10 @@ impl Connection {
     /// Reads once and hands it to the socket. `Ok(false)` is the end of the stream. Dropping the
     /// future loses nothing.
     pub async fn read(&mut self) -> io::Result<bool> {
-        if !self.read_ahead.is_empty() {
-            self.socket.received(&std::mem::take(&mut self.read_ahead));
+        // Also where nothing is in it, it would keep all the room that the answer was read into.
+        let read_ahead = std::mem::take(&mut self.read_ahead);
+        if !read_ahead.is_empty() {
+            self.socket.received(&read_ahead);
             return Ok(true);
         }
         poll_fn(|context| self.poll_read(context)).await
