@@ -225,10 +225,14 @@ impl HotSegment {
         sealed
     }
 
-    /// Deletes a segment that nothing is in.
-    pub fn discard(self) {
-        // Where that fails, the next start seals it.
-        std::fs::remove_file(&self.path).ok();
+    /// Deletes a segment that nothing is in. Where that fails, it may be tried again.
+    pub fn discard(&self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("delete", &self.path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn refuse_if_broken(&self) -> Result<()> {

@@ -208,7 +208,7 @@ impl Segments {
     pub(super) fn give_up(&mut self) {
         if let Some(Open { segment, .. }) = self.open.take() {
             if segment.is_empty() {
-                segment.discard();
+                self.sealer.discard(segment);
             } else {
                 self.sealer.seal(segment);
             }
@@ -301,6 +301,8 @@ pub(super) fn free_space(_: &Path) -> Option<u64> {
 /// What the sealing thread is asked for.
 enum Job {
     Seal(Box<HotSegment>),
+    /// Nothing is in it, and it could not be deleted.
+    Discard(Box<HotSegment>),
     /// Says when all that came before is done.
     Settle(mpsc::SyncSender<()>),
     Delete(Vec<Leaving>),
@@ -339,6 +341,7 @@ impl Sealer {
             waiting: Arc::clone(&waiting),
             results: Vec::new(),
             left_hot: Vec::new(),
+            left_empty: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
             work.run(&receiver);
@@ -357,6 +360,15 @@ impl Sealer {
         }
         // Where the thread is gone the segment stays hot, and the next start seals it.
         let _ = self.jobs.send(Job::Seal(Box::new(segment)));
+    }
+
+    /// Deletes what nothing is in, or has that tried again. As long as it is there it is locked, and
+    /// nobody takes it for a recording.
+    fn discard(&self, segment: HotSegment) {
+        if let Err(error) = segment.discard() {
+            (self.notify)(Notice::Trouble { error: &error });
+            let _ = self.jobs.send(Job::Discard(Box::new(segment)));
+        }
     }
 
     fn finish(self) -> Result<Vec<Sealed>> {
@@ -379,6 +391,8 @@ struct Work {
     results: Vec<Result<Sealed>>,
     /// What could not be sealed, with the name that it will have.
     left_hot: Vec<(PathBuf, PathBuf)>,
+    /// What could not be deleted, though nothing is in it.
+    left_empty: Vec<HotSegment>,
 }
 
 impl Work {
@@ -400,6 +414,7 @@ impl Work {
                         Err(error) => self.results.push(Err(error)),
                     }
                 }
+                Ok(Job::Discard(segment)) => self.left_empty.push(*segment),
                 Ok(Job::Settle(settled)) => {
                     self.name_leaving();
                     let _ = settled.send(());
@@ -421,6 +436,8 @@ impl Work {
         for (hot, _) in std::mem::take(&mut self.left_hot) {
             self.results.push(Err(Kind::NotSealed { path: hot }.into()));
         }
+        let undeleted = self.left_empty.iter().filter_map(|segment| segment.discard().err());
+        self.results.extend(undeleted.map(Err));
     }
 
     fn retry(&mut self) {
@@ -430,6 +447,7 @@ impl Work {
                 Err(_) => self.left_hot.push((hot, path)),
             }
         }
+        self.left_empty.retain(|segment| segment.discard().is_err());
     }
 
     fn sealed(&mut self, sealed: Sealed) {
@@ -455,7 +473,10 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Barrier};
+    use std::{
+        collections::BTreeMap,
+        sync::{Barrier, Mutex},
+    };
 
     use super::*;
     use crate::{
@@ -465,6 +486,15 @@ mod tests {
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn begun(folder: &Path, notify: Notify) -> Segments {
+        let (keep, compression) = (Keep::default(), Compression::default());
+        let clock = Arc::new(SystemClock::new());
+        let care = Care { keep, compression, on_sealed: None, notify, clock };
+        let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
+        let place = Place::Folder(folder.to_owned());
+        Segments::start(place, about, Vec::new(), Split::default(), care).unwrap()
     }
 
     #[test]
@@ -478,13 +508,7 @@ mod tests {
                 held.1.wait();
             }
         };
-        let (notify, clock) = (Arc::new(notify), Arc::new(SystemClock::new()));
-        let (keep, compression) = (Keep::default(), Compression::default());
-        let care = Care { keep, compression, on_sealed: None, notify, clock };
-        let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
-        let place = Place::Folder(folder.path().to_owned());
-        let mut segments =
-            Segments::start(place, about, Vec::new(), Split::default(), care).unwrap();
+        let mut segments = begun(folder.path(), Arc::new(notify));
         let subscription = Arc::new(Subscription {
             name: "main".to_owned(),
             protocol: "classic".to_owned(),
@@ -511,6 +535,32 @@ mod tests {
         assert_eq!(waiting.load(Ordering::Relaxed), 0);
         segments.give_up();
         assert_eq!(segments.finish().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_could_not_be_deleted_is_told_and_tried_again() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&told);
+        let notify: Notify = Arc::new(move |notice: Notice<'_>| {
+            if let Notice::Trouble { error } = notice {
+                heard.lock().unwrap().push(error.to_string());
+            }
+        });
+        for gone_later in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut segments = begun(folder.path(), Arc::clone(&notify));
+            let path = segments.path().unwrap().to_owned();
+            // A folder is no file that can be deleted.
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            segments.give_up();
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            assert!(told.len() == 1 && told[0].contains(path.to_str().unwrap()), "{told:?}");
+            if gone_later {
+                fs::remove_dir(&path).unwrap();
+            }
+            assert_eq!(segments.finish().is_ok(), gone_later);
+        }
     }
 
     #[test]
