@@ -39,7 +39,7 @@ use tokio_tungstenite::{
 const TICK: Duration = Duration::from_millis(10);
 
 /// A cut takes one connection of so many.
-const GROUPS: usize = 10;
+const GROUPS: usize = 5;
 
 /// How often a connection is asked what is kept, in frames.
 const PING_EVERY: u64 = 10;

@@ -1,9 +1,10 @@
 """Records from a server that is never quiet, and looks at the recorder while it does and at what it has.
 
-Every minute the server cuts a tenth of the connections, in turn by ending the stream behind what it has
-sent and by a reset; every five minutes it also stops taking the keys of those. A tenth, because the
-recorder makes no more than 20 attempts a second: all would take it 50 seconds. Who is connected gets the
-frames of those who are not, so the rate stays the same.
+Every minute the server cuts a fifth of the connections, in turn by ending the stream behind what it has
+sent and by a reset; every five minutes it also stops taking the keys of those. A fifth, because the
+recorder makes no more than 20 attempts a second: all would take it 50 seconds. And so all have been cut
+once when half of ten minutes is over, and what a second time leaves behind would show. Who is connected
+gets the frames of those who are not, so the rate stays the same.
 
 Nothing may be missing of what was sent on a connection that ended in any other way than by a reset. A
 reset throws away what is under way, as it would on a real network: there the frames must be the first so
@@ -34,9 +35,8 @@ SAMPLE_EVERY = 2
 # Limits of the recorder.
 MOST_MEMORY = 150 << 20
 MOST_THREADS = 63
-# Between the fifth and sixth of ten minutes and the last two: the first sealings take room that the allocator
-# keeps. Each minute another tenth of the connections is cut for the first time, so some growth may go on to
-# the end. A leak of one byte for each frame would be more than this.
+# Between the fifth and sixth of ten minutes and the last two: the first sealings, and the first time that a
+# connection is cut, take room that the allocator keeps. A leak of one byte for each frame would be more.
 MOST_GROWTH = 0.025
 
 command_line, server, place = sys.argv[1], sys.argv[2], Path(sys.argv[3])
