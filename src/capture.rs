@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
+    chunk::Unpacked,
     hot::HotSegment,
     reader::{Contents, contents},
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},

@@ -238,6 +238,7 @@ impl Server {
             identity,
             hold,
             types: Types::default(),
+            unpacked: Arc::default(),
             faults: Mutex::default(),
             spoil,
         };

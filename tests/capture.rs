@@ -8,12 +8,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{About, Capture, Compression, HotSegment, SealedFile, seal, seal_left_overs},
+    capture::{
+        About, Capture, Compression, HotSegment, SealedFile, Unpacked, seal, seal_left_overs,
+    },
     entry::{Entry, envelope::MsgProto},
     error::Error,
     protocol,
@@ -143,6 +146,29 @@ fn what_is_recorded_is_read_back_in_order_before_and_after_sealing() {
     assert_eq!(sealed.sealed_size, fs::metadata(&path).unwrap().len());
     assert!(sealed.damage.is_none());
     assert_eq!(whole(&path), entries);
+}
+
+#[test]
+fn readers_that_share_have_each_chunk_in_memory_once() {
+    let (_folder, path, _) = place();
+    let entries = everything();
+    sealed(&path, &entries);
+    let read = |unpacked: Option<&Arc<Unpacked>>| -> Vec<Entry> {
+        let all = Capture::open(&[&path]).unwrap().entries();
+        match unpacked {
+            Some(unpacked) => all.sharing(unpacked).map(Result::unwrap).collect(),
+            None => all.map(Result::unwrap).collect(),
+        }
+    };
+    let places = |entries: &[Entry]| -> Vec<_> {
+        let frames = entries.iter().filter_map(Entry::frame);
+        frames.filter(|frame| !frame.data.is_empty()).map(|frame| frame.data.as_ptr()).collect()
+    };
+    let unpacked = Arc::default();
+    let (first, second, alone) = (read(Some(&unpacked)), read(Some(&unpacked)), read(None));
+    assert!(first == entries && second == entries && alone == entries);
+    assert_eq!(places(&first), places(&second));
+    assert_ne!(places(&first), places(&alone));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::{
 };
 
 use super::{
-    HOT_SUFFIX, SEALED_SUFFIX, hot,
+    HOT_SUFFIX, SEALED_SUFFIX,
+    chunk::Unpacked,
+    hot,
     reader::{self, SegmentEntries, Shared},
 };
 use crate::{
@@ -79,6 +81,7 @@ impl Capture {
             waiting: self.segments.clone().into_iter(),
             current: None,
             shared: Shared::default(),
+            unpacked: None,
             position: 0,
         }
     }
@@ -180,10 +183,17 @@ pub struct Entries {
     current: Option<SegmentEntries>,
     /// Of the segments so far, when none is being read.
     shared: Shared,
+    unpacked: Option<Arc<Unpacked>>,
     position: usize,
 }
 
 impl Entries {
+    /// Has what is unpacked in common with all others that are given the same.
+    #[must_use]
+    pub fn sharing(self, unpacked: &Arc<Unpacked>) -> Self {
+        Self { unpacked: Some(Arc::clone(unpacked)), ..self }
+    }
+
     /// The metadata records of the segment that is being read, as far as they came by.
     pub fn metadata(&self) -> &[mcap::records::Metadata] {
         self.current.as_ref().map_or(&[], SegmentEntries::metadata)
@@ -212,6 +222,7 @@ impl Iterator for Entries {
             }
             match open(&segment) {
                 Ok(entries) => {
+                    let entries = entries.unpacking(self.unpacked.as_ref());
                     self.current = Some(entries.sharing(std::mem::take(&mut self.shared)));
                 }
                 Err(error) => return Some(Err(error)),

@@ -3,7 +3,12 @@
 //! What it says about its size makes no memory be touched: only what really is in it does. It is
 //! refused if that is more or less than it says, or not what its checksum is of.
 
-use std::{collections::VecDeque, mem, ops::Range};
+use std::{
+    collections::VecDeque,
+    mem,
+    ops::Range,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+};
 
 use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
@@ -13,9 +18,80 @@ use super::RECORD_LIMIT;
 /// An opcode and a length stand before every record.
 const HEADER_SIZE: usize = 1 + 8;
 
+/// What many readers of one capture have unpacked. Whoever comes to a chunk that another one still has
+/// shares it: however many they are, a chunk is unpacked about once, and is in memory once.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    /// All that somebody may have.
+    known: Vec<(ChunkHeader, Weak<Content>)>,
+    /// The last ones, for those who come a little later.
+    latest: VecDeque<Arc<Content>>,
+}
+
+/// So many are kept though nobody reads them, if they are not larger than chunks usually are.
+const LATEST: usize = 8;
+const LARGE: usize = 4 * 1024 * 1024;
+
+/// What is in a chunk, as soon as the first one who wants it has unpacked it.
+#[derive(Debug, Default)]
+struct Content(OnceLock<Result<Vec<u8>, String>>);
+
+impl Unpacked {
+    /// The content of a chunk. Its header, with a checksum of it, says which one it is.
+    fn of(
+        &self,
+        header: &ChunkHeader,
+        unpack: impl FnOnce() -> Result<Vec<u8>, String>,
+    ) -> Result<Bytes, String> {
+        let content = {
+            let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.content(header)
+        };
+        // Not under the lock: other chunks do not have to wait.
+        content.0.get_or_init(unpack).as_ref().map_err(String::clone)?;
+        Ok(Bytes::from_owner(Shared(content)))
+    }
+}
+
+impl Shelf {
+    fn content(&mut self, header: &ChunkHeader) -> Arc<Content> {
+        let mut known = self.known.iter().filter(|(known, _)| known == header);
+        if let Some(content) = known.find_map(|(_, content)| content.upgrade()) {
+            return content;
+        }
+        let content = Arc::<Content>::default();
+        self.known.retain(|(_, content)| content.strong_count() > 0);
+        self.known.push((header.clone(), Arc::downgrade(&content)));
+        if header.uncompressed_size <= LARGE as u64 {
+            self.latest.truncate(LATEST - 1);
+            self.latest.push_front(Arc::clone(&content));
+        }
+        content
+    }
+}
+
+/// Content that was unpacked.
+struct Shared(Arc<Content>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        match self.0.0.get() {
+            Some(Ok(content)) => content,
+            _ => &[],
+        }
+    }
+}
+
 /// The chunk that is being read.
 #[derive(Default)]
 pub(super) struct Chunk {
+    /// Those of others, and for others.
+    shared: Option<Arc<Unpacked>>,
     unpacker: Option<zstd::bulk::Decompressor<'static>>,
     content: Bytes,
     /// Where the next record begins.
@@ -28,6 +104,11 @@ pub(super) struct Chunk {
 const READ: usize = 8;
 
 impl Chunk {
+    /// Unpacks nothing that another reader has unpacked already.
+    pub(super) fn share(&mut self, unpacked: Arc<Unpacked>) {
+        self.shared = Some(unpacked);
+    }
+
     /// Takes a chunk record in place of the last one, or says what is wrong with it.
     pub(super) fn open(&mut self, record: &[u8]) -> Result<(), String> {
         let read = mem::take(&mut self.content);
@@ -44,26 +125,36 @@ impl Chunk {
             let size = header.uncompressed_size;
             return Err(format!("a chunk of {size} bytes is over the limit"));
         }
-        self.content = self.unpack(&header, &data)?;
-        let (expected, found) = (header.uncompressed_size, self.content.len());
+        // Of what has no checksum, MCAP says 0.
+        self.content = match self.shared.clone() {
+            Some(shared) if header.uncompressed_crc != 0 => {
+                shared.of(&header, || self.checked(&header, &data))?
+            }
+            _ => self.checked(&header, &data)?.into(),
+        };
+        Ok(())
+    }
+
+    fn checked(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<Vec<u8>, String> {
+        let content = self.unpack(header, data)?;
+        let (expected, found) = (header.uncompressed_size, content.len());
         if found as u64 != expected {
             return Err(format!("a chunk of {expected} bytes has {found}"));
         }
-        // Of what has none, MCAP says 0.
         let expected = header.uncompressed_crc;
-        let found = if expected == 0 { 0 } else { crc32fast::hash(&self.content) };
+        let found = if expected == 0 { 0 } else { crc32fast::hash(&content) };
         if found != expected {
             return Err(format!(
                 "the checksum of a chunk is {expected:#010x}, that of its content {found:#010x}"
             ));
         }
-        Ok(())
+        Ok(content)
     }
 
-    fn unpack(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<Bytes, String> {
+    fn unpack(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<Vec<u8>, String> {
         let unpackable = |error| format!("a chunk cannot be unpacked: {error}");
         match &*header.compression {
-            "" => Ok(Bytes::copy_from_slice(data)),
+            "" => Ok(data.to_vec()),
             "zstd" => {
                 let unpacker = match &mut self.unpacker {
                     Some(unpacker) => unpacker,
@@ -75,7 +166,7 @@ impl Chunk {
                 content.clear();
                 content.reserve(header.uncompressed_size as usize);
                 unpacker.decompress_to_buffer(data, &mut content).map_err(unpackable)?;
-                Ok(content.into())
+                Ok(content)
             }
             other => Err(format!("a chunk is compressed with {other:?}")),
         }

@@ -24,7 +24,7 @@ use mcap::{
 
 use super::{
     HOT_SUFFIX, PROFILE, RECORD_LIMIT,
-    chunk::Chunk,
+    chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
 };
 use crate::{
@@ -514,6 +514,14 @@ impl SegmentEntries {
             metadata: Vec::new(),
             shared: Shared::default(),
         })
+    }
+
+    /// Shares what is unpacked with other readers.
+    pub(super) fn unpacking(mut self, unpacked: Option<&Arc<Unpacked>>) -> Self {
+        if let Some(unpacked) = unpacked {
+            self.records.chunk.share(Arc::clone(unpacked));
+        }
+        self
     }
 
     /// Shares with earlier segments.

@@ -225,7 +225,8 @@ impl Reader {
     /// Reads the capture once. Returns how many frames of it are for the client.
     fn round(&mut self, track: &mut Track, doors: &mut Option<Doors>) -> Result<u64, Unwanted> {
         let options = &self.stage.options;
-        let entries = options.selection.clone().of(options.capture.entries());
+        let entries = options.capture.entries().sharing(&self.stage.unpacked);
+        let entries = options.selection.clone().of(entries);
         let mut frames = 0;
         for entry in entries {
             if let Some(doors) = doors.take() {

@@ -21,6 +21,7 @@ use super::{
     types::Types,
 };
 use crate::{
+    capture::Unpacked,
     entry::{Subscription, Timestamp},
     error::{Error, Kind},
     net::{
@@ -55,6 +56,8 @@ pub(super) struct Stage {
     pub identity: Option<Identity>,
     pub hold: Hold,
     pub types: Types,
+    /// Most clients are in about the same place of the capture.
+    pub unpacked: Arc<Unpacked>,
     pub faults: Mutex<Vec<Error>>,
     /// The faults that are on purpose.
     pub spoil: Option<Spoil>,
