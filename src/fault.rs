@@ -18,6 +18,7 @@ pub use self::{
     log::{Applied, Place, Request},
     scenario::{SCENARIOS, Scenario},
     table::{FAULTS, Fault, Row, TextContent},
+    validation::ValidationFails,
 };
 use crate::{
     codec::{json::Text, plan::Style},
@@ -33,6 +34,7 @@ mod log;
 mod mangle;
 mod scenario;
 mod table;
+mod validation;
 
 /// The seed unless the user names one.
 pub const SEED: u64 = 1;
@@ -73,6 +75,11 @@ impl Faults {
                 "replay --list-scenarios says what each of them does",
             )),
         }
+    }
+
+    /// The same, and then these rules. `origin` says where they are from.
+    pub fn and_rules(self, rules: &str, origin: &str) -> Result<Self> {
+        Self::parse(&format!("{}\n{rules}", self.text), origin, Some(self.seed))
     }
 
     /// What a run is repeated from: the first line of its log. The others are [`Applied`].

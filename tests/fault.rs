@@ -14,7 +14,7 @@ use centralcap::{
     error::Error,
     fault::{
         Act, Applied, Cut, Door, End, FAULTS, Faults, Form, Message, Place, Refusal, Request,
-        SCENARIOS, Spoiler, Step,
+        SCENARIOS, Spoiler, Step, ValidationFails,
     },
     protocol,
     schema::Resolver,
@@ -484,6 +484,28 @@ fn requests_are_refused_by_topic_and_number() {
     assert_eq!(ask(Request::Validate, ""), Some((1, "500  []".to_owned())));
     let broken: Vec<_> = (0..4).map(|_| door.connected().is_some()).collect();
     assert_eq!(broken, [false, true, false, true]);
+}
+
+#[test]
+fn rules_that_are_added_stand_behind_the_others_and_in_the_log() {
+    let fails: ValidationFails = "503:maintenance".parse().unwrap();
+    let both = faults("[[rule]]\ndo = \"drop\"").and_rules(&fails.rule(), "more").unwrap();
+    let logged = Faults::parse(&both.log_head(), "log", None).unwrap();
+    let own = Faults::parse(&fails.rule(), "more", None).unwrap();
+    for (faults, rule) in [(both, 2), (logged, 2), (own, 1)] {
+        let (refusal, applied) = Door::new(faults).asked(Request::Validate, "").unwrap();
+        let body = "maintenance".to_owned();
+        assert_eq!(refusal, Refusal::Answer { status: 503, body, headers: Vec::new() });
+        assert_eq!(applied.rule, rule);
+    }
+    // Neither the seed nor the other rules are lost.
+    let seeds = [7, 8].map(|seed| {
+        let faults = Faults::parse("[[rule]]\ndo = \"flip-bits\"", "rules", Some(seed)).unwrap();
+        let more = faults.clone().and_rules(&fails.rule(), "more").unwrap();
+        assert_eq!(log(&faults, &twenty()), log(&more, &twenty()));
+        log(&more, &twenty())
+    });
+    assert_ne!(seeds[0], seeds[1]);
 }
 
 #[test]

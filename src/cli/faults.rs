@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use centralcap::{
     error::Error,
-    fault::{Applied, Faults, SCENARIOS},
+    fault::{Applied, Faults, SCENARIOS, ValidationFails},
 };
 
 /// What goes wrong, on purpose.
@@ -24,6 +24,15 @@ pub(super) struct Args {
     /// Spoil it by ready-made rules.
     #[arg(long, value_name = "NAME", help_heading = "Faults")]
     scenario: Option<String>,
+
+    /// Answer every validation of a key with this status instead of a key, and with this body.
+    #[arg(
+        long,
+        value_name = "STATUS[:BODY]",
+        help_heading = "Faults",
+        value_parser = str::parse::<ValidationFails>
+    )]
+    validate_fails: Option<ValidationFails>,
 
     /// What the faults are drawn from [default: 1, or that of the log].
     #[arg(long, value_name = "N", help_heading = "Faults")]
@@ -41,8 +50,15 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn faults(&self) -> Result<Option<Faults>, Error> {
         let faults = match (&self.faults, &self.scenario) {
-            (Some(path), _) => Faults::read(path, self.seed)?,
-            (None, Some(name)) => Faults::scenario(name, self.seed)?,
+            (Some(path), _) => Some(Faults::read(path, self.seed)?),
+            (None, Some(name)) => Some(Faults::scenario(name, self.seed)?),
+            (None, None) => None,
+        };
+        let more = self.validate_fails.as_ref().map(|fails| (fails.rule(), "--validate-fails"));
+        let faults = match (faults, more) {
+            (Some(faults), Some((rules, origin))) => faults.and_rules(&rules, origin)?,
+            (None, Some((rules, origin))) => Faults::parse(&rules, origin, self.seed)?,
+            (Some(faults), None) => faults,
             (None, None) => {
                 let alone = if self.seed.is_some() {
                     "--seed alone"
