@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use self::log::{Format, Level, Line};
 
+mod accounts;
 mod decode;
 mod demo;
 mod faults;

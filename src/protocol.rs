@@ -48,6 +48,10 @@ pub trait Protocol: fmt::Debug + Sync {
     /// What a key says about itself, if it can be read at all. Nothing is verified.
     fn key_facts(&self, key: &Key) -> KeyFacts;
 
+    /// A key that no server ever gave, in the shape of those that servers do, and always the same for the
+    /// same arguments.
+    fn made_up_key(&self, making: &Making<'_>) -> Key;
+
     /// What a refused upgrade means.
     fn refusal(&self, status: u16) -> Refusal;
 
@@ -97,6 +101,17 @@ pub struct KeyFacts {
     pub customer: Option<String>,
     /// When it will have lived its life.
     pub expires: Option<Timestamp>,
+}
+
+/// What a made-up key is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Making<'a> {
+    /// The customer whose key it is.
+    pub customer: &'a str,
+    /// What tells it from other keys of the customer.
+    pub account: &'a str,
+    /// The first, the second, ... to be made.
+    pub generation: u64,
 }
 
 /// What to do about a refused upgrade.

@@ -34,8 +34,12 @@ use self::{
     types::Types,
 };
 pub use self::{
+    keys::{AtExpiry, Expiry, Keys},
     lateness::Lateness,
-    report::{CLIENTS_REPORTED, Client, Close, End, Ending, Moments, News, Report, Sent, Totals},
+    report::{
+        CLIENTS_REPORTED, Client, Close, End, Ending, Fate, KEY_CHANGES_REPORTED, KeyChange,
+        Moments, News, Report, Sent, Totals,
+    },
     verdict::{Check, Demands, Expected, Outcome},
 };
 use crate::{
@@ -51,6 +55,8 @@ use crate::{
 mod feed;
 mod hold;
 mod junit;
+mod keyring;
+mod keys;
 mod lateness;
 mod offer;
 mod report;
@@ -64,7 +70,7 @@ mod verdict;
 /// Whoever is in the middle of connecting when the last client has left is waited for so long.
 const LATECOMERS: Duration = Duration::from_secs(1);
 
-/// The same for whoever was cut off by a fault, as clients wait before they connect again.
+/// The same for whoever was cut off by a fault or a dead key, as clients wait before they connect again.
 const RETURNERS: Duration = Duration::from_secs(10);
 
 /// After a failed accept (usually no file descriptor is left) so long until the next.
@@ -109,6 +115,8 @@ pub struct Options {
     pub demands: Demands,
     /// Whose keys are valid; without it any key is.
     pub accounts: Option<Vec<Account>>,
+    /// When these keys die.
+    pub expiry: Expiry,
     /// What goes wrong, on purpose.
     pub faults: Option<Faults>,
 }
@@ -136,6 +144,7 @@ impl Options {
             timeout: None,
             demands: Demands::default(),
             accounts: None,
+            expiry: Expiry::default(),
             faults: None,
         }
     }
@@ -220,6 +229,7 @@ impl Server {
             Security::Files { cert, key } => Some(Identity::from_files(cert, key)?),
             Security::Plain => None,
         };
+        let keys = Keys::of(&options, offer.protocol)?;
         let (listener, address) = listen(options.listen).await.map_err(|source| {
             Error::from(Kind::Listen { address: options.listen.to_string(), source })
         })?;
@@ -235,6 +245,7 @@ impl Server {
         let stage = Stage {
             options,
             offer: Arc::new(offer),
+            keys,
             identity,
             hold,
             types: Types::default(),
@@ -276,6 +287,11 @@ impl Server {
         self.stage.offer.topics().into_iter().collect()
     }
 
+    /// The keys that are valid; None if any key will do.
+    pub fn keys(&self) -> Option<Keys> {
+        self.stage.keys.clone()
+    }
+
     /// Serves until `shutdown` completes or, with `once`, until all that came are done. Dropping the
     /// future drops all connections without a word.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Report {
@@ -298,9 +314,9 @@ impl Server {
         let deadline = stage.options.timeout.and_then(|timeout| started.checked_add(timeout));
         tokio::pin!(shutdown);
         loop {
-            let wait = if report.last_was_spoilt { RETURNERS } else { LATECOMERS };
+            let wait = if report.last_was_cut { RETURNERS } else { LATECOMERS };
             patience = stage.is_over().then(|| patience.unwrap_or(Instant::now() + wait));
-            if patience.is_some() && connections.is_empty() && !report.last_was_spoilt {
+            if patience.is_some() && connections.is_empty() && !report.last_was_cut {
                 break;
             }
             tokio::select! {
@@ -310,6 +326,7 @@ impl Server {
                     report.timed_out = Some(connections.len());
                     break;
                 }
+                changes = stage.key_changes() => note(changes, &mut report, &*tell),
                 Some(done) = connections.join_next() => report.add(stage.settled(done)),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
@@ -329,6 +346,8 @@ impl Server {
         while let Some(done) = connections.join_next().await {
             report.add(stage.settled(done));
         }
+        let last = stage.keys.as_ref().map(Keys::changes_so_far).unwrap_or_default();
+        note(last, &mut report, &*tell);
         report.lasted = started.elapsed();
         report.faults = std::mem::take(&mut *stage.faults());
         report
@@ -339,6 +358,13 @@ async fn listen(address: SocketAddr) -> std::io::Result<(TcpListener, SocketAddr
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
     Ok((listener, address))
+}
+
+fn note(changes: Vec<KeyChange>, report: &mut Report, tell: &Tell) {
+    for change in changes {
+        tell(News::Key(&change));
+        report.keep(change);
+    }
 }
 
 async fn until(moment: Option<Instant>) {

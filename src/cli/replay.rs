@@ -13,15 +13,17 @@ use std::{
 use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
-    accounts,
     capture::Capture,
     codec::STACK_SIZE,
     error::Error,
     pace::{Limit, Rate, Rounds, Speed},
-    replay::{self, Check, Demands, Expected, Lateness, News, Options, Report, Security, Server},
+    replay::{
+        self, Check, Demands, Expected, Fate, KeyChange, Lateness, News, Options, Report, Security,
+        Server,
+    },
 };
 
-use super::{Outcome, Words, faults, select, signal};
+use super::{Outcome, Words, accounts, faults, select, signal};
 
 /// Serve a capture as a live feed on a local endpoint.
 ///
@@ -113,9 +115,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
 
-    /// Take only the keys of this file, in the vendor's input format. Without it any key will do.
-    #[arg(long, value_name = "FILE")]
-    accounts: Option<PathBuf>,
+    #[command(flatten)]
+    accounts: accounts::Args,
 
     #[command(flatten)]
     faults: faults::Args,
@@ -219,7 +220,8 @@ impl Args {
             },
             timeout: self.timeout,
             demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },
-            accounts: self.accounts.as_deref().map(accounts::read).transpose()?,
+            accounts: self.accounts.accounts()?,
+            expiry: self.accounts.expiry(),
             faults: self.faults.faults()?,
             ..Options::new(Capture::open(&self.select.paths)?)
         })
@@ -269,6 +271,13 @@ fn tell(news: &News<'_>, words: Words) {
             words.detail(format_args!("{peer} was answered {status}"));
         }
         News::Spoilt { peer, applied } => words.detail(format_args!("{peer} meets {applied}")),
+        News::Key(KeyChange { fate, accounts, .. }) => {
+            let fate = match fate {
+                Fate::Expired => "has expired",
+                Fate::Renewed => "was renewed",
+            };
+            words.say(format_args!("the key of {} {fate}", accounts.join(", ")));
+        }
         News::Left(client) => words.detail(format_args!(
             "{} got {} frames of {}, {}{}: {}",
             client.peer,

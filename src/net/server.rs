@@ -75,8 +75,12 @@ pub trait Gate: Send + Sync + 'static {
     /// The protocol that is served.
     fn protocol(&self) -> &'static dyn Protocol;
 
-    /// Whether the key is valid.
+    /// Whether the feed takes a key.
     fn knows(&self, key: &Key) -> bool;
+
+    /// Which key validation answers: the same one while it is valid, else the renewed one. None if it is
+    /// nobody's.
+    fn validated(&self, key: &Key) -> Option<Key>;
 
     /// What a valid key gets for a topic; None if it is not subscribed to it.
     fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass>;
@@ -181,14 +185,18 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
     if let Some(refusal) = gate.refusal(asked, topic) {
         return unruly::refuse(refusal);
     }
-    let Some(key) = value("Authorization").and_then(Key::new).filter(|key| gate.knows(key)) else {
-        return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
-    };
+    let key = value("Authorization").and_then(Key::new);
     if !feed {
+        let Some(key) = key.and_then(|key| gate.validated(&key)) else {
+            return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
+        };
         let token = serde_json::json!({ "token": key.expose() }).to_string();
         let reply = status(StatusCode::OK, token);
         return with(reply, header::CONTENT_TYPE, "application/json");
     }
+    let Some(key) = key.filter(|key| gate.knows(key)) else {
+        return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
+    };
     let Some(pass) = value("Topic").and_then(|topic| gate.admit(&key, topic)) else {
         return refuse(StatusCode::BAD_REQUEST, UNSUBSCRIBED_TOPIC);
     };

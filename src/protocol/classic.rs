@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
 
-use super::{Ask, Envelope, Key, KeyFacts, Payload, Protocol, Refusal, Topic};
+use super::{Ask, Envelope, Key, KeyFacts, Making, Payload, Protocol, Refusal, Topic};
 use crate::{
     codec::wire::{self, Value},
     entry::{Timestamp, Unit},
@@ -16,6 +17,10 @@ pub struct Classic;
 
 /// How long a key lives.
 const KEY_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// When made-up keys say that they were made, and one second later for each: 2100, so that no client
+/// takes one for dead before its server does.
+const MADE_UP: u64 = 4_102_444_800;
 
 const TOPICS: [Topic; 6] = [
     Topic {
@@ -86,6 +91,22 @@ impl Protocol for Classic {
             customer: customer.map(str::to_owned),
             expires: created.and_then(time_by_magnitude).map(|created| created.after(KEY_LIFE)),
         }
+    }
+
+    /// Where a signature would be stands, for everybody to read, that there is none.
+    fn made_up_key(&self, Making { customer, account, generation }: &Making<'_>) -> Key {
+        let header = r#"{"alg":"HS256","type":"jwt"}"#;
+        let claims = serde_json::json!({
+            "customer_id": customer,
+            "creation_date": MADE_UP.saturating_add(*generation),
+        });
+        let [header, claims] =
+            [header.to_owned(), claims.to_string()].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        // As long as a signature, which are 32 bytes in 43 digits; the last one has only four bits.
+        let digest = Sha256::digest(format!("{generation} {account}"));
+        let digits = BASE64_URL_SAFE_NO_PAD.encode(digest);
+        let key = format!("{header}.{claims}.synthetic-{}A", &digits[..32]);
+        Key::new(&key).expect("base64 is visible ASCII")
     }
 
     fn refusal(&self, status: u16) -> Refusal {
@@ -216,6 +237,28 @@ mod tests {
         assert_eq!(renewed.expose(), "synthetic-renewed");
         assert!(Classic.renewed_key(b"<html>").is_none());
         assert!(Classic.renewed_key(br#"{"token": ""}"#).is_none());
+    }
+
+    #[test]
+    fn a_made_up_key_has_the_shape_of_a_real_one_and_says_that_it_is_none() {
+        let key = |customer, account, generation| {
+            Classic.made_up_key(&Making { customer, account, generation })
+        };
+        let first = key("synthetic", "east", 1);
+        assert_eq!(first, key("synthetic", "east", 1));
+        for other in [key("synthetic", "east", 2), key("synthetic", "west", 1), key("", "east", 1)]
+        {
+            assert_ne!(first, other);
+        }
+        let facts = Classic.key_facts(&first);
+        assert_eq!(facts.customer.as_deref(), Some("synthetic"));
+        assert!(facts.expires.unwrap() > Timestamp::from_nanos(4_102_444_800_000_000_000));
+        let parts: Vec<_> = first.expose().split('.').collect();
+        assert!(parts[2].starts_with("synthetic-"), "{parts:?}");
+        let decoded = parts.iter().map(|part| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap());
+        let [header, _, signature] = decoded.collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(header, br#"{"alg":"HS256","type":"jwt"}"#);
+        assert_eq!(signature.len(), 32);
     }
 
     #[test]

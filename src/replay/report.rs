@@ -13,6 +13,9 @@ use crate::{entry::Timestamp, error::Error, fault::Applied, net::server::Ended};
 /// So many clients are reported one by one; all of them are in the sums.
 pub const CLIENTS_REPORTED: usize = 1000;
 
+/// So many things that have become of keys are reported.
+pub const KEY_CHANGES_REPORTED: usize = 1000;
+
 /// What happens while a server runs, for those who want to tell somebody.
 #[derive(Debug)]
 pub enum News<'a> {
@@ -37,8 +40,32 @@ pub enum News<'a> {
         /// Which, and to what.
         applied: &'a Applied,
     },
+    /// A key has died, or was renewed.
+    Key(&'a KeyChange),
     /// A client is done.
     Left(&'a Client),
+}
+
+/// What has become of a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyChange {
+    /// When.
+    #[serde(serialize_with = "display")]
+    pub at: Timestamp,
+    /// What.
+    pub fate: Fate,
+    /// The accounts whose key it is.
+    pub accounts: Vec<String>,
+}
+
+/// What becomes of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// It has died.
+    Expired,
+    /// Validation gave another one for it.
+    Renewed,
 }
 
 /// What a client got.
@@ -141,9 +168,16 @@ pub enum Ending {
     Left(Ended),
     /// A fault has ended it on purpose.
     Spoilt(&'static str),
+    /// Its key has died.
+    KeyExpired,
 }
 
 impl Ending {
+    /// Whether the client was sent away before its time, and may well come back.
+    pub(super) const fn is_cut(&self) -> bool {
+        matches!(self, Self::Spoilt(_) | Self::KeyExpired)
+    }
+
     /// Whether the client may have missed frames though it did not leave by itself.
     pub const fn is_loss(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Left(Ended::Stalled))
@@ -156,6 +190,7 @@ impl Ending {
             Self::Unanswered(_) => "unanswered",
             Self::Stopped => "stopped",
             Self::Spoilt(_) => "spoilt",
+            Self::KeyExpired => "key_expired",
             Self::Left(Ended::Closed { .. }) => "closed",
             Self::Left(Ended::Gone) => "gone",
             Self::Left(Ended::Stalled) => "stalled",
@@ -172,6 +207,7 @@ impl fmt::Display for Ending {
             Self::Unanswered(_) => f.write_str("played to its end, the close was not answered"),
             Self::Stopped => f.write_str("stopped"),
             Self::Spoilt(fault) => write!(f, "ended by the fault {fault}"),
+            Self::KeyExpired => f.write_str("closed, as its key had expired"),
             Self::Left(Ended::Closed { code: Some(code) }) => write!(f, "closed with {code}"),
             Self::Left(Ended::Closed { code: None }) => f.write_str("closed without a code"),
             Self::Left(Ended::Gone) => f.write_str("gone without a close"),
@@ -216,13 +252,15 @@ pub struct Report {
     pub topics: BTreeMap<String, Totals>,
     /// Requests that did not make a client, by the status they were answered with.
     pub answered: BTreeMap<u16, u64>,
+    /// The first [`KEY_CHANGES_REPORTED`] things that have become of keys, in order.
+    pub keys: Vec<KeyChange>,
     /// What was wrong with the capture, each fault once.
     pub faults: Vec<Error>,
     /// What was demanded of the run.
     pub demands: Demands,
     pub(super) delays: Delays,
-    /// The client that ended last was ended by a fault.
-    pub(super) last_was_spoilt: bool,
+    /// The client that ended last was sent away before its time.
+    pub(super) last_was_cut: bool,
 }
 
 /// What several clients got.
@@ -252,6 +290,12 @@ impl Report {
         Self { started: Timestamp::now(), topics, demands, ..Self::default() }
     }
 
+    pub(super) fn keep(&mut self, change: KeyChange) {
+        if self.keys.len() < KEY_CHANGES_REPORTED {
+            self.keys.push(change);
+        }
+    }
+
     pub(super) fn add(&mut self, parted: Parted) {
         let (client, delays) = match parted {
             Parted::Nobody => return,
@@ -262,7 +306,7 @@ impl Report {
             Parted::Client(client, delays) => (client, delays),
         };
         self.served += 1;
-        self.last_was_spoilt = matches!(client.ending, Ending::Spoilt(_));
+        self.last_was_cut = client.ending.is_cut();
         self.lossy += u64::from(client.ending.is_loss());
         self.frames += client.frames;
         self.bytes += client.bytes;
@@ -291,6 +335,7 @@ impl Report {
             lateness: Option<Lateness>,
             topics: &'r BTreeMap<String, Totals>,
             answered: &'r BTreeMap<u16, u64>,
+            keys: &'r [KeyChange],
             clients: &'r [Client],
         }
         let checks = self.checks();
@@ -303,6 +348,7 @@ impl Report {
             lateness: self.lateness,
             topics: &self.topics,
             answered: &self.answered,
+            keys: &self.keys,
             clients: &self.clients,
         };
         let json = serde_json::to_string_pretty(&document);

@@ -10,6 +10,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     feed::Cue,
+    keyring::Ticket,
     offer::{Offer, Share},
     report::{self, Close, News},
     stage::{GOODBYE, Guest, Outlet, Stage, Tell},
@@ -66,18 +67,28 @@ impl Usher {
 }
 
 impl Gate for Usher {
-    type Pass = Share;
+    /// What the client gets, and what it is held to if it came with a key that may die.
+    type Pass = (Share, Option<Ticket>);
 
     fn protocol(&self) -> &'static dyn Protocol {
-        self.offer().protocol()
+        self.offer().protocol
     }
 
     fn knows(&self, key: &Key) -> bool {
-        self.offer().knows(key)
+        self.stage.keys.as_ref().is_none_or(|keys| keys.take(key))
     }
 
-    fn admit(&self, key: &Key, topic: &str) -> Option<Share> {
-        self.offer().admit(key, topic)
+    fn validated(&self, key: &Key) -> Option<Key> {
+        match &self.stage.keys {
+            Some(keys) => keys.validate(key),
+            None => Some(key.clone()),
+        }
+    }
+
+    fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass> {
+        let admitted = self.stage.keys.as_ref().map(|keys| keys.admit(key));
+        let (names, ticket) = admitted.unwrap_or_default();
+        Some((self.offer().share(&names, topic)?, ticket))
     }
 
     fn breaks_tls(&self) -> bool {
@@ -100,6 +111,8 @@ pub(super) enum Exit {
     Left(Ended),
     /// It is to end like that, on purpose.
     Spoilt(End),
+    /// It is to be closed with this code, as its key has died.
+    Expired(u16),
 }
 
 impl From<Ended> for Exit {

@@ -13,8 +13,10 @@ use super::{
     Options, Timeline,
     feed::{Cue, Feed},
     hold::{Hold, Seat},
+    keyring::Ticket,
+    keys::Keys,
     offer::{Offer, Share},
-    report::{Client, Close, End, Ending, News, Parted},
+    report::{Client, Close, End, Ending, KeyChange, News, Parted},
     spoil::{self, Exit, Spoil, Spoilt, Usher},
     stamps::Stamper,
     tally::Tally,
@@ -53,6 +55,8 @@ mod code {
 pub(super) struct Stage {
     pub options: Options,
     pub offer: Arc<Offer>,
+    /// None if any key will do.
+    pub keys: Option<Keys>,
     pub identity: Option<Identity>,
     pub hold: Hold,
     pub types: Types,
@@ -87,8 +91,8 @@ impl Stage {
             _ = guest.stopped.wait_for(|stopped| *stopped) => None,
             arrival = welcome(stream, self.identity.as_ref(), usher) => arrival,
         };
-        let (peer, share) = match arrival {
-            Some(Arrival::Client(peer, share)) => (*peer, Arc::new(share)),
+        let (peer, share, ticket) = match arrival {
+            Some(Arrival::Client(peer, (share, ticket))) => (*peer, Arc::new(share), ticket),
             Some(Arrival::Answered(status)) => {
                 (guest.tell)(News::Answered { peer: guest.peer, status });
                 return Parted::Answered(status);
@@ -101,7 +105,8 @@ impl Stage {
         let spoil = self.spoil.as_ref();
         let spoilt = spoil.map(|spoil| spoil.entered(&share, Arc::clone(&self), &guest));
         let shared = (Arc::clone(&share), spoilt);
-        let (ending, close) = self.entertain(peer, shared, &mut tally, &mut guest.stopped).await;
+        let (ending, close) =
+            self.entertain(peer, shared, ticket, &mut tally, &mut guest.stopped).await;
         let faults = tally.faults();
         let (stayed, subscriptions, delays) = tally.finish(share.subscriptions.iter());
         let client = Client {
@@ -126,6 +131,7 @@ impl Stage {
         self: &Arc<Self>,
         mut peer: Peer,
         shared: (Arc<Share>, Option<Spoilt>),
+        ticket: Option<Ticket>,
         tally: &mut Tally,
         stopped: &mut watch::Receiver<bool>,
     ) -> (Ending, Option<Close>) {
@@ -133,6 +139,7 @@ impl Stage {
         let played = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => None,
+            code = self.key_dies(ticket) => Some(Err(Exit::Expired(code))),
             played = self.play(&mut peer, shared, &mut seat, tally) => Some(played),
         };
         let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
@@ -150,6 +157,14 @@ impl Stage {
                 let word = spoil::word(&end);
                 (Ending::Spoilt(word), spoil::end(peer, end, stopped).await)
             }
+            Some(Err(Exit::Expired(code))) => {
+                let closed = peer.close(code, "token expired", GOODBYE).await;
+                if closed.is_ok() {
+                    // What was queued went before.
+                    tally.written();
+                }
+                (Ending::KeyExpired, ours(code, closed.is_ok()))
+            }
             Some(Err(Exit::Left(ended))) => {
                 drop(seat);
                 peer.leave(&ended).await;
@@ -159,6 +174,22 @@ impl Stage {
                 };
                 (Ending::Left(ended), close)
             }
+        }
+    }
+
+    /// Waits until something has become of keys.
+    pub(super) async fn key_changes(&self) -> Vec<KeyChange> {
+        match &self.keys {
+            Some(keys) => keys.changes().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Completes when a client is to be closed because its key has died, and says with which code.
+    async fn key_dies(&self, ticket: Option<Ticket>) -> u16 {
+        match self.keys.as_ref().zip(ticket) {
+            Some((keys, ticket)) => keys.end_of(ticket).await,
+            None => std::future::pending().await,
         }
     }
 
