@@ -189,6 +189,17 @@ pub struct Cut {
     pub part: f64,
 }
 
+/// The end of a connection at a moment of the recording.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moment {
+    /// So much of the recording is played.
+    pub at: Duration,
+    /// How it ends.
+    pub end: End,
+    /// The fault that it carries out.
+    pub applied: Applied,
+}
+
 /// What is said instead of an answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -282,7 +293,8 @@ impl Door {
         subscriptions: impl IntoIterator<Item = &'n String>,
     ) -> Spoiler {
         let mut place = topic.as_bytes().to_vec();
-        for name in subscriptions {
+        let names: Vec<_> = subscriptions.into_iter().collect();
+        for name in &names {
             // No name has a control character in it.
             place.push(0);
             place.extend(name.as_bytes());
@@ -291,7 +303,8 @@ impl Door {
         *connection += 1;
         place.push(0);
         place.extend(connection.to_le_bytes());
-        Spoiler::new(self.faults.clone(), self.resolver.clone(), topic, *connection, place)
+        let (faults, resolver) = (self.faults.clone(), self.resolver.clone());
+        Spoiler::new((faults, resolver), topic, &names, *connection, place)
     }
 
     /// One more fits; whether it is one that the rule takes.
@@ -313,6 +326,8 @@ pub struct Spoiler {
     place: Vec<u8>,
     /// Those that this connection may meet, and how many frames fitted each.
     rules: Vec<(Rule, u64)>,
+    /// How it ends, if no frame ends it before.
+    moment: Option<Moment>,
     lines: Ndjson,
     line: Text,
     /// Rules on which the condition has failed, each told once.
@@ -326,9 +341,9 @@ pub struct Spoiler {
 
 impl Spoiler {
     fn new(
-        faults: Faults,
-        resolver: Resolver,
+        (faults, resolver): (Faults, Resolver),
         topic: &str,
+        names: &[&String],
         connection: u64,
         place: Vec<u8>,
     ) -> Self {
@@ -337,7 +352,22 @@ impl Spoiler {
                 && rule.when.has_topic(topic)
                 && rule.when.has_connection(connection)
         };
-        let rules = faults.rules.iter().filter(meets).cloned().map(|rule| (rule, 0)).collect();
+        let (moments, rules): (Vec<_>, Vec<_>) =
+            faults.rules.iter().filter(meets).cloned().partition(|rule| rule.when.at.is_some());
+        let has_name =
+            |rule: &&Rule| names.iter().any(|name| rule.when.has_subscription(name.as_str()));
+        let moments = moments.iter().filter(has_name).filter_map(|rule| {
+            let at = rule.when.at?;
+            let mut dice = rule.when.takes(1, faults.dice(rule.number, &place, 0))?;
+            let mut draft = Draft::new(Bytes::new());
+            let drawn = draft.take(&rule.fault, &mut dice, |_, _, _| Err(String::new())).ok()?;
+            let topic = topic.to_owned();
+            let applied = rule.applied(Place::Moment { topic, connection, ns: nanos(at) }, drawn);
+            Some(Moment { at, end: draft.end?, applied })
+        });
+        // The first of the earliest.
+        let moment = moments.min_by_key(|moment| moment.at);
+        let rules = rules.into_iter().map(|rule| (rule, 0)).collect();
         Self {
             lines: Ndjson::new(resolver.clone(), Style::default()),
             line: Text::default(),
@@ -351,6 +381,7 @@ impl Spoiler {
             connection,
             place,
             rules,
+            moment,
         }
     }
 
@@ -392,6 +423,19 @@ impl Spoiler {
             }
         }
         out
+    }
+
+    /// When the connection ends, if that is before a frame before which so much of the recording is played.
+    /// Frames of the same moment go first.
+    pub fn ends_before(&self, played: Duration) -> Option<Duration> {
+        let at = self.moment.as_ref().map(|moment| moment.at);
+        at.filter(|&at| !self.is_over && at < played)
+    }
+
+    /// The moment has come at which the connection ends. Nothing follows.
+    pub fn end(&mut self) -> Option<Moment> {
+        self.is_over |= self.moment.is_some();
+        self.moment.take()
     }
 
     /// What was held back and no further frame lets go.

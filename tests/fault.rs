@@ -13,8 +13,8 @@ use centralcap::{
     entry::Entry,
     error::Error,
     fault::{
-        Act, Applied, Cut, Door, End, FAULTS, Faults, Form, Message, Place, Refusal, Request,
-        SCENARIOS, Spoiler, Step, ValidationFails,
+        Act, Applied, Cut, Door, End, FAULTS, Faults, Form, Message, Moment, Place, Refusal,
+        Request, SCENARIOS, Spoiler, Step, ValidationFails,
     },
     protocol,
     schema::Resolver,
@@ -266,6 +266,78 @@ fn a_connection_ends_as_it_says_and_nothing_follows() {
     assert_eq!(acts("[[rule]]\nwhen = { nth = 3 }\ndo = \"no-pong\"")[2], Act::MutePongs);
     let flood = acts("[[rule]]\nwhen = { nth = 3 }\ndo = { ping-flood = { count = 9 } }");
     assert_eq!(flood[2], Act::Pings(9));
+}
+
+#[test]
+fn a_connection_ends_at_a_moment_behind_the_frames_of_that_moment() {
+    let seconds = Duration::from_secs;
+    let ends = |when: &str, played: u64| {
+        let rules = format!("[[rule]]\nwhen = {{ {when} }}\ndo = {{ close = {{ code = 1012 }} }}");
+        let mut spoiler = spoiler(&faults(&rules));
+        let at = spoiler.ends_before(seconds(played))?;
+        spoiler.end().inspect(|moment| assert_eq!(moment.at, at))
+    };
+    assert_eq!(ends("at = \"3s\"", 3), None);
+    let Moment { at, end, applied } = ends("at = \"3s\"", 4).unwrap();
+    assert_eq!(at, seconds(3));
+    assert_eq!(end, End::Close { code: Some(1012), reason: String::new() });
+    let line = r#"{"event":"moment","topic":"audit","connection":1,"ns":3000000000,"rule":1,"fault":"close","code":1012}"#;
+    assert_eq!(applied.to_string(), line);
+    for (when, meets) in [
+        ("topic = \"audit\"", true),
+        ("topic = \"presence\"", false),
+        ("subscription = \"?\"", true),
+        ("subscription = \"b*\"", false),
+        ("connection = 1", true),
+        ("connection = 2", false),
+        ("probability = 1", true),
+        ("probability = 0", false),
+    ] {
+        let found = ends(&format!("at = \"3s\", {when}"), u64::MAX);
+        assert_eq!(found.is_some(), meets, "{when}");
+    }
+
+    // The earliest; and then there is nothing left to end, nor to send.
+    let mut spoiler = spoiler(&faults(
+        "[[rule]]\nwhen = { at = \"7s\" }\ndo = \"break-tls\"\n\
+         [[rule]]\nwhen = { at = \"5s\" }\ndo = { half-open = { for = \"1m\" } }\n\
+         [[rule]]\nwhen = { at = \"5s\" }\ndo = \"reset\"",
+    ));
+    let frames = twenty();
+    assert_eq!(run(&mut spoiler, &frames[..6]).len(), 6);
+    let length = Some(seconds(60));
+    assert_eq!(spoiler.ends_before(seconds(6)), Some(seconds(5)));
+    // It is not over before it is said so.
+    assert!(!spoiler.is_over());
+    let end = spoiler.end().unwrap().end;
+    assert!(matches!(&end, End::HalfOpen { length: found, .. } if *found == length), "{end:?}");
+    assert!(spoiler.is_over());
+    assert_eq!(spoiler.ends_before(Duration::MAX), None);
+    assert_eq!(run(&mut spoiler, &frames[6..]), []);
+    // Nor is there an end behind one that a frame has brought about.
+    let mut spoiler = self::spoiler(&faults(
+        "[[rule]]\ndo = \"reset\"\n[[rule]]\nwhen = { at = \"5s\" }\ndo = \"close\"",
+    ));
+    run(&mut spoiler, &frames[..1]);
+    assert_eq!(spoiler.ends_before(Duration::MAX), None);
+}
+
+#[test]
+fn only_an_end_has_a_moment_and_then_there_is_no_frame_to_count() {
+    for (rule, expected) in [
+        (
+            "do = \"drop\"\nwhen = { at = \"3s\" }",
+            "expected topic, subscription, connection, from, to, where, nth, every, probability as \
+             rule 1.when.at in line 3 of faults.toml, found \"at\"",
+        ),
+        (
+            "do = \"close\"\nwhen = { at = \"3s\", nth = 1 }",
+            "expected topic, subscription, connection, at, probability as rule 1.when.nth in line 3",
+        ),
+    ] {
+        let error = Faults::parse(&format!("[[rule]]\n{rule}"), "faults.toml", None).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
 }
 
 #[test]

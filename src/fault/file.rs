@@ -44,6 +44,8 @@ pub(super) struct When {
     topics: Vec<String>,
     subscriptions: Vec<GlobMatcher>,
     connections: Vec<u64>,
+    /// When so much of the recording is played, whether there is a frame then or not.
+    pub at: Option<Duration>,
     /// So much of the recording is played before.
     time: Range<Option<Duration>>,
     /// Of those for which all of the above holds.
@@ -159,6 +161,15 @@ fn when(mut table: Table<'_>, fault: &Fault) -> Result<When> {
     } else {
         when.subscriptions = table.maybe("subscription", globs)?.unwrap_or_default();
         when.connections = table.maybe("connection", list)?.unwrap_or_default();
+        if fault.is_an_end() {
+            when.at = table.maybe("at", Item::duration)?;
+        }
+        // Without a frame there is nothing to count or to look into.
+        if when.at.is_some() {
+            when.probability = table.maybe("probability", Item::fraction)?;
+            table.end()?;
+            return Ok(when);
+        }
         when.time = table.maybe("from", Item::duration)?..table.maybe("to", Item::duration)?;
         when.condition = table.maybe("where", |item| {
             item.text()?.parse().map_err(|_: Error| item.wrong("a jq expression"))

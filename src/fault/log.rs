@@ -39,6 +39,15 @@ pub enum Place {
         /// The frame's own number in the capture.
         sequence: u32,
     },
+    /// A moment of a client's feed.
+    Moment {
+        /// The client's topic.
+        topic: String,
+        /// Which of the connections with its topic and subscriptions.
+        connection: u64,
+        /// When so much of the recording was played, in nanoseconds.
+        ns: u64,
+    },
     /// A request.
     Request {
         /// What was asked for.

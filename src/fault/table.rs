@@ -57,6 +57,14 @@ impl Fault {
     pub const fn is_for_requests(&self) -> bool {
         matches!(self, Self::Refuse { .. } | Self::RawAnswer { .. } | Self::RefuseTls)
     }
+
+    /// It ends the connection.
+    pub const fn is_an_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Close { .. } | Self::Reset { .. } | Self::HalfOpen { .. } | Self::BreakTls
+        )
+    }
 }
 
 /// One row of the table.

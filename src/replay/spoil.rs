@@ -17,8 +17,12 @@ use super::{
 };
 use crate::{
     entry::{Entry, Subscription, What},
-    fault::{Act, Applied, Cut, Door, End, Faults, Form, Message, Refusal, Request, Spoiler, Step},
+    fault::{
+        Act, Applied, Cut, Door, End, Faults, Form, Message, Moment, Refusal, Request, Spoiler,
+        Step,
+    },
     net::server::{Ended, Gate, Peer},
+    pace::Position,
     protocol::{Key, Protocol},
 };
 
@@ -122,6 +126,20 @@ impl From<Ended> for Exit {
 }
 
 impl Outlet<'_> {
+    /// Ends the connection if that is to happen before so much of the recording is played.
+    pub(super) async fn until_moment(&mut self, played: Duration) -> Result<(), Exit> {
+        let ends = self.spoilt.as_ref().and_then(|spoilt| spoilt.spoiler.ends_before(played));
+        let Some(at) = ends else { return Ok(()) };
+        self.flush().await?;
+        let due = self.due(Position::after(at));
+        self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
+        let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(()) };
+        let Some(Moment { end, applied, .. }) = spoiler.end() else { return Ok(()) };
+        tell(News::Spoilt { peer: *peer, applied: &applied });
+        self.tally.spoilt(applied.fault);
+        Err(Exit::Spoilt(end))
+    }
+
     /// Gives the client what a frame has become.
     pub(super) async fn hand_over_spoilt(&mut self, cue: Cue, due: Instant) -> Result<(), Exit> {
         let Cue { position, subscription, received, frame, .. } = cue;

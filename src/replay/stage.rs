@@ -30,7 +30,7 @@ use crate::{
         server::{Arrival, Ended, Peer, welcome},
         tls::Identity,
     },
-    pace::{Limit, Pace},
+    pace::{Limit, Pace, Position},
 };
 
 /// So much is put into one write.
@@ -228,11 +228,15 @@ impl Stage {
                 }
             };
             for cue in batch {
+                if !cue.state {
+                    outlet.until_moment(cue.position.recorded()).await?;
+                }
                 let due = outlet.until_due(&cue).await?;
                 outlet.hand_over(cue, due).await?;
             }
         }
         outlet.hand_over_rest().await?;
+        outlet.until_moment(Duration::MAX).await?;
         if self.options.once { Ok(()) } else { Err(peer.idle().await.into()) }
     }
 
@@ -275,7 +279,7 @@ pub(super) struct Outlet<'a> {
 impl Outlet<'_> {
     /// Waits until a frame is due, and says when that was.
     async fn until_due(&mut self, cue: &Cue) -> Result<Instant, Ended> {
-        let scheduled = if cue.state { self.zero.elapsed() } else { self.scheduled(cue) };
+        let scheduled = if cue.state { self.zero.elapsed() } else { self.scheduled(cue.position) };
         let due = self.limit.as_ref().map_or(scheduled, |limit| limit.due(scheduled));
         let due = self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY);
         if due > Instant::now() {
@@ -291,10 +295,16 @@ impl Outlet<'_> {
         Ok(due)
     }
 
-    /// When the replay gets to a frame.
-    fn scheduled(&mut self, cue: &Cue) -> Duration {
+    /// When the replay gets to a place.
+    fn scheduled(&mut self, position: Position) -> Duration {
         // Nobody pauses it yet.
-        self.pace.due(cue.position).unwrap_or(A_CENTURY)
+        self.pace.due(position).unwrap_or(A_CENTURY)
+    }
+
+    /// The same as a moment.
+    pub(super) fn due(&mut self, position: Position) -> Instant {
+        let scheduled = self.scheduled(position);
+        self.zero.checked_add(scheduled).unwrap_or(self.zero + A_CENTURY)
     }
 
     /// Gives a frame to the client, or what faults have made of it. Every frame passes here, in its order.
@@ -304,7 +314,7 @@ impl Outlet<'_> {
         {
             let at = match self.tally.is_timed() {
                 // Known since it was due to all the others.
-                true if cue.state => self.zero + self.scheduled(&cue),
+                true if cue.state => self.zero + self.scheduled(cue.position),
                 true => due,
                 // Whoever is as fast as it can be is sent everything now.
                 false => Instant::now(),
