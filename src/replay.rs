@@ -60,6 +60,7 @@ mod keys;
 mod lateness;
 mod offer;
 mod report;
+mod reproduce;
 mod spoil;
 mod stage;
 mod stamps;

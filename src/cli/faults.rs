@@ -34,6 +34,11 @@ pub(super) struct Args {
     )]
     validate_fails: Option<ValidationFails>,
 
+    /// Refuse and cut off clients as the recording's ledger says that the recorder was: with the same status
+    /// and code, at the same moment.
+    #[arg(long, help_heading = "Faults")]
+    pub(super) reproduce_session: bool,
+
     /// What the faults are drawn from [default: 1, or that of the log].
     #[arg(long, value_name = "N", help_heading = "Faults")]
     seed: Option<u64>,
@@ -59,6 +64,7 @@ impl Args {
             (Some(faults), Some((rules, origin))) => faults.and_rules(&rules, origin)?,
             (None, Some((rules, origin))) => Faults::parse(&rules, origin, self.seed)?,
             (Some(faults), None) => faults,
+            (None, None) if self.reproduce_session => return Ok(None),
             (None, None) => {
                 let alone = if self.seed.is_some() {
                     "--seed alone"

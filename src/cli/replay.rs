@@ -173,7 +173,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     let reports = Reports { json: args.report.clone(), junit: args.report_junit.clone() };
     reports.prepare()?;
-    let options = args.options()?;
+    let mut options = args.options()?;
+    if args.faults.reproduce_session && options.reproduce_session()? == 0 {
+        words.warn("the recording was neither refused nor cut off: there is nothing to reproduce");
+    }
     if !options.listen.ip().is_loopback() {
         let whose = if options.accounts.is_some() { "a valid key" } else { "any key" };
         words.warn(format_args!(
