@@ -7,7 +7,7 @@
 //! so the same clients meet the same faults however they are scheduled. A rule that cannot be carried
 //! out on a frame leaves it as it is, and says so in the log.
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, fs, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -82,6 +82,20 @@ impl Faults {
         Self::parse(&format!("{}\n{rules}", self.text), origin, Some(self.seed))
     }
 
+    /// No rules.
+    pub fn none() -> Self {
+        Self { rules: Arc::default(), seed: SEED, text: Arc::default() }
+    }
+
+    /// These rules and more behind them, which are numbered on.
+    #[must_use]
+    pub fn and(&self, more: &Self) -> Self {
+        let own = self.rules.len();
+        let more = more.rules.iter().map(|rule| Rule { number: own + rule.number, ..rule.clone() });
+        let rules = self.rules.iter().cloned().chain(more).collect();
+        Self { rules, seed: self.seed, text: Arc::clone(&self.text) }
+    }
+
     /// What a run is repeated from: the first line of its log. The others are [`Applied`].
     pub fn log_head(&self) -> String {
         log::head_of(&self.text, self.seed)
@@ -96,6 +110,14 @@ impl Faults {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         }
         Dice::new(hash)
+    }
+}
+
+/// The names of the faults.
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.rules.iter().map(|rule| rule.name).collect();
+        f.write_str(&names.join(", "))
     }
 }
 
@@ -244,6 +266,13 @@ impl Door {
         }
     }
 
+    /// More rules, behind those that there are. Returns all of them: who has got in is to be given them,
+    /// too.
+    pub fn inject(&mut self, more: &Faults) -> Faults {
+        self.faults = self.faults.and(more);
+        self.faults.clone()
+    }
+
     /// A connection was made. What is applied if its TLS is to be broken.
     pub fn connected(&mut self) -> Option<Applied> {
         self.connections += 1;
@@ -326,8 +355,14 @@ pub struct Spoiler {
     place: Vec<u8>,
     /// Those that this connection may meet, and how many frames fitted each.
     rules: Vec<(Rule, u64)>,
-    /// How it ends, if no frame ends it before.
-    moment: Option<Moment>,
+    /// How it ends, by the first of these that comes, if no frame ends it before.
+    moments: Vec<Moment>,
+    /// Where it has come to by a leap; earlier moments are over.
+    leapt_to: Duration,
+    /// So much of the recording was played before the latest frame.
+    played: Duration,
+    /// The subscriptions that it was given.
+    names: Vec<String>,
     lines: Ndjson,
     line: Text,
     /// Rules on which the condition has failed, each told once.
@@ -347,28 +382,7 @@ impl Spoiler {
         connection: u64,
         place: Vec<u8>,
     ) -> Self {
-        let meets = |rule: &&Rule| {
-            !rule.fault.is_for_requests()
-                && rule.when.has_topic(topic)
-                && rule.when.has_connection(connection)
-        };
-        let (moments, rules): (Vec<_>, Vec<_>) =
-            faults.rules.iter().filter(meets).cloned().partition(|rule| rule.when.at.is_some());
-        let has_name =
-            |rule: &&Rule| names.iter().any(|name| rule.when.has_subscription(name.as_str()));
-        let moments = moments.iter().filter(has_name).filter_map(|rule| {
-            let at = rule.when.at?;
-            let mut dice = rule.when.takes(1, faults.dice(rule.number, &place, 0))?;
-            let mut draft = Draft::new(Bytes::new());
-            let drawn = draft.take(&rule.fault, &mut dice, |_, _, _| Err(String::new())).ok()?;
-            let topic = topic.to_owned();
-            let applied = rule.applied(Place::Moment { topic, connection, ns: nanos(at) }, drawn);
-            Some(Moment { at, end: draft.end?, applied })
-        });
-        // The first of the earliest.
-        let moment = moments.min_by_key(|moment| moment.at);
-        let rules = rules.into_iter().map(|rule| (rule, 0)).collect();
-        Self {
+        let mut spoiler = Self {
             lines: Ndjson::new(resolver.clone(), Style::default()),
             line: Text::default(),
             topic: topic.to_owned(),
@@ -376,13 +390,67 @@ impl Spoiler {
             frames: 0,
             held: Vec::new(),
             is_over: false,
-            faults,
+            faults: Faults::none(),
             resolver,
             connection,
             place,
-            rules,
-            moment,
-        }
+            names: names.iter().map(ToString::to_string).collect(),
+            rules: Vec::new(),
+            moments: Vec::new(),
+            leapt_to: Duration::ZERO,
+            played: Duration::ZERO,
+        };
+        spoiler.inject(faults);
+        spoiler
+    }
+
+    /// All rules, now that there are more: what the new ones count begins with the next frame, and moments
+    /// that are over are.
+    pub fn inject(&mut self, faults: Faults) {
+        let known = self.faults.rules.len();
+        self.faults = faults;
+        let meets = |rule: &&Rule| {
+            !rule.fault.is_for_requests()
+                && rule.when.has_topic(&self.topic)
+                && rule.when.has_connection(self.connection)
+        };
+        let rules = Arc::clone(&self.faults.rules);
+        let new = rules.iter().skip(known).filter(meets);
+        let (moments, new): (Vec<_>, Vec<_>) = new.partition(|rule| rule.when.at.is_some());
+        let has_name =
+            |rule: &&Rule| self.names.iter().any(|name| rule.when.has_subscription(name));
+        let moments = moments.into_iter().filter(has_name).filter_map(|rule| self.moment(rule));
+        let to_come: Vec<_> = moments.filter(|moment| moment.at >= self.played).collect();
+        self.moments.extend(to_come);
+        self.rules.extend(new.into_iter().map(|rule| (rule.clone(), 0)));
+    }
+
+    /// What a rule does at a moment, if it is drawn.
+    fn moment(&self, rule: &Rule) -> Option<Moment> {
+        let at = rule.when.at?;
+        let mut dice = rule.when.takes(1, self.faults.dice(rule.number, &self.place, 0))?;
+        let mut draft = Draft::new(Bytes::new());
+        let drawn = draft.take(&rule.fault, &mut dice, |_, _, _| Err(String::new())).ok()?;
+        let place =
+            Place::Moment { topic: self.topic.clone(), connection: self.connection, ns: nanos(at) };
+        Some(Moment { at, end: draft.end?, applied: rule.applied(place, drawn) })
+    }
+
+    /// Whether nothing happens to any frame, as no rule is for this connection. There may be moments.
+    pub const fn is_idle(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Counts a frame to which nothing happens, and before which so much of the recording is played.
+    pub const fn pass(&mut self, played: Duration) {
+        self.played = played;
+        self.frames += 1;
+    }
+
+    /// The frames of another place follow, before which so much of the recording is played. Nothing
+    /// happens at the moments before that.
+    pub const fn leap(&mut self, played: Duration) {
+        (self.leapt_to, self.played) = (played, played);
     }
 
     /// Whether nothing follows, because a fault has ended the connection.
@@ -399,6 +467,7 @@ impl Spoiler {
         mut doubt: impl FnMut(Error),
     ) -> Vec<Step> {
         let Some(frame) = entry.frame().filter(|_| !self.is_over) else { return Vec::new() };
+        self.played = played;
         self.frames += 1;
         let mut draft = Draft::new(frame.data.clone());
         for (index, dice) in self.draws(entry, played, &mut doubt) {
@@ -428,14 +497,22 @@ impl Spoiler {
     /// When the connection ends, if that is before a frame before which so much of the recording is played.
     /// Frames of the same moment go first.
     pub fn ends_before(&self, played: Duration) -> Option<Duration> {
-        let at = self.moment.as_ref().map(|moment| moment.at);
+        let at = self.next_moment().map(|at| self.moments[at].at);
         at.filter(|&at| !self.is_over && at < played)
     }
 
     /// The moment has come at which the connection ends. Nothing follows.
     pub fn end(&mut self) -> Option<Moment> {
-        self.is_over |= self.moment.is_some();
-        self.moment.take()
+        let at = self.next_moment()?;
+        self.is_over = true;
+        Some(self.moments.swap_remove(at))
+    }
+
+    /// The index of the first of the earliest.
+    fn next_moment(&self) -> Option<usize> {
+        let moments = self.moments.iter().enumerate();
+        let to_come = moments.filter(|(_, moment)| moment.at >= self.leapt_to);
+        to_come.min_by_key(|(_, moment)| moment.at).map(|(index, _)| index)
     }
 
     /// What was held back and no further frame lets go.
