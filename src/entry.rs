@@ -5,6 +5,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde::{Serialize, Serializer};
 
 mod generated {
     #![allow(missing_docs, reason = "prost copies the comments that the .proto file has")]
@@ -102,6 +103,13 @@ impl session_event::ClockStepped {
     /// What the new clock would have said at a moment that is remembered by the old one.
     pub fn by_new_clock(&self, at: Timestamp) -> Timestamp {
         Timestamp(at.0.saturating_add_signed(self.to_ns.wrapping_sub(self.from_ns).cast_signed()))
+    }
+}
+
+/// As it is shown.
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) enum Kind {
     Certificates { path: Option<PathBuf>, reason: String },
     Identity { path: PathBuf, expected: &'static str, found: String },
     Internal { reason: String },
+    NotNow { expected: String, found: String, hint: &'static str },
+    NoClient { client: u64, here: String },
+    NotInTime { expected: String, found: String },
 }
 
 /// A frame that could not be decoded.
@@ -80,6 +83,26 @@ impl Error {
     /// The arguments are wrong; nothing was tried.
     pub fn is_usage(&self) -> bool {
         matches!(*self.0, Kind::Usage { .. })
+    }
+
+    /// It cannot be done in the state in which the replay is.
+    pub fn is_not_now(&self) -> bool {
+        matches!(*self.0, Kind::NotNow { .. })
+    }
+
+    /// There is no client of that number.
+    pub fn is_no_client(&self) -> bool {
+        matches!(*self.0, Kind::NoClient { .. })
+    }
+
+    /// What was waited for has not come about in time.
+    pub fn is_not_in_time(&self) -> bool {
+        matches!(*self.0, Kind::NotInTime { .. })
+    }
+
+    /// A rule for faults is wrong.
+    pub fn is_fault_file(&self) -> bool {
+        matches!(*self.0, Kind::FaultFile { .. })
     }
 
     /// A capture is cut or damaged. What is whole can still be read.
@@ -138,7 +161,7 @@ impl Error {
     /// What the user can do about it, if there is something.
     pub fn hint(&self) -> Option<&str> {
         Some(match &*self.0 {
-            Kind::Usage { hint, .. } if !hint.is_empty() => hint,
+            Kind::Usage { hint, .. } | Kind::NotNow { hint, .. } if !hint.is_empty() => hint,
             Kind::InputFile { .. } => {
                 r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
             }
@@ -252,7 +275,11 @@ impl fmt::Display for Error {
                 write!(f, "cannot {doing} {}: {source}", path.display())
             }
             Kind::Output(source) => write!(f, "cannot write the output: {source}"),
-            Kind::Usage { expected, found, .. } => write!(f, "expected {expected}, found {found}"),
+            Kind::Usage { expected, found, .. }
+            | Kind::NotNow { expected, found, .. }
+            | Kind::NotInTime { expected, found } => {
+                write!(f, "expected {expected}, found {found}")
+            }
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
@@ -336,6 +363,9 @@ impl fmt::Display for Error {
             }
             Kind::Identity { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
+            }
+            Kind::NoClient { client, here } => {
+                write!(f, "expected a client that is connected ({here}), found {client}")
             }
             Kind::Internal { reason } => write!(f, "a fault of centralcap itself: {reason}"),
         }

@@ -28,6 +28,7 @@ use crate::{
     schema::Resolver,
     sink::{Sink, ndjson::Ndjson},
 };
+pub(crate) use table::REASON_MAX;
 
 mod file;
 mod log;

@@ -7,7 +7,7 @@
 //! is kept exactly, and only an answer is rounded, to the nanosecond: there is no drift however long
 //! the replay.
 
-use std::{num::NonZeroU64, str::FromStr, time::Duration};
+use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
 use self::{
     decimal::{ONE, billionths},
@@ -49,6 +49,17 @@ impl Speed {
 impl Default for Speed {
     fn default() -> Self {
         Self::ORIGINAL
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(billionths) = self.billionths.map(NonZeroU64::get) else {
+            return f.write_str("max");
+        };
+        let text = format!("{}.{:09}", billionths / ONE, billionths % ONE);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -110,6 +121,10 @@ impl FromStr for Rounds {
         })
     }
 }
+
+/// A replay whose next frame is late by less than this is on schedule all the same: the frame is on its way,
+/// and so are those behind it.
+const LEEWAY: Duration = Duration::from_secs(1);
 
 /// When a replay gets where.
 #[derive(Clone, Debug)]
@@ -208,9 +223,10 @@ impl Pace {
         }
     }
 
-    /// Goes on with another speed from where it is.
+    /// Goes on with another speed from where it is. That is where the schedule is, whether the next frame
+    /// is a little late or not; but one that is behind goes on from that frame.
     pub fn set_speed(&mut self, now: Duration, speed: Speed) {
-        (self.from, self.since) = (self.place(now), self.standing(now));
+        (self.from, self.since) = (self.place(now, LEEWAY), self.standing(now));
         self.speed = speed;
     }
 
@@ -226,10 +242,29 @@ impl Pace {
         (self.gone, self.next) = (to, None);
     }
 
+    /// When the replay is in a place, or was if its speed has always been this one. Pauses to come are
+    /// not foreseen.
+    pub fn reaches(&self, position: Position) -> Duration {
+        Duration::from_nanos(u64::try_from(self.moment(position).max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// How long ago that was. None if it is yet to come; in a pause, so is the place where it stands.
+    pub fn passed(&self, now: Duration, position: Position) -> Option<Duration> {
+        let ago = i128::from(self.standing(now)) - self.moment(position);
+        let is_past = if self.is_paused() { ago > 0 } else { ago >= 0 };
+        is_past.then(|| Duration::from_nanos(u64::try_from(ago).unwrap_or(u64::MAX)))
+    }
+
+    /// How long it takes from one place to another behind it.
+    pub fn takes(&self, from: Position, to: Position) -> Duration {
+        let takes = (self.moment(to) - self.moment(from)).max(0);
+        Duration::from_nanos(u64::try_from(takes).unwrap_or(u64::MAX))
+    }
+
     /// How much of the recording has been played, over all rounds. Never more than up to the frame that
     /// is next.
     pub fn played(&self, now: Duration) -> Duration {
-        let recorded = self.place(now).recorded / u128::from(ONE);
+        let recorded = self.place(now, Duration::ZERO).recorded / u128::from(ONE);
         Duration::from_nanos(u64::try_from(recorded).unwrap_or(u64::MAX))
     }
 
@@ -247,8 +282,20 @@ impl Pace {
         u64::try_from(recorded).unwrap_or(u64::MAX).saturating_add(rested)
     }
 
-    /// Where it is.
-    fn place(&self, now: Duration) -> Place {
+    /// When it is or was in a place, in nanoseconds.
+    fn moment(&self, position: Position) -> i128 {
+        // 64 bits and the billionths: both fit twice.
+        let apart = |to: u128, from: u128| to.cast_signed() - from.cast_signed();
+        let to = Place::from(position);
+        let recorded = apart(to.recorded, self.from.recorded);
+        let recorded =
+            self.speed.billionths.map_or(0, |speed| recorded.div_euclid(i128::from(speed.get())));
+        let rested = apart(to.rested.into(), self.from.rested.into());
+        i128::from(self.since) + recorded + rested
+    }
+
+    /// Where it is: beyond the frame that is next only if that is late by less than the leeway.
+    fn place(&self, now: Duration, leeway: Duration) -> Place {
         let elapsed = self.standing(now).saturating_sub(self.since);
         // After so much of it, with delays up to there.
         let after = |rested: u64| {
@@ -263,8 +310,12 @@ impl Pace {
         // next frame may not be over.
         let delay_at = Position { recorded: next.round_at, rested: before, ..next };
         let into_delay = elapsed.saturating_sub(self.way_to(delay_at));
-        if elapsed >= self.way_to(next) {
-            next.into()
+        if let Some(late) = elapsed.checked_sub(self.way_to(next)) {
+            let late = if late < nanos(leeway) { late } else { 0 };
+            let speed = self.speed.billionths.map_or(0, NonZeroU64::get);
+            let next = Place::from(next);
+            let beyond = u128::from(late) * u128::from(speed);
+            Place { recorded: next.recorded.saturating_add(beyond), ..next }
         } else if next.rested <= before || into_delay == 0 {
             after(before)
         } else if into_delay < next.rested - before {
@@ -419,6 +470,17 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_that_is_late_when_the_speed_is_changed_delays_nothing_behind_it() {
+        let mut pace = Pace::new(speed("4"));
+        assert_eq!(pace.due(after(40)), Some(at(10)));
+        let late = at(10) + Duration::from_millis(500);
+        assert_eq!(pace.played(late), at(40));
+        pace.set_speed(late, speed("1"));
+        assert_eq!((pace.due(after(40)), pace.due(after(42))), (Some(late), Some(late)));
+        assert_eq!(pace.due(after(43)), Some(late + at(1)));
+    }
+
+    #[test]
     fn a_leap_goes_on_from_there() {
         let mut pace = Pace::new(speed("2"));
         pace.due(after(40));
@@ -431,6 +493,36 @@ mod tests {
         pace.seek(at(20), after(50));
         pace.resume(at(30));
         assert_eq!(pace.due(after(60)), Some(at(35)));
+    }
+
+    #[test]
+    fn what_is_past_is_told_whatever_has_happened() {
+        let mut pace = Pace::new(speed("2"));
+        let passed = |pace: &Pace, now, place| pace.passed(at(now), after(place));
+        assert_eq!(passed(&pace, 3, 7), None);
+        assert_eq!((passed(&pace, 3, 6), passed(&pace, 4, 6)), (Some(at(0)), Some(at(1))));
+        // At 8 s of the recording. A frame there would wait for the end of the pause.
+        pace.pause(at(4));
+        assert_eq!((passed(&pace, 60, 8), passed(&pace, 60, 6)), (None, Some(at(1))));
+        pace.resume(at(60));
+        pace.set_speed(at(60), speed("4"));
+        // As if it had come so far at this speed.
+        assert_eq!((passed(&pace, 60, 8), passed(&pace, 61, 4)), (Some(at(0)), Some(at(2))));
+        assert_eq!((pace.reaches(after(16)), pace.reaches(after(4))), (at(62), at(59)));
+        pace.seek(at(62), after(100));
+        assert_eq!(
+            (passed(&pace, 62, 99), passed(&pace, 62, 101)),
+            (Some(at(0) + at(1) / 4), None)
+        );
+        assert_eq!(pace.reaches(after(0)), at(37));
+        assert_eq!(Pace::new(Speed::MAX).passed(at(0), after(100)), Some(at(0)));
+    }
+
+    #[test]
+    fn a_speed_is_shown_as_it_is_read() {
+        for text in ["1", "100", "0.5", "97.3", "0.000000001", "1.000000001", "max"] {
+            assert_eq!(speed(text).to_string(), text);
+        }
     }
 
     #[test]

@@ -24,16 +24,12 @@ use std::{
     time::Duration,
 };
 
+use serde::Serialize;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
-use self::{
-    hold::Hold,
-    offer::Offer,
-    spoil::Spoil,
-    stage::{Guest, Stage, Tell},
-    types::Types,
-};
 pub use self::{
+    background::{Builder, ReplayServer},
+    control::{COMMANDS_REPORTED, Command, Control, Farewell, Given, State, Until, Visitor},
     keys::{AtExpiry, Expiry, Keys},
     lateness::Lateness,
     report::{
@@ -41,6 +37,14 @@ pub use self::{
         Moments, News, Report, Sent, Totals,
     },
     verdict::{Check, Demands, Expected, Outcome},
+};
+use self::{
+    control::House,
+    hold::Hold,
+    offer::Offer,
+    spoil::Spoil,
+    stage::{Guest, Stage, Tell},
+    types::Types,
 };
 use crate::{
     accounts::Account,
@@ -52,6 +56,8 @@ use crate::{
     select::Selection,
 };
 
+mod background;
+mod control;
 mod feed;
 mod hold;
 mod junit;
@@ -120,6 +126,8 @@ pub struct Options {
     pub expiry: Expiry,
     /// What goes wrong, on purpose.
     pub faults: Option<Faults>,
+    /// Whether it can be [controlled](Server::control) while it runs.
+    pub control: bool,
 }
 
 impl Options {
@@ -147,6 +155,7 @@ impl Options {
             accounts: None,
             expiry: Expiry::default(),
             faults: None,
+            control: false,
         }
     }
 
@@ -157,7 +166,8 @@ impl Options {
 }
 
 /// Where the clients' clocks have their zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Timeline {
     /// Each has its own, when it is connected and the hold is over: it gets the capture from the start.
     #[default]
@@ -242,7 +252,15 @@ impl Server {
             Timeline::Shared => options.wait_clients.max(1),
         };
         let hold = Hold::until(clients, topics.into_iter().map(str::to_owned).collect());
-        let spoil = options.faults.clone().map(Spoil::new);
+        let hold = Arc::new(hold);
+        let mut spoil = options.faults.clone().map(Spoil::new).map(Arc::new);
+        let house = options.control.then(|| {
+            // There may be some later.
+            let spoil = spoil.get_or_insert_with(|| Arc::new(Spoil::new(Faults::none())));
+            let subscriptions = offer.subscriptions.iter().map(|(topic, name)| (topic, name));
+            let ties = (Arc::clone(spoil), Arc::clone(&hold));
+            Arc::new(House::new(&options, subscriptions, ties))
+        });
         let stage = Stage {
             options,
             offer: Arc::new(offer),
@@ -253,6 +271,7 @@ impl Server {
             unpacked: Arc::default(),
             faults: Mutex::default(),
             spoil,
+            house,
         };
         Ok(Self { listener, address, stage: Arc::new(stage) })
     }
@@ -291,6 +310,11 @@ impl Server {
     /// The keys that are valid; None if any key will do.
     pub fn keys(&self) -> Option<Keys> {
         self.stage.keys.clone()
+    }
+
+    /// What controls it, if its options say that something does.
+    pub fn control(&self) -> Option<Control> {
+        self.stage.house.clone().map(Control)
     }
 
     /// Serves until `shutdown` completes or, with `once`, until all that came are done. Dropping the
@@ -349,6 +373,10 @@ impl Server {
         }
         let last = stage.keys.as_ref().map(Keys::changes_so_far).unwrap_or_default();
         note(last, &mut report, &*tell);
+        if let Some(house) = &stage.house {
+            house.end();
+            (report.control, report.commands) = house.given(started);
+        }
         report.lasted = started.elapsed();
         report.faults = std::mem::take(&mut *stage.faults());
         report

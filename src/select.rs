@@ -1,6 +1,6 @@
 //! Which entries of a capture are wanted. The same options mean the same wherever a capture is read.
 
-use std::{collections::HashMap, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use globset::{Glob, GlobMatcher};
 
@@ -54,6 +54,19 @@ impl FromStr for Moment {
                 "2026-11-01T08:00:00Z, or +10m from the start",
             )
         })
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(time) => time.fmt(f),
+            Self::AfterStart(after) => match jiff::SignedDuration::try_from(*after) {
+                Ok(after) => write!(f, "+{after:#}"),
+                Err(_) => write!(f, "+{}s", after.as_secs()),
+            },
+        }
     }
 }
 
@@ -236,6 +249,14 @@ mod tests {
     fn events_pass_and_are_not_counted() {
         let selection = Selection { limit: Some(1), ..Selection::default() };
         assert_eq!(selection.of(entries(8).into_iter()).count(), 2);
+    }
+
+    #[test]
+    fn a_moment_is_shown_as_it_is_read() {
+        for text in ["+0s", "+1h30m", "+250ms", "+1m1s1ms1ns", "2026-11-01T08:00:00Z"] {
+            let moment: Moment = text.parse().unwrap();
+            assert_eq!(moment.to_string().parse::<Moment>().unwrap(), moment, "{moment}");
+        }
     }
 
     #[test]

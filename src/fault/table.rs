@@ -89,7 +89,7 @@ const SIZE_MAX: u64 = 256 * 1024 * 1024;
 const OVERSIZE: u64 = 17 * 1024 * 1024;
 
 /// Longer ones do not fit in a control frame with a code (RFC 6455, section 5.5).
-const REASON_MAX: usize = 123;
+pub(crate) const REASON_MAX: usize = 123;
 
 /// Every fault there is.
 pub const FAULTS: [Row; 24] = [

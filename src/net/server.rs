@@ -85,6 +85,9 @@ pub trait Gate: Send + Sync + 'static {
     /// What a valid key gets for a topic; None if it is not subscribed to it.
     fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass>;
 
+    /// It is let in: what follows is the answer that says so.
+    fn enter(&self, _pass: &mut Self::Pass) {}
+
     /// Whether a connection that was just made gets no TLS, on purpose.
     fn breaks_tls(&self) -> bool {
         false
@@ -197,11 +200,12 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
     let Some(key) = key.filter(|key| gate.knows(key)) else {
         return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
     };
-    let Some(pass) = value("Topic").and_then(|topic| gate.admit(&key, topic)) else {
+    let Some(mut pass) = value("Topic").and_then(|topic| gate.admit(&key, topic)) else {
         return refuse(StatusCode::BAD_REQUEST, UNSUBSCRIBED_TOPIC);
     };
     match accept_key(request) {
         Ok(accept_key) => {
+            gate.enter(&mut pass);
             let (mut response, _) = status::<()>(StatusCode::SWITCHING_PROTOCOLS, String::new());
             let headers = response.headers_mut();
             // This and no more: tungstenite's clients take no list of several.

@@ -56,6 +56,12 @@ impl Track {
         Self { max_gap, loop_delay, latest: None, reached: Position::default() }
     }
 
+    /// The same, but in the middle of a round: this moment of the recording is in this place.
+    #[must_use]
+    pub fn starting_at(self, moment: Timestamp, position: Position) -> Self {
+        Self { latest: Some(moment), reached: position, ..self }
+    }
+
     /// The place of the next frame. Never before that of the frame before: one that was received before
     /// its predecessor is in the same place.
     pub fn position(&mut self, received: Timestamp) -> Position {
@@ -86,14 +92,13 @@ impl Track {
         self.reached
     }
 
-    /// Between the first round and the second: leaves out so many like the first. Returns how many.
-    pub fn skip(&mut self, rounds: u64) -> u64 {
-        let times = rounds.saturating_add(1);
+    /// Between two rounds: leaves out so many like the one that began in this place.
+    pub fn skip(&mut self, rounds: u64, began: Position) {
         let Position { recorded, rested, round_at } = &mut self.reached;
-        *recorded = recorded.saturating_mul(times);
-        *rested = rested.saturating_mul(times);
+        let of_all = |end: u64, begin: u64| (end - begin).saturating_mul(rounds);
+        *recorded = recorded.saturating_add(of_all(*recorded, began.recorded));
+        *rested = rested.saturating_add(of_all(*rested, began.rested));
         *round_at = *recorded;
-        rounds
     }
 }
 
@@ -139,18 +144,36 @@ mod tests {
 
     #[test]
     fn rounds_that_are_left_out_take_their_time() {
-        let mut played = Track::new(None, Duration::from_secs(7));
-        let mut skipped = played.clone();
-        for track in [&mut played, &mut skipped] {
+        let round = |track: &mut Track| {
             places(track, &[50, 52, 55]);
             track.again();
+        };
+        let mut played = Track::new(None, Duration::from_secs(7));
+        for before in 0..3 {
+            let mut skipped = Track::new(None, Duration::from_secs(7));
+            let mut began = Position::default();
+            for _ in 0..=before {
+                began = skipped.reached();
+                round(&mut skipped);
+            }
+            played.clone_from(&skipped);
+            for _ in 0..4 {
+                round(&mut played);
+            }
+            skipped.skip(4, began);
+            assert_eq!(skipped.reached(), played.reached());
         }
-        for _ in 0..4 {
-            places(&mut played, &[50, 52, 55]);
-            played.again();
-        }
-        assert_eq!((skipped.skip(4), skipped.reached()), (4, played.reached()));
-        assert_eq!(places(&mut skipped, &[50, 52]), [25, 27]);
+        assert_eq!(places(&mut played, &[50, 52]), [35, 37]);
+    }
+
+    #[test]
+    fn a_track_can_begin_in_the_middle() {
+        let place = Position::after(Duration::from_secs(100));
+        let track = Track::new(Some(Duration::from_secs(4)), Duration::ZERO);
+        let mut track = track.starting_at(Timestamp::from_nanos(51_000_000_000), place);
+        assert_eq!(places(&mut track, &[53, 54, 90]), [102, 103, 107]);
+        track.again();
+        assert_eq!(places(&mut track, &[50, 52]), [107, 109]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio::{
 
 use super::{
     LateJoin, Timeline,
+    control::{Clock, Origin},
     hold::Lifted,
     offer::Share,
     stage::Stage,
@@ -23,7 +24,7 @@ use super::{
 use crate::{
     entry::{Entry, Frame, Subscription, Timestamp, What},
     error::{Error, Kind},
-    pace::{Pace, Position, Track},
+    pace::{Position, Track},
     state::Snapshot,
 };
 
@@ -54,12 +55,14 @@ pub(super) struct Cue {
 /// The capture as one client gets it. The reader ends soon after this is dropped.
 pub(super) struct Feed {
     ready: Option<oneshot::Receiver<()>>,
-    start: Option<oneshot::Sender<Lifted>>,
+    start: Option<oneshot::Sender<(Lifted, Clock)>>,
+    /// Where it begins, if that is not the capture's first frame.
+    pub origin: Option<Origin>,
     pub batches: mpsc::Receiver<Vec<Cue>>,
 }
 
 impl Feed {
-    pub(super) fn open(stage: &Arc<Stage>, share: Arc<Share>) -> Self {
+    pub(super) fn open(stage: &Arc<Stage>, share: Arc<Share>, origin: Option<Origin>) -> Self {
         let (to, batches) = mpsc::channel(BATCHES);
         let (is_ready, ready) = oneshot::channel();
         let (start, started) = oneshot::channel();
@@ -73,6 +76,8 @@ impl Feed {
             round: 0,
             known: Known::default(),
             joining: None,
+            origin,
+            unready: None,
         };
         let noted = Arc::clone(stage);
         let spawned = thread::Builder::new().name("replay-reader".to_owned()).spawn(move || {
@@ -86,19 +91,20 @@ impl Feed {
         if let Err(error) = spawned {
             stage.note(fault(format!("no thread to read with: {error}")));
         }
-        Self { ready: Some(ready), start: Some(start), batches }
+        Self { ready: Some(ready), start: Some(start), origin, batches }
     }
 
-    /// Says when the shared clock has started. The reader of a shared timeline waits for that.
-    pub(super) fn start(&mut self, lifted: Lifted) {
+    /// Says when the shared clock has started, and which it is. The reader of a shared timeline waits for
+    /// that.
+    pub(super) fn start(&mut self, lifted: Lifted, clock: Clock) {
         if let Some(start) = self.start.take() {
             // Whose reader has ended has nothing to read.
-            let _ = start.send(lifted);
+            let _ = start.send((lifted, clock));
         }
     }
 
-    /// Completes when the capture is open and its first entry unpacked, which can take longer than
-    /// a frame may be late. All clients of one capture wait for the same entry, whatever their topic.
+    /// Completes when the capture is open and the first entry unpacked, which can take longer than a frame
+    /// may be late. All clients of one capture wait for the same entry, whatever their topic.
     pub(super) async fn ready(&mut self) -> Instant {
         if let Some(ready) = self.ready.take() {
             // An empty capture has no first entry, and no frame that could be late.
@@ -124,18 +130,21 @@ struct Reader {
     known: Known,
     /// The clock that is running already, as long as frames come by that are over.
     joining: Option<Joining>,
+    /// Where it begins, as long as that is not reached.
+    origin: Option<Origin>,
+    /// Who waits for that.
+    unready: Option<oneshot::Sender<()>>,
 }
 
 /// What passes between a reader and its client before the first frame.
 struct Doors {
     is_ready: oneshot::Sender<()>,
-    started: oneshot::Receiver<Lifted>,
+    started: oneshot::Receiver<(Lifted, Clock)>,
 }
 
 /// A clock that was started before there was a reader.
 struct Joining {
-    zero: Instant,
-    pace: Pace,
+    clock: Clock,
     /// What is due later than this is not waited out: a reader that is slower than the clock would never
     /// catch up with it.
     by: Instant,
@@ -152,9 +161,8 @@ const STATE_LIMIT: usize = 64 * 1024 * 1024;
 
 impl Joining {
     /// Whether a frame has been due already.
-    fn is_over(&mut self, position: Position) -> bool {
-        let due = self.pace.due(position).unwrap_or_default();
-        self.zero.checked_add(due).is_some_and(|due| due <= Instant::now().min(self.by))
+    fn is_over(&self, position: Position) -> bool {
+        self.clock.passed(Instant::now().min(self.by), position).is_some()
     }
 
     /// Keeps a frame that is over if it may be the newest of something.
@@ -170,13 +178,14 @@ impl Joining {
         }
     }
 
-    /// How many more rounds are over when the first one ends in this place; None if rounds take no time.
-    /// Nothing else is left out then but what is over by now.
-    fn rounds_over(&mut self, end: Position) -> Option<u64> {
-        let round = self.pace.due(end).unwrap_or_default().as_nanos();
+    /// How many more rounds are over when the first whole one began and ended in these places; None if
+    /// rounds take no time. Nothing else is left out then but what is over by now.
+    fn rounds_over(&mut self, began: Position, end: Position) -> Option<u64> {
+        let round = self.clock.takes(began, end).as_nanos();
         self.by = self.by.min(Instant::now());
-        let rounds = self.by.saturating_duration_since(self.zero).as_nanos().checked_div(round)?;
-        Some(u64::try_from(rounds).unwrap_or(u64::MAX).saturating_sub(1))
+        let over = self.clock.passed(self.by, end).unwrap_or_default();
+        let rounds = over.as_nanos().checked_div(round)?;
+        Some(u64::try_from(rounds).unwrap_or(u64::MAX))
     }
 }
 
@@ -198,20 +207,28 @@ impl Reader {
         let options = &self.stage.options;
         let rounds = options.rounds;
         let mut track = Track::new(options.max_gap, options.loop_delay);
+        // What it takes to leave out rounds is learnt from a whole one.
+        let mut unlearnt = 1;
+        if let Some(Origin { received, position }) = self.origin {
+            track = track.starting_at(received, position);
+            unlearnt = 2;
+        }
         let mut doors = Some(doors);
         while rounds.go_on_after(self.round) {
+            let began = track.reached();
             // A round without a frame for this client is like all that would follow.
             if self.round(&mut track, &mut doors)? == 0 {
                 break;
             }
             track.again();
             self.round += 1;
-            if self.round == 1
+            if self.round == unlearnt
                 && let Some(mut joining) = self.joining.take()
             {
-                match joining.rounds_over(track.reached()) {
+                match joining.rounds_over(began, track.reached()) {
                     Some(over) => {
-                        self.round += track.skip(over);
+                        track.skip(over, began);
+                        self.round += over;
                         self.joining = Some(joining);
                     }
                     // There is no place in time at which to join.
@@ -222,7 +239,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads the capture once. Returns how many frames of it are for the client.
+    /// Reads the capture once. Returns how many frames of it are for the client, wherever it begins.
     fn round(&mut self, track: &mut Track, doors: &mut Option<Doors>) -> Result<u64, Unwanted> {
         let options = &self.stage.options;
         let entries = options.capture.entries().sharing(&self.stage.unpacked);
@@ -244,20 +261,26 @@ impl Reader {
                 }
             }
         }
+        // It begins behind all there is.
+        (self.origin, self.unready) = (None, None);
         self.hand_over()?;
         Ok(frames)
     }
 
     /// Says that the capture is open, and waits for a shared clock to start.
     fn open(&mut self, Doors { is_ready, started }: Doors) -> Result<(), Unwanted> {
-        let _ = is_ready.send(());
         let options = &self.stage.options;
+        if self.origin.is_some() && options.timeline == Timeline::Client {
+            // Its clock has to wait for more than the first entry.
+            self.unready = Some(is_ready);
+            return Ok(());
+        }
+        let _ = is_ready.send(());
         if options.timeline == Timeline::Shared {
-            let lifted = started.blocking_recv().map_err(|_| Unwanted)?;
+            let (lifted, clock) = started.blocking_recv().map_err(|_| Unwanted)?;
             let wanted = options.late_join == LateJoin::State;
             self.joining = lifted.late.then(|| Joining {
-                zero: lifted.at,
-                pace: Pace::new(options.speed),
+                clock,
                 by: Instant::now() + CATCH_UP,
                 state: wanted.then(|| Snapshot::new(STATE_LIMIT)),
             });
@@ -271,8 +294,23 @@ impl Reader {
         let Entry { subscription, received, what: What::Frame(frame) } = entry else {
             return Ok(0);
         };
+        if let Some(origin) = self.origin {
+            if received < origin.received {
+                return self.pass_over(own, || Cue {
+                    position: origin.position,
+                    round: 0,
+                    subscription,
+                    received,
+                    kind: None,
+                    state: true,
+                    frame,
+                });
+            }
+            self.origin = None;
+            self.unready.take().map(|unready| unready.send(()));
+        }
         let position = track.position(received);
-        let state = match &mut self.joining {
+        let state = match &self.joining {
             Some(joining) => joining.is_over(position),
             None => false,
         };
@@ -280,10 +318,7 @@ impl Reader {
             self.queue_state(joining.state)?;
         }
         if own {
-            let options = &self.stage.options;
-            let known = options.restamp || options.late_join == LateJoin::State;
-            let tell = |error| self.stage.note(error);
-            let kind = known.then(|| self.known.of(&frame.kind, &self.stage.types, tell)).flatten();
+            let kind = self.kind(&frame);
             let cue =
                 Cue { position, round: self.round, subscription, received, kind, state, frame };
             match &mut self.joining {
@@ -300,6 +335,28 @@ impl Reader {
             return Err(Unwanted);
         }
         Ok(u64::from(own))
+    }
+
+    /// A frame before the place at which it begins: no more than what the state is made of.
+    fn pass_over(&mut self, own: bool, cue: impl FnOnce() -> Cue) -> Result<u64, Unwanted> {
+        if self.to.is_closed() {
+            return Err(Unwanted);
+        }
+        if own && let Some(mut joining) = self.joining.take_if(|joining| joining.state.is_some()) {
+            let mut cue = cue();
+            cue.kind = self.kind(&cue.frame);
+            joining.remember(cue);
+            self.joining = Some(joining);
+        }
+        Ok(u64::from(own))
+    }
+
+    /// What is known of such frames, if that is asked for.
+    fn kind(&mut self, frame: &Frame) -> Option<Arc<Type>> {
+        let options = &self.stage.options;
+        let known = options.restamp || options.late_join == LateJoin::State;
+        let tell = |error| self.stage.note(error);
+        known.then(|| self.known.of(&frame.kind, &self.stage.types, tell)).flatten()
     }
 
     fn queue(&mut self, cue: Cue) {

@@ -46,13 +46,18 @@ impl Hold {
             house.came += 1;
             house.here += 1;
         });
-        Seat { hold: self, topic: topic.to_owned(), ready: false }
+        Seat { hold: self, topic: topic.to_owned(), ready: false, late: false }
     }
 
     /// All that came, and as many as were waited for, have left.
     pub(super) fn is_over(&self) -> bool {
         let house = self.house.borrow();
         house.here == 0 && house.came > 0 && house.lifted.is_some()
+    }
+
+    /// When it ended, if it has.
+    pub(super) fn at(&self) -> Option<Instant> {
+        self.house.borrow().lifted
     }
 
     fn is_enough(&self, ready: &BTreeMap<String, usize>) -> bool {
@@ -66,27 +71,34 @@ pub(super) struct Seat<'a> {
     hold: &'a Hold,
     topic: String,
     ready: bool,
+    /// It was not before the hold ended.
+    late: bool,
 }
 
 impl Seat<'_> {
-    /// Waits until the hold has ended; says when it did.
-    pub(super) async fn lifted(&mut self) -> Lifted {
-        let mut late = false;
+    /// The client could start. That may be the end of the hold.
+    pub(super) fn ready(&mut self) {
+        if self.ready {
+            return;
+        }
+        self.ready = true;
         self.hold.house.send_modify(|house| {
-            late = house.lifted.is_some();
-            if !self.ready {
-                *house.ready.entry(self.topic.clone()).or_default() += 1;
-                self.ready = true;
-            }
+            self.late = house.lifted.is_some();
+            *house.ready.entry(self.topic.clone()).or_default() += 1;
             if house.lifted.is_none() && self.hold.is_enough(&house.ready) {
                 house.lifted = Some(Instant::now());
             }
         });
+    }
+
+    /// Waits until the hold has ended; says when it did.
+    pub(super) async fn lifted(&mut self) -> Lifted {
+        self.ready();
         let mut house = self.hold.house.subscribe();
         // Its other end is ours as well: it does not go away.
         let house = house.wait_for(|house| house.lifted.is_some()).await;
         let at = house.ok().and_then(|house| house.lifted).unwrap_or_else(Instant::now);
-        Lifted { at, late }
+        Lifted { at, late: self.late }
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{
+    control::Given,
     lateness::{Delays, Lateness},
     verdict::{Check, Demands},
 };
@@ -170,12 +171,14 @@ pub enum Ending {
     Spoilt(&'static str),
     /// Its key has died.
     KeyExpired,
+    /// Somebody has ended it by control.
+    Dropped(&'static str),
 }
 
 impl Ending {
     /// Whether the client was sent away before its time, and may well come back.
     pub(super) const fn is_cut(&self) -> bool {
-        matches!(self, Self::Spoilt(_) | Self::KeyExpired)
+        matches!(self, Self::Spoilt(_) | Self::KeyExpired | Self::Dropped(_))
     }
 
     /// Whether the client may have missed frames though it did not leave by itself.
@@ -191,6 +194,7 @@ impl Ending {
             Self::Stopped => "stopped",
             Self::Spoilt(_) => "spoilt",
             Self::KeyExpired => "key_expired",
+            Self::Dropped(_) => "dropped",
             Self::Left(Ended::Closed { .. }) => "closed",
             Self::Left(Ended::Gone) => "gone",
             Self::Left(Ended::Stalled) => "stalled",
@@ -208,6 +212,7 @@ impl fmt::Display for Ending {
             Self::Stopped => f.write_str("stopped"),
             Self::Spoilt(fault) => write!(f, "ended by the fault {fault}"),
             Self::KeyExpired => f.write_str("closed, as its key had expired"),
+            Self::Dropped(how) => write!(f, "dropped by control, with a {how}"),
             Self::Left(Ended::Closed { code: Some(code) }) => write!(f, "closed with {code}"),
             Self::Left(Ended::Closed { code: None }) => f.write_str("closed without a code"),
             Self::Left(Ended::Gone) => f.write_str("gone without a close"),
@@ -258,6 +263,10 @@ pub struct Report {
     pub faults: Vec<Error>,
     /// What was demanded of the run.
     pub demands: Demands,
+    /// The first [`COMMANDS_REPORTED`](super::control::COMMANDS_REPORTED) commands, in their order.
+    pub control: Vec<Given>,
+    /// How many commands there were.
+    pub commands: u64,
     pub(super) delays: Delays,
     /// The client that ended last was sent away before its time.
     pub(super) last_was_cut: bool,
@@ -336,6 +345,8 @@ impl Report {
             topics: &'r BTreeMap<String, Totals>,
             answered: &'r BTreeMap<u16, u64>,
             keys: &'r [KeyChange],
+            commands: u64,
+            control: &'r [Given],
             clients: &'r [Client],
         }
         let checks = self.checks();
@@ -349,6 +360,8 @@ impl Report {
             topics: &self.topics,
             answered: &self.answered,
             keys: &self.keys,
+            commands: self.commands,
+            control: &self.control,
             clients: &self.clients,
         };
         let json = serde_json::to_string_pretty(&document);
@@ -360,6 +373,9 @@ pub(super) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S
     serializer.serialize_f64(time.as_secs_f64())
 }
 
-fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn display<S: Serializer>(
+    value: &impl fmt::Display,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

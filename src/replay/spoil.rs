@@ -9,11 +9,11 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
+    control::Leap,
     feed::Cue,
-    keyring::Ticket,
     offer::{Offer, Share},
     report::{self, Close, News},
-    stage::{GOODBYE, Guest, Outlet, Stage, Tell},
+    stage::{GOODBYE, Outlet, Part, Stage, Tell},
 };
 use crate::{
     entry::{Entry, Subscription, What},
@@ -27,30 +27,80 @@ use crate::{
 };
 
 /// What all clients of a server under faults share.
-pub(super) struct Spoil(Mutex<Door>);
+pub(super) struct Spoil {
+    /// As they were at the beginning.
+    faults: Faults,
+    door: Mutex<Door>,
+}
 
 impl Spoil {
     pub(super) fn new(faults: Faults) -> Self {
-        Self(Mutex::new(Door::new(faults)))
+        Self { door: Mutex::new(Door::new(faults.clone())), faults }
     }
 
     fn door(&self) -> MutexGuard<'_, Door> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a client is up against that was let in.
-    pub(super) fn entered(&self, share: &Share, stage: Arc<Stage>, guest: &Guest) -> Spoilt {
+    pub(super) fn entered(
+        &self,
+        share: &Arc<Share>,
+        stage: &Arc<Stage>,
+        (peer, tell): (SocketAddr, &Arc<Tell>),
+    ) -> Spoilt {
         let spoiler = self.door().entered(&share.topic, &share.subscriptions);
-        Spoilt { spoiler, stage, tell: Arc::clone(&guest.tell), peer: guest.peer }
+        let (share, stage, tell) = (Arc::clone(share), Arc::clone(stage), Arc::clone(tell));
+        Spoilt { spoiler, share, stage, tell, peer }
+    }
+
+    /// More rules, from now on. Returns all of them.
+    pub(super) fn inject(&self, faults: &Faults) -> Faults {
+        self.door().inject(faults)
+    }
+
+    /// The rules of the beginning, and nobody was there yet.
+    pub(super) fn renew(&self) {
+        *self.door() = Door::new(self.faults.clone());
     }
 }
 
 /// What one client is up against.
 pub(super) struct Spoilt {
     spoiler: Spoiler,
+    share: Arc<Share>,
     stage: Arc<Stage>,
     tell: Arc<Tell>,
     peer: SocketAddr,
+}
+
+impl Spoilt {
+    /// Whether nothing happens to any frame.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.spoiler.is_idle()
+    }
+
+    /// Counts a frame to which nothing happens.
+    pub(super) const fn pass(&mut self, position: Position) {
+        self.spoiler.pass(position.recorded());
+    }
+
+    /// The frames of another place follow.
+    pub(super) const fn leap(&mut self, to: Position) {
+        self.spoiler.leap(to.recorded());
+    }
+
+    /// All rules, now that there are more.
+    pub(super) fn inject(&mut self, faults: Faults) {
+        self.spoiler.inject(faults);
+    }
+
+    /// As if the client had just got in.
+    pub(super) fn renew(&mut self) {
+        if let Some(spoil) = &self.stage.spoil {
+            *self = spoil.entered(&self.share, &self.stage, (self.peer, &self.tell));
+        }
+    }
 }
 
 /// Lets one connection in as the offer says, if no fault is in the way.
@@ -71,8 +121,7 @@ impl Usher {
 }
 
 impl Gate for Usher {
-    /// What the client gets, and what it is held to if it came with a key that may die.
-    type Pass = (Share, Option<Ticket>);
+    type Pass = Part;
 
     fn protocol(&self) -> &'static dyn Protocol {
         self.offer().protocol
@@ -89,10 +138,25 @@ impl Gate for Usher {
         }
     }
 
-    fn admit(&self, key: &Key, topic: &str) -> Option<Self::Pass> {
+    fn admit(&self, key: &Key, topic: &str) -> Option<Part> {
         let admitted = self.stage.keys.as_ref().map(|keys| keys.admit(key));
         let (names, ticket) = admitted.unwrap_or_default();
-        Some((self.offer().share(&names, topic)?, ticket))
+        Some(Part::of(Arc::new(self.offer().share(&names, topic)?), ticket))
+    }
+
+    fn enter(&self, part: &mut Part) {
+        let share = Arc::clone(&part.share);
+        let spoilt = || {
+            let spoil = self.stage.spoil.as_ref()?;
+            Some(spoil.entered(&share, &self.stage, (self.peer, &self.tell)))
+        };
+        match &self.stage.house {
+            Some(house) => {
+                let (ties, told, spoilt) = house.enter(self.peer, &share, spoilt);
+                (part.ties, part.told, part.spoilt) = (Some(ties), Some(told), spoilt);
+            }
+            None => part.spoilt = spoilt(),
+        }
     }
 
     fn breaks_tls(&self) -> bool {
@@ -117,6 +181,8 @@ pub(super) enum Exit {
     Spoilt(End),
     /// It is to be closed with this code, as its key has died.
     Expired(u16),
+    /// The same, because somebody said so.
+    Dropped(End),
 }
 
 impl From<Ended> for Exit {
@@ -126,15 +192,25 @@ impl From<Ended> for Exit {
 }
 
 impl Outlet<'_> {
-    /// Ends the connection if that is to happen before so much of the recording is played.
-    pub(super) async fn until_moment(&mut self, played: Duration) -> Result<(), Exit> {
-        let ends = self.spoilt.as_ref().and_then(|spoilt| spoilt.spoiler.ends_before(played));
-        let Some(at) = ends else { return Ok(()) };
-        self.flush().await?;
-        let due = self.due(Position::after(at));
-        self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
-        let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(()) };
-        let Some(Moment { end, applied, .. }) = spoiler.end() else { return Ok(()) };
+    /// Ends the connection if that is to happen before so much of the recording is played. Returns where to
+    /// go instead if the client is sent elsewhere meanwhile.
+    pub(super) async fn until_moment(&mut self, played: Duration) -> Result<Option<Leap>, Exit> {
+        loop {
+            let ends = |outlet: &Self| {
+                outlet.spoilt.as_ref().and_then(|spoilt| spoilt.spoiler.ends_before(played))
+            };
+            let Some(at) = ends(self) else { return Ok(None) };
+            self.flush().await?;
+            if let Some(leap) = self.until_place(Position::after(at)).await? {
+                return Ok(Some(leap));
+            }
+            // There may be other rules by now.
+            if ends(self) == Some(at) {
+                break;
+            }
+        }
+        let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(None) };
+        let Some(Moment { end, applied, .. }) = spoiler.end() else { return Ok(None) };
         tell(News::Spoilt { peer: *peer, applied: &applied });
         self.tally.spoilt(applied.fault);
         Err(Exit::Spoilt(end))

@@ -7,12 +7,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, sync::watch, task::JoinError, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::JoinError,
+    time::Instant,
+};
 
 use super::{
     Options, Timeline,
+    control::{Clock, Farewell, House, Leap, Order, Ties},
     feed::{Cue, Feed},
-    hold::{Hold, Seat},
+    hold::{Hold, Lifted, Seat},
     keyring::Ticket,
     keys::Keys,
     offer::{Offer, Share},
@@ -30,7 +36,7 @@ use crate::{
         server::{Arrival, Ended, Peer, welcome},
         tls::Identity,
     },
-    pace::{Limit, Pace, Position},
+    pace::{Limit, Pace, Position, Speed},
 };
 
 /// So much is put into one write.
@@ -58,13 +64,15 @@ pub(super) struct Stage {
     /// None if any key will do.
     pub keys: Option<Keys>,
     pub identity: Option<Identity>,
-    pub hold: Hold,
+    pub hold: Arc<Hold>,
     pub types: Types,
     /// Most clients are in about the same place of the capture.
     pub unpacked: Arc<Unpacked>,
     pub faults: Mutex<Vec<Error>>,
     /// The faults that are on purpose.
-    pub spoil: Option<Spoil>,
+    pub spoil: Option<Arc<Spoil>>,
+    /// Whatever is needed for control.
+    pub house: Option<Arc<House>>,
 }
 
 /// One connection and its ties to the outside.
@@ -91,22 +99,19 @@ impl Stage {
             _ = guest.stopped.wait_for(|stopped| *stopped) => None,
             arrival = welcome(stream, self.identity.as_ref(), usher) => arrival,
         };
-        let (peer, share, ticket) = match arrival {
-            Some(Arrival::Client(peer, (share, ticket))) => (*peer, Arc::new(share), ticket),
+        let (peer, part) = match arrival {
+            Some(Arrival::Client(peer, part)) => (*peer, part),
             Some(Arrival::Answered(status)) => {
                 (guest.tell)(News::Answered { peer: guest.peer, status });
                 return Parted::Answered(status);
             }
             None => return Parted::Nobody,
         };
+        let share = Arc::clone(&part.share);
         (guest.tell)(News::Connected { peer: guest.peer, topic: &share.topic });
         let connected = Timestamp::now();
         let mut tally = Tally::new(self.options.is_timed());
-        let spoil = self.spoil.as_ref();
-        let spoilt = spoil.map(|spoil| spoil.entered(&share, Arc::clone(&self), &guest));
-        let shared = (Arc::clone(&share), spoilt);
-        let (ending, close) =
-            self.entertain(peer, shared, ticket, &mut tally, &mut guest.stopped).await;
+        let (ending, close) = self.entertain(peer, part, &mut tally, &mut guest.stopped).await;
         let faults = tally.faults();
         let (stayed, subscriptions, delays) = tally.finish(share.subscriptions.iter());
         let client = Client {
@@ -130,17 +135,24 @@ impl Stage {
     async fn entertain(
         self: &Arc<Self>,
         mut peer: Peer,
-        shared: (Arc<Share>, Option<Spoilt>),
-        ticket: Option<Ticket>,
+        mut part: Part,
         tally: &mut Tally,
         stopped: &mut watch::Receiver<bool>,
     ) -> (Ending, Option<Close>) {
-        let mut seat = self.hold.take_seat(&shared.0.topic);
+        let (told, ticket) = (part.told.take(), part.ticket.take());
+        let mut seat = self.hold.take_seat(&part.share.topic);
+        let farewell = async {
+            match told {
+                Some(told) => told.await.ok(),
+                None => std::future::pending().await,
+            }
+        };
         let played = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => None,
             code = self.key_dies(ticket) => Some(Err(Exit::Expired(code))),
-            played = self.play(&mut peer, shared, &mut seat, tally) => Some(played),
+            Some(farewell) = farewell => Some(Err(Exit::Dropped(farewell.end()))),
+            played = self.play(&mut peer, part, &mut seat, tally) => Some(played),
         };
         let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
         match played {
@@ -164,6 +176,15 @@ impl Stage {
                     tally.written();
                 }
                 (Ending::KeyExpired, ours(code, closed.is_ok()))
+            }
+            Some(Err(Exit::Dropped(end))) => {
+                let word = spoil::word(&end);
+                let close = spoil::end(peer, end, stopped).await;
+                if close.is_some_and(|close| close.answered) {
+                    // The same.
+                    tally.written();
+                }
+                (Ending::Dropped(word), close)
             }
             Some(Err(Exit::Left(ended))) => {
                 drop(seat);
@@ -198,46 +219,49 @@ impl Stage {
     async fn play(
         self: &Arc<Self>,
         peer: &mut Peer,
-        (share, spoilt): (Arc<Share>, Option<Spoilt>),
+        part: Part,
         seat: &mut Seat<'_>,
         tally: &mut Tally,
     ) -> Result<(), Exit> {
-        let mut feed = Feed::open(self, share);
-        let ready = peer.meanwhile(feed.ready()).await?;
+        let Part { share, spoilt, mut ties, .. } = part;
+        let open = |origin| Feed::open(self, Arc::clone(&share), origin);
+        let mut feed = open(ties.as_ref().and_then(Ties::origin));
+        let mut ready = peer.meanwhile(feed.ready()).await?;
+        seat.ready();
+        if let Some(ties) = &ties {
+            ties.ready();
+        }
         let lifted = peer.meanwhile(seat.lifted()).await?;
-        let zero = match self.options.timeline {
-            Timeline::Client => lifted.at.max(ready),
-            Timeline::Shared => {
-                feed.start(lifted);
-                lifted.at
-            }
+        let is_shared = self.options.timeline == Timeline::Shared;
+        let zero = if is_shared { lifted.at } else { lifted.at.max(ready) };
+        let (pace, origin) = match &mut ties {
+            Some(ties) => ties.begin(zero),
+            None => (Pace::new(self.options.speed), None),
         };
-        let (pace, limit) = (Pace::new(self.options.speed), self.options.limit.clone());
+        if origin != feed.origin {
+            // It was sent elsewhere while it was being opened.
+            feed = open(origin);
+            ready = peer.meanwhile(feed.ready()).await?;
+        }
+        let zero = if is_shared { zero } else { zero.max(ready) };
+        if is_shared {
+            feed.start(lifted, clock(ties.as_ref(), zero, &pace));
+        }
+        let limit = self.options.limit.clone();
         let stamper = Stamper::new();
         let restamp = self.options.restamp;
-        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper, spoilt };
-        loop {
-            let batch = if let Ok(batch) = feed.batches.try_recv() {
-                batch
-            } else {
-                // The reader has to catch up, or has ended: what is queued need not wait for that.
-                outlet.flush().await?;
-                match outlet.peer.meanwhile(feed.batches.recv()).await? {
-                    Some(batch) => batch,
-                    None => break,
-                }
-            };
-            for cue in batch {
-                if !cue.state {
-                    outlet.until_moment(cue.position.recorded()).await?;
-                }
-                let due = outlet.until_due(&cue).await?;
-                outlet.hand_over(cue, due).await?;
+        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper, spoilt, ties };
+        outlet.keep_time();
+        while let Some(Leap(origin)) = outlet.deliver(&mut feed, self.options.once).await? {
+            feed = open(origin);
+            if is_shared {
+                // It was there all the while.
+                let lifted = Lifted { at: zero, late: false };
+                feed.start(lifted, clock(outlet.ties.as_ref(), zero, &outlet.pace));
             }
+            outlet.stamper.leap();
         }
-        outlet.hand_over_rest().await?;
-        outlet.until_moment(Duration::MAX).await?;
-        if self.options.once { Ok(()) } else { Err(peer.idle().await.into()) }
+        Ok(())
     }
 
     pub(super) fn faults(&self) -> MutexGuard<'_, Vec<Error>> {
@@ -262,6 +286,28 @@ impl Stage {
     }
 }
 
+/// What a client is given, and what it is up against.
+pub(super) struct Part {
+    pub share: Arc<Share>,
+    pub spoilt: Option<Spoilt>,
+    pub ties: Option<Ties>,
+    /// Who hears that it is to be dropped.
+    pub told: Option<oneshot::Receiver<Farewell>>,
+    /// What it is held to if it came with a key that may die.
+    pub ticket: Option<Ticket>,
+}
+
+impl Part {
+    pub(super) const fn of(share: Arc<Share>, ticket: Option<Ticket>) -> Self {
+        Self { share, spoilt: None, ties: None, told: None, ticket }
+    }
+}
+
+/// The clock that a late client joins.
+fn clock(ties: Option<&Ties>, zero: Instant, pace: &Pace) -> Clock {
+    ties.map_or_else(|| Clock::Steady { zero, pace: pace.clone() }, Ties::clock)
+}
+
 /// Between a feed and its client.
 pub(super) struct Outlet<'a> {
     pub peer: &'a mut Peer,
@@ -274,37 +320,206 @@ pub(super) struct Outlet<'a> {
     stamper: Stamper,
     /// The faults that are on purpose.
     pub spoilt: Option<Spoilt>,
+    /// Who gives orders.
+    ties: Option<Ties>,
+}
+
+/// What comes of waiting for a frame.
+enum Turn {
+    /// It is due, since then.
+    Due(Instant),
+    /// It is not wanted any more.
+    Leap(Leap),
 }
 
 impl Outlet<'_> {
-    /// Waits until a frame is due, and says when that was.
-    async fn until_due(&mut self, cue: &Cue) -> Result<Instant, Ended> {
-        let scheduled = if cue.state { self.zero.elapsed() } else { self.scheduled(cue.position) };
-        let due = self.limit.as_ref().map_or(scheduled, |limit| limit.due(scheduled));
-        let due = self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY);
-        if due > Instant::now() {
-            self.flush().await?;
-            self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
+    /// Gives the client all of a feed. Returns where to go instead if it is sent elsewhere; without `once`
+    /// that is all that ends it.
+    async fn deliver(&mut self, feed: &mut Feed, once: bool) -> Result<Option<Leap>, Exit> {
+        loop {
+            let batch = if let Ok(batch) = feed.batches.try_recv() {
+                batch
+            } else {
+                // The reader has to catch up, or has ended: what is queued need not wait for that.
+                self.flush().await?;
+                match self.unless_sent_elsewhere(feed.batches.recv()).await? {
+                    Ok(Some(batch)) => batch,
+                    Ok(None) => break,
+                    Err(leap) => return Ok(Some(leap)),
+                }
+            };
+            for cue in batch {
+                if !cue.state
+                    && let Some(leap) = self.until_moment(cue.position.recorded()).await?
+                {
+                    return Ok(Some(leap));
+                }
+                match self.until_due(&cue).await? {
+                    Turn::Due(due) => self.hand_over(cue, due).await?,
+                    Turn::Leap(leap) => return Ok(Some(leap)),
+                }
+            }
         }
+        self.hand_over_rest().await?;
+        if let Some(ties) = &self.ties {
+            ties.done();
+        }
+        if let Some(leap) = self.until_moment(Duration::MAX).await? {
+            return Ok(Some(leap));
+        }
+        if once {
+            return Ok(None);
+        }
+        match self.unless_sent_elsewhere(std::future::pending::<()>()).await? {
+            Ok(()) => Ok(None),
+            Err(leap) => Ok(Some(leap)),
+        }
+    }
+
+    /// Waits for something else while the peer and orders are listened to. An error within is a leap.
+    async fn unless_sent_elsewhere<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+    ) -> Result<Result<T, Leap>, Ended> {
+        tokio::pin!(other);
+        loop {
+            match self.next_order_or(&mut other).await? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(order) => {
+                    if let Some(leap) = self.obey(order) {
+                        return Ok(Err(leap));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same, but what is ordered is still to be done.
+    async fn next_order_or<T>(
+        &mut self,
+        other: impl Future<Output = T>,
+    ) -> Result<Result<T, Order>, Ended> {
+        let Self { peer, ties, .. } = self;
+        let Some(ties) = ties else { return Ok(Ok(peer.meanwhile(other).await?)) };
+        let either = async {
+            tokio::select! {
+                biased;
+                order = ties.next() => Err(order),
+                done = other => Ok(done),
+            }
+        };
+        peer.meanwhile(either).await
+    }
+
+    /// Waits until a frame is due, and says when that was.
+    async fn until_due(&mut self, cue: &Cue) -> Result<Turn, Ended> {
+        let (mut scheduled, mut due);
+        loop {
+            while let Some(order) = self.ties.as_mut().and_then(Ties::unheard) {
+                if let Some(leap) = self.obey(order) {
+                    return Ok(Turn::Leap(leap));
+                }
+            }
+            scheduled =
+                if cue.state { Some(self.zero.elapsed()) } else { self.pace.due(cue.position) };
+            due = scheduled.map(|scheduled| self.instant(scheduled));
+            if due.is_some_and(|due| due <= Instant::now()) {
+                break;
+            }
+            self.flush().await?;
+            match self.until_time_or_order(due).await? {
+                Ok(()) => break,
+                Err(order) => {
+                    if let Some(leap) = self.obey(order) {
+                        return Ok(Turn::Leap(leap));
+                    }
+                }
+            }
+        }
+        let (due, scheduled) = due.zip(scheduled).expect("without a time there is an order");
         if !cue.state {
             self.pace.let_go(cue.position);
         }
         if let Some(limit) = &mut self.limit {
             limit.take(scheduled);
         }
-        Ok(due)
+        Ok(Turn::Due(due))
     }
 
-    /// When the replay gets to a place.
-    fn scheduled(&mut self, position: Position) -> Duration {
-        // Nobody pauses it yet.
-        self.pace.due(position).unwrap_or(A_CENTURY)
+    /// Waits for a place in the recording, whether there is a frame or not. Returns where to go instead if
+    /// the client is sent elsewhere.
+    pub(super) async fn until_place(&mut self, place: Position) -> Result<Option<Leap>, Ended> {
+        loop {
+            let due = self.pace.due(place);
+            let due = due.map(|due| self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY));
+            match self.until_time_or_order(due).await? {
+                Ok(()) => return Ok(None),
+                Err(order) => {
+                    if let Some(leap) = self.obey(order) {
+                        return Ok(Some(leap));
+                    }
+                }
+            }
+        }
     }
 
-    /// The same as a moment.
-    pub(super) fn due(&mut self, position: Position) -> Instant {
-        let scheduled = self.scheduled(position);
-        self.zero.checked_add(scheduled).unwrap_or(self.zero + A_CENTURY)
+    /// Waits for a time, or for an order, which is still to be done.
+    async fn until_time_or_order(
+        &mut self,
+        time: Option<Instant>,
+    ) -> Result<Result<(), Order>, Ended> {
+        if let Some(ties) = &self.ties {
+            ties.say(self.zero, &self.pace);
+        }
+        let time = async {
+            match time {
+                Some(time) => tokio::time::sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        self.next_order_or(time).await
+    }
+
+    /// When a frame leaves that is scheduled for this time.
+    fn instant(&self, scheduled: Duration) -> Instant {
+        let due = self.limit.as_ref().map_or(scheduled, |limit| limit.due(scheduled));
+        self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY)
+    }
+
+    /// Does as it is told. Returns where to go if that is somewhere else.
+    fn obey(&mut self, order: Order) -> Option<Leap> {
+        let mut leap = None;
+        match order {
+            Order::Change(at, change) => {
+                change.apply(&mut self.pace, at.saturating_duration_since(self.zero));
+                leap = change.leap();
+            }
+            Order::Clock(pace, to) => (self.pace, leap) = (pace, to),
+            Order::Inject(faults) => {
+                if let Some(spoilt) = &mut self.spoilt {
+                    spoilt.inject(faults);
+                }
+            }
+            Order::Renew => {
+                if let Some(spoilt) = &mut self.spoilt {
+                    spoilt.renew();
+                }
+            }
+        }
+        if let (Some(Leap(to)), Some(spoilt)) = (leap, &mut self.spoilt) {
+            spoilt.leap(to.map(|origin| origin.position).unwrap_or_default());
+        }
+        self.keep_time();
+        leap
+    }
+
+    /// Says whether frames are due at times of their own, and where the clock stands.
+    fn keep_time(&mut self) {
+        let timed = self.pace.speed() != Speed::MAX || self.limit.is_some();
+        self.tally.set_timed(timed);
+        if let Some(ties) = &self.ties {
+            ties.say(self.zero, &self.pace);
+        }
     }
 
     /// Gives a frame to the client, or what faults have made of it. Every frame passes here, in its order.
@@ -314,7 +529,7 @@ impl Outlet<'_> {
         {
             let at = match self.tally.is_timed() {
                 // Known since it was due to all the others.
-                true if cue.state => self.zero + self.scheduled(cue.position),
+                true if cue.state => self.zero + self.pace.reaches(cue.position),
                 true => due,
                 // Whoever is as fast as it can be is sent everything now.
                 false => Instant::now(),
@@ -322,8 +537,11 @@ impl Outlet<'_> {
             self.stamper.stamp(&mut cue, &kind.restamp, at, self.pace.speed());
         }
         // What belongs to the state depends on when the client came, and is nobody's n-th frame.
-        if self.spoilt.is_some() && !cue.state {
-            return self.hand_over_spoilt(cue, due).await;
+        if let Some(spoilt) = self.spoilt.as_mut().filter(|_| !cue.state) {
+            if !spoilt.is_idle() {
+                return self.hand_over_spoilt(cue, due).await;
+            }
+            spoilt.pass(cue.position);
         }
         Ok(self.queue(cue.frame.data, &cue.subscription, due, cue.state).await?)
     }
@@ -346,6 +564,9 @@ impl Outlet<'_> {
 
     pub(super) async fn flush(&mut self) -> Result<(), Ended> {
         self.peer.flush().await?;
+        if let Some(ties) = &self.ties {
+            ties.delivered(self.tally.on_the_way());
+        }
         self.tally.written();
         Ok(())
     }

@@ -30,6 +30,11 @@ impl Stamper {
         }
     }
 
+    /// The frames of another place follow: none becomes earlier than those before.
+    pub(super) fn leap(&mut self) {
+        (self.round, self.floor) = (0, self.highest);
+    }
+
     /// Moves the times of a frame that is sent at this moment.
     pub(super) fn stamp(&mut self, cue: &mut Cue, restamp: &Restamp, at: Instant, speed: Speed) {
         if cue.round > self.round {

@@ -78,6 +78,16 @@ impl Tally {
         self.queued.push(Queued { of, bytes: bytes as u64, due, state });
     }
 
+    /// Frames that are due from here on are due at times of their own, or not.
+    pub(super) const fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// Whose frames are queued, in their order.
+    pub(super) fn on_the_way(&self) -> impl Iterator<Item = &str> {
+        self.queued.iter().map(|queued| self.subscriptions[queued.of].sent.name.as_str())
+    }
+
     /// All that was queued has been written.
     pub(super) fn written(&mut self) {
         if self.queued.is_empty() {

@@ -123,8 +123,13 @@ impl Client {
 
     /// The same on a connection that may break.
     pub async fn try_next(&mut self) -> io::Result<Option<Incoming>> {
+        self.try_next_within(LIMIT).await
+    }
+
+    /// The same where it may take longer than anything else.
+    pub async fn try_next_within(&mut self, limit: Duration) -> io::Result<Option<Incoming>> {
         self.socket.received(&std::mem::take(&mut self.ahead));
-        timeout(LIMIT, async {
+        timeout(limit, async {
             loop {
                 let incoming = self.socket.next().unwrap();
                 if incoming.is_some() {
