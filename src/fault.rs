@@ -31,6 +31,7 @@ use crate::{
 pub(crate) use table::REASON_MAX;
 
 mod file;
+mod json;
 mod log;
 mod mangle;
 mod scenario;
@@ -64,6 +65,11 @@ impl Faults {
         };
         let seed = seed.or(logged).unwrap_or(SEED);
         Ok(Self { rules: file::parse(&rules, origin)?.into(), seed, text: rules.into() })
+    }
+
+    /// The same for rules in JSON: `{"rule": [{"when": {...}, "do": ...}]}`.
+    pub fn parse_json(text: &str, origin: &str, seed: Option<u64>) -> Result<Self> {
+        Self::parse(&json::to_toml(text, origin)?, origin, seed)
     }
 
     /// A ready-made scenario, by its name.

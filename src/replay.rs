@@ -29,7 +29,9 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
 
 pub use self::{
     background::{Builder, ReplayServer},
-    control::{COMMANDS_REPORTED, Command, Control, Farewell, Given, State, Until, Visitor},
+    control::{
+        COMMANDS_REPORTED, Command, Control, Farewell, Given, Remote, State, Until, Visitor,
+    },
     keys::{AtExpiry, Expiry, Keys},
     lateness::Lateness,
     report::{

@@ -25,7 +25,7 @@ use centralcap::{
     error::{self, Error},
     net::{
         client::Endpoint,
-        pages::Pages,
+        pages::{self, Pages},
         trust::{self, Trust},
     },
     protocol::{Key, PROTOCOLS},
@@ -163,7 +163,7 @@ pub(super) struct Args {
 
     /// Answer http://ADDR/metrics for Prometheus and http://ADDR/healthz. A port alone is one of
     /// 127.0.0.1; 0 takes a free one.
-    #[arg(long, value_name = "ADDR", value_parser = metrics::address, help_heading = "Monitoring")]
+    #[arg(long, value_name = "ADDR", value_parser = pages::address, help_heading = "Monitoring")]
     metrics: Option<SocketAddr>,
 
     /// How long a subscription may be down before /healthz says 503 and names it.

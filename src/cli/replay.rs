@@ -16,12 +16,14 @@ use centralcap::{
     capture::Capture,
     codec::STACK_SIZE,
     error::Error,
+    net::pages,
     pace::{Limit, Rate, Rounds, Speed},
     replay::{
-        self, Check, Demands, Expected, Fate, KeyChange, Lateness, News, Options, Report, Security,
-        Server,
+        self, Check, Demands, Expected, Fate, KeyChange, Lateness, News, Options, Remote, Report,
+        Security, Server,
     },
 };
+use tokio::sync::oneshot;
 
 use super::{Outcome, Words, accounts, faults, select, signal};
 
@@ -138,6 +140,11 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["cert", "ca_out"])]
     plain: bool,
 
+    /// Let a test control it over HTTP at http://ADDR, which is in the ready line (docs/control.md). A port
+    /// alone is one of this machine; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", value_parser = pages::address)]
+    control: Option<SocketAddr>,
+
     /// Write the ready line to this file as well, all of it at once.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -184,6 +191,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             options.listen
         ));
     }
+    if let Some(address) = args.control.filter(|address| !address.ip().is_loopback()) {
+        words.warn(format_args!(
+            "{address} is open to other machines: whoever reaches it controls the replay"
+        ));
+    }
     // Conditions of faults decode frames on the threads that send them.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(STACK_SIZE).build();
@@ -226,17 +238,19 @@ impl Args {
             accounts: self.accounts.accounts()?,
             expiry: self.accounts.expiry(),
             faults: self.faults.faults()?,
+            control: self.control.is_some(),
             ..Options::new(Capture::open(&self.select.paths)?)
         })
     }
 }
 
 async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Report> {
-    let Args { ca_out, ready_file, faults, .. } = args;
+    let Args { ca_out, ready_file, faults, control, .. } = args;
     let log = faults.log(options.faults.as_ref())?.map(Arc::new);
     // Before the ready line: whoever has read it may stop us.
     let stopped = signal::stop().context("cannot wait for signals")?;
     let server = Server::start(options).await?;
+    let remote = control.map(Remote::bind).transpose()?;
     let authority = server.ca_pem().map(|pem| Authority::write(pem, ca_out.as_deref()));
     let authority = authority.transpose()?;
 
@@ -245,6 +259,9 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
     });
     if let Some(authority) = &authority {
         ready["ca"] = authority.path().display().to_string().into();
+    }
+    if let Some(remote) = &remote {
+        ready["control"] = remote.url().into();
     }
     ready["topics"] = server.topics().into();
     let ready = format!("{ready}\n");
@@ -255,6 +272,13 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
     stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
     drop(stdout);
 
+    let (is_over, over) = oneshot::channel::<()>();
+    let remote = remote.zip(server.control()).map(|(remote, control)| {
+        let over = async {
+            let _ = over.await;
+        };
+        tokio::spawn(remote.serve(control, over))
+    });
     let written = log.clone();
     let report = server.run_telling(stopped, move |news| {
         if let (News::Spoilt { applied, .. }, Some(log)) = (&news, &written) {
@@ -263,6 +287,11 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
         tell(&news, words);
     });
     let report = report.await;
+    // Those who wait for the end hear of it.
+    drop(is_over);
+    if let Some(remote) = remote {
+        remote.await.context("the control has failed")??;
+    }
     log.map_or(Ok(()), |log| log.finish())?;
     Ok(report)
 }

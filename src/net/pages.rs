@@ -103,6 +103,17 @@ impl Pages {
     }
 }
 
+/// Where they can be asked for: `9464` and `:9464` are ports of this machine alone; who wants to be
+/// asked by others has to name the whole address.
+pub fn address(text: &str) -> Result<SocketAddr> {
+    let port = text.strip_prefix(':').unwrap_or(text).parse().ok();
+    let loopback = port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
+    loopback.or_else(|| text.parse().ok()).ok_or_else(|| {
+        let hint = "such as 9464 or [::1]:9464; 0.0.0.0:9464 lets other machines ask, too";
+        Error::usage("a port, or an address with a port", format!("{text:?}"), hint)
+    })
+}
+
 async fn serve_one<P>(stream: TcpStream, page: Arc<P>)
 where
     P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
@@ -174,6 +185,22 @@ mod tests {
     }
 
     const WHOLE: &str = "GET / HTTP/1.1\r\n\r\n";
+
+    #[test]
+    fn an_address_is_this_machines_own_unless_named_in_full() {
+        for (text, expected) in [
+            ("9464", "127.0.0.1:9464"),
+            (":9464", "127.0.0.1:9464"),
+            ("0", "127.0.0.1:0"),
+            ("[::1]:9464", "[::1]:9464"),
+            ("0.0.0.0:9464", "0.0.0.0:9464"),
+        ] {
+            assert_eq!(address(text).unwrap().to_string(), expected);
+        }
+        for text in ["", ":", "65536", "0.0.0.0", "somewhere:9464"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_is_not_made_in_time_is_not_waited_for() {

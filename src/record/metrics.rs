@@ -4,13 +4,13 @@
 //! 0.0.4. There is a table for what each subscription counts, one for what all share and one for what each
 //! export does; names, help and numbers are in its rows. Nothing here is counted for the sake of a page.
 
-use std::{fmt::Write, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
 use hyper::StatusCode;
 
 use super::{Board, ExportStatus, State, Status, Works};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     net::pages::{Page, Pages},
 };
 
@@ -19,17 +19,6 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The writing thread has something to do twice a second. What takes so long hangs.
 const STALLED: Duration = Duration::from_secs(60);
-
-/// Where they can be asked for: `9464` and `:9464` are ports of this machine alone; who wants to be
-/// asked by others has to name the whole address.
-pub fn address(text: &str) -> Result<SocketAddr> {
-    let port = text.strip_prefix(':').unwrap_or(text).parse().ok();
-    let loopback = port.map(|port: u16| SocketAddr::from(([127, 0, 0, 1], port)));
-    loopback.or_else(|| text.parse().ok()).ok_or_else(|| {
-        let hint = "such as 9464 or [::1]:9464; 0.0.0.0:9464 lets other machines ask, too";
-        Error::usage("a port, or an address with a port", format!("{text:?}"), hint)
-    })
-}
 
 /// Answers for the board until it is dropped. A subscription may be down for `bound`.
 pub async fn serve(pages: Pages, board: Arc<Board>, bound: Duration) -> Result<()> {
@@ -339,21 +328,5 @@ mod tests {
         let ended = after(61);
         ended.beat_no_more();
         assert_eq!(told(&ended), [""; 0]);
-    }
-
-    #[test]
-    fn an_address_is_this_machines_own_unless_named_in_full() {
-        for (text, expected) in [
-            ("9464", "127.0.0.1:9464"),
-            (":9464", "127.0.0.1:9464"),
-            ("0", "127.0.0.1:0"),
-            ("[::1]:9464", "[::1]:9464"),
-            ("0.0.0.0:9464", "0.0.0.0:9464"),
-        ] {
-            assert_eq!(address(text).unwrap().to_string(), expected);
-        }
-        for text in ["", ":", "65536", "0.0.0.0", "somewhere:9464"] {
-            assert!(address(text).is_err(), "{text}");
-        }
     }
 }

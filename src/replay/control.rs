@@ -12,6 +12,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 use serde::Serialize;
 
 pub(super) use self::house::{Clock, House, Leap, Order, Origin, Ties};
+pub use self::http::Remote;
 use super::{
     Timeline,
     report::{display, seconds},
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod house;
+mod http;
 
 /// So many commands are reported one by one.
 pub const COMMANDS_REPORTED: usize = 1000;

@@ -1,0 +1,95 @@
+//! The same rules as JSON, which says nothing that TOML could not say.
+
+use serde_json::Value as Json;
+
+use crate::error::{Kind, Result};
+
+/// The text of a file with the rules that a JSON document has.
+pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
+    let wrong = |line, field: &str, expected: &str, found: String| {
+        let (origin, field) = (origin.to_owned(), field.to_owned());
+        Kind::FaultFile { origin, line, field, expected: expected.to_owned(), found }
+    };
+    let document: Json = serde_json::from_str(text)
+        .map_err(|error| wrong(error.line(), "rules", "JSON", error.to_string()))?;
+    let Json::Object(top) = &document else {
+        let found = "something else".to_owned();
+        return Err(wrong(1, "rules", "an object like {\"rule\": [...]}", found).into());
+    };
+    let mut toml = String::new();
+    for (key, value) in top {
+        toml += &format!("{} = ", quoted(key));
+        if write(value, &mut toml).is_err() {
+            return Err(wrong(1, key, "something in every place", "null".to_owned()).into());
+        }
+        // Mistakes are told with the line of a text that nobody has written: let it be the first.
+        toml.push('\n');
+    }
+    Ok(toml)
+}
+
+/// There is no null in TOML.
+struct Null;
+
+fn write(value: &Json, toml: &mut String) -> Result<(), Null> {
+    match value {
+        Json::Null => return Err(Null),
+        Json::Bool(value) => *toml += &value.to_string(),
+        Json::Number(number) => *toml += &number.to_string(),
+        Json::String(text) => *toml += &quoted(text),
+        Json::Array(values) => {
+            toml.push('[');
+            for value in values {
+                write(value, toml)?;
+                toml.push(',');
+            }
+            toml.push(']');
+        }
+        Json::Object(fields) => {
+            toml.push('{');
+            for (number, (key, value)) in fields.iter().enumerate() {
+                if number > 0 {
+                    toml.push(',');
+                }
+                *toml += &format!("{} = ", quoted(key));
+                write(value, toml)?;
+            }
+            toml.push('}');
+        }
+    }
+    Ok(())
+}
+
+/// JSON's escapes are TOML's, too, but TOML wants one that JSON does without.
+fn quoted(text: &str) -> String {
+    Json::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_said_in_json_is_said_in_toml() {
+        let text = "all of \u{1}\u{7f}\u{1f600}\"\\\n\t/ it";
+        let json = serde_json::json!({
+            "a b": text, "list": [1, -2.5, 1e30, true, {"x": {}, "y": []}], "\u{7f}": u32::MAX,
+        });
+        let toml = to_toml(&json.to_string(), "test").unwrap();
+        let read = toml::de::DeTable::parse(&toml).unwrap();
+        let found = read.get_ref().get("a b").unwrap().get_ref().as_str().unwrap();
+        assert_eq!((found, read.get_ref().len()), (text, 3), "{toml}");
+    }
+
+    #[test]
+    fn what_is_no_rule_is_told() {
+        for (text, part) in [
+            ("{", "JSON as rules"),
+            ("[]", "an object"),
+            ("{\"rule\": [{\"do\": null}]}", "found null"),
+        ] {
+            let error = to_toml(text, "the request").unwrap_err();
+            assert!(error.is_fault_file() && error.to_string().contains(part), "{error}");
+        }
+    }
+}
