@@ -2,7 +2,7 @@
 //! TLS, and asks both sides afterwards.
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use centralcap::{
@@ -10,7 +10,7 @@ use centralcap::{
     entry::envelope::MsgProto,
     fault::Faults,
     pace::Speed,
-    replay::{Demands, Ending, Options, Outcome, Report, Server},
+    replay::{Demands, Ending, Farewell, Options, Outcome, ReplayServer, Report, Server, Until},
 };
 use futures_util::{SinkExt, StreamExt};
 use prost::Message as _;
@@ -61,6 +61,34 @@ async fn a_server_that_goes_away_costs_nothing() {
     assert_eq!(endings, [Ending::Spoilt("close"), Ending::Played]);
 }
 
+#[tokio::test]
+async fn a_client_waits_out_a_silence_and_a_lost_connection() {
+    let capture = Capture::open(&["fixtures/campus.mcap"]).unwrap();
+    let feed = ReplayServer::builder(capture).speed(Speed::MAX).once().start().unwrap();
+    let (url, ca_pem) = (feed.url().to_owned(), feed.ca_pem().unwrap().to_owned());
+    let control = feed.control();
+    control.pause().unwrap();
+    let receiving = tokio::spawn(async move {
+        let first = receive_from(&url, &ca_pem, "audit").await;
+        (first, receive_from(&url, &ca_pem, "audit").await)
+    });
+
+    let until = Until::Clients(1);
+    control.wait(until, Duration::from_secs(10)).await.unwrap();
+    control.step(2).unwrap();
+    let frames = Until::Frames { count: 2, topic: None, subscription: None, client: None };
+    control.wait(frames, Duration::from_secs(10)).await.unwrap();
+    let close = Farewell::Close { code: Some(1012), reason: "restart".to_owned() };
+    control.drop_clients(close).unwrap();
+    control.resume().unwrap();
+
+    let ((two, code), (all, _)) = receiving.await.unwrap();
+    assert_eq!((two.as_slice(), code), (&recorded("audit")[..2], Some(1012)));
+    assert_eq!(all, recorded("audit"));
+    // Dropping it ends it.
+    drop(feed);
+}
+
 /// As fast as a client reads; each is closed after its last frame, and the feed ends with the last client.
 fn campus() -> Options {
     let capture = Capture::open(&["fixtures/campus.mcap"]).unwrap();
@@ -94,12 +122,16 @@ impl Feed {
 
 /// The client under test: all messages of a topic up to the close, and its code.
 async fn receive(feed: &Feed, topic: &str) -> (Vec<Bytes>, Option<u16>) {
-    let mut request = feed.url.as_str().into_client_request().unwrap();
+    receive_from(&feed.url, &feed.ca_pem, topic).await
+}
+
+async fn receive_from(url: &str, ca_pem: &str, topic: &str) -> (Vec<Bytes>, Option<u16>) {
+    let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("Authorization", "synthetic-key".parse().unwrap());
     request.headers_mut().insert("Topic", topic.parse().unwrap());
 
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(feed.ca_pem.as_bytes()).unwrap()).unwrap();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
