@@ -260,7 +260,7 @@ impl Server {
             // There may be some later.
             let spoil = spoil.get_or_insert_with(|| Arc::new(Spoil::new(Faults::none())));
             let subscriptions = offer.subscriptions.iter().map(|(topic, name)| (topic, name));
-            let ties = (Arc::clone(spoil), Arc::clone(&hold));
+            let ties = (Arc::clone(spoil), Arc::clone(&hold), keys.clone());
             Arc::new(House::new(&options, subscriptions, ties))
         });
         let stage = Stage {

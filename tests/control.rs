@@ -8,13 +8,15 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use centralcap::{
+    accounts::Account,
     capture::Capture,
     fault::Faults,
     net::ws::Incoming,
     pace::Speed,
+    protocol::Key,
     replay::{
-        Builder, Command, Control, Ending, Farewell, Given, LateJoin, ReplayServer, State,
-        Timeline, Until,
+        AtExpiry, Builder, Command, Control, Ending, Farewell, Given, LateJoin, ReplayServer,
+        State, Timeline, Until,
     },
     select::Moment,
 };
@@ -376,6 +378,55 @@ async fn clients_are_dropped_as_it_is_said() {
     assert_eq!(endings, [Ending::Dropped("close"), Ending::Dropped("reset")]);
     assert!(Farewell::try_from((None, Some("no code".to_owned()))).unwrap_err().is_usage());
     assert!(Farewell::try_from((Some(1000), Some("x".repeat(124)))).unwrap_err().is_usage());
+}
+
+#[tokio::test]
+async fn a_key_dies_when_it_is_said() {
+    let fixture = Fixture::of(30);
+    let account = |name: &str, key: &str| Account {
+        name: name.to_owned(),
+        username: None,
+        key: Key::new(key).unwrap(),
+        topic: "audit".to_owned(),
+    };
+    let accounts = vec![account("north", "synthetic-key"), account("south", "other-key")];
+    let feed = fixture.feed().accounts(accounts).speed(Speed::MAX);
+    let connections = AtExpiry::Close { code: 1008 };
+    let feed = feed.with(|options| options.expiry.connections = connections).start().unwrap();
+    let control = feed.control();
+    let mut north = client(&feed, "audit").await;
+    north.messages(10).await;
+    assert!(control.expire("nobody").unwrap_err().is_usage());
+    control.expire("north").unwrap();
+    assert_eq!(north.rest().await, (Vec::new(), Some(1008)));
+    let subscribed = async |key| Client::subscribe(feed.address(), None, (key, "audit")).await;
+    assert_eq!(subscribed("synthetic-key").await.err().unwrap().status, 401);
+    assert!(subscribed("other-key").await.is_ok());
+    let report = feed.stop().await.unwrap();
+    assert_eq!(report.control[0].with.as_deref(), Some("north"));
+    let without = fixture.feed().start().unwrap();
+    assert!(without.control().expire("north").unwrap_err().is_not_now());
+}
+
+#[tokio::test]
+async fn a_moment_that_is_leapt_over_ends_nothing() {
+    let fixture = Fixture::of(300);
+    let rules = "[[rule]]\nwhen = { at = \"1s\" }\ndo = { close = { code = 4000 } }";
+    let faults = Faults::parse(rules, "rules", None).unwrap();
+    let feed = fixture.feed().faults(faults).speed(Speed::MAX).start().unwrap();
+    let control = feed.control();
+    control.pause().unwrap();
+    control.seek("+1s500ms".parse().unwrap()).unwrap();
+    let mut client = client(&feed, "audit").await;
+    nothing_comes(&mut client).await;
+    control.resume().unwrap();
+    let rest = fixture.from("audit", 150);
+    assert!(client.messages(rest.len()).await == rest);
+    nothing_comes(&mut client).await;
+    // It lies ahead again.
+    control.seek("+900ms".parse().unwrap()).unwrap();
+    let until_then = fixture.from("audit", 90)[..4].to_vec();
+    assert!(client.rest().await == (until_then, Some(4000)));
 }
 
 #[tokio::test]

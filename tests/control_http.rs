@@ -14,8 +14,10 @@ use std::{
 };
 
 use centralcap::{
+    accounts::Account,
     capture::Capture,
     pace::Speed,
+    protocol::Key,
     replay::{Remote, ReplayServer},
 };
 use serde_json::{Value, json};
@@ -49,7 +51,11 @@ struct Feed {
 impl Feed {
     fn start(speed: Speed) -> Self {
         let (folder, path) = capture();
+        let key = Key::new("synthetic-key").unwrap();
+        let (name, topic) = ("north".to_owned(), "audit".to_owned());
+        let account = Account { name, username: None, key, topic };
         let feed = ReplayServer::builder(Capture::open(&[path]).unwrap()).plain().speed(speed);
+        let feed = feed.accounts(vec![account]);
         let server = feed.start().unwrap();
         let remote = Remote::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let address = remote.address();
@@ -164,7 +170,7 @@ async fn every_example_of_the_document_is_accepted() {
             }
         }
     }
-    assert!(tried >= 18, "{tried}");
+    assert!(tried >= 19, "{tried}");
 }
 
 #[tokio::test]
@@ -229,6 +235,7 @@ async fn what_is_wrong_is_a_problem_with_a_reason() {
         ("POST", "/faults", json!({"rule": [{"when": null}]}), 400, "wrong-request"),
         ("POST", "/drop", json!({"reason": "no code"}), 400, "wrong-request"),
         ("POST", "/drop", json!({"reset": true, "code": 1000}), 400, "wrong-request"),
+        ("POST", "/expire", json!({"account": "nobody"}), 400, "wrong-request"),
         ("POST", "/wait", json!({}), 400, "wrong-request"),
         ("POST", "/wait", json!({"clients": 1, "end": true}), 400, "wrong-request"),
         ("POST", "/wait", json!({"frames": 1, "topic": "nonsense"}), 400, "wrong-request"),

@@ -82,6 +82,11 @@ impl Control {
         self.give(Command::Drop(farewell), None)
     }
 
+    /// Lets the key of an account die.
+    pub fn expire(&self, account: &str) -> Result<()> {
+        self.give(Command::Expire(account.to_owned()), None)
+    }
+
     /// Goes back to the beginning, as [`Command::Reset`] says.
     pub fn reset(&self) -> Result<()> {
         self.give(Command::Reset, None)
@@ -115,8 +120,10 @@ pub enum Command {
     Inject(Faults),
     /// Ends connections.
     Drop(Farewell),
+    /// Lets the key of the account of this name die, and with it those of all accounts that share it.
+    Expire(String),
     /// Back to the first frame, without a pause, with the speed and the faults of the beginning, and all
-    /// counts at zero. Clients that are connected stay, and get everything again.
+    /// counts at zero. Clients that are connected stay, and get everything again. Keys stay as they are.
     Reset,
 }
 
@@ -131,6 +138,7 @@ impl Command {
             Self::Speed(_) => "speed",
             Self::Inject(_) => "inject",
             Self::Drop(_) => "drop",
+            Self::Expire(_) => "expire",
             Self::Reset => "reset",
         }
     }
@@ -144,6 +152,7 @@ impl Command {
             Self::Speed(speed) => Some(speed.to_string()),
             Self::Inject(faults) => Some(faults.to_string()),
             Self::Drop(farewell) => Some(farewell.to_string()),
+            Self::Expire(account) => Some(account.clone()),
         }
     }
 }
@@ -192,7 +201,7 @@ pub struct Given {
     pub after: Duration,
     /// What, in one word.
     pub command: &'static str,
-    /// What was said with it: a number of frames, a moment, a speed, rules, how to end.
+    /// What was said with it: a number of frames, a moment, a speed, faults, how to end, an account.
     pub with: Option<String>,
     /// For which client; None for all.
     pub client: Option<u64>,

@@ -251,6 +251,9 @@ impl Stage {
         let stamper = Stamper::new();
         let restamp = self.options.restamp;
         let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper, spoilt, ties };
+        if let Some((origin, spoilt)) = origin.zip(outlet.spoilt.as_mut()) {
+            spoilt.leap(origin.position);
+        }
         outlet.keep_time();
         while let Some(Leap(origin)) = outlet.deliver(&mut feed, self.options.once).await? {
             feed = open(origin);

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    super::{Options, Timeline, hold::Hold, offer::Share, spoil::Spoil},
+    super::{Options, Timeline, hold::Hold, keys::Keys, offer::Share, spoil::Spoil},
     COMMANDS_REPORTED, Command, Farewell, Given, State, Until, Visitor as Seen,
 };
 use crate::{
@@ -94,6 +94,7 @@ pub(in crate::replay) struct House {
     start: Option<Timestamp>,
     spoil: Arc<Spoil>,
     hold: Arc<Hold>,
+    keys: Option<Keys>,
     board: Mutex<Board>,
 }
 
@@ -145,7 +146,7 @@ impl House {
     pub(in crate::replay) fn new<'s>(
         options: &Options,
         subscriptions: impl Iterator<Item = (&'s String, &'s String)>,
-        (spoil, hold): (Arc<Spoil>, Arc<Hold>),
+        (spoil, hold, keys): (Arc<Spoil>, Arc<Hold>, Option<Keys>),
     ) -> Self {
         let mut delivered = BTreeMap::<_, BTreeMap<_, _>>::new();
         for (topic, name) in subscriptions {
@@ -174,6 +175,7 @@ impl House {
             start,
             spoil,
             hold,
+            keys,
             board: Mutex::new(board),
         }
     }
@@ -281,7 +283,7 @@ impl House {
                 let leap = Leap(self.origin(to)?);
                 self.change(board, Change::Leap(leap), client, at)
             }
-            Command::Inject(_) | Command::Reset if client.is_some() => {
+            Command::Inject(_) | Command::Expire(_) | Command::Reset if client.is_some() => {
                 let hint = "leave the client out; a rule may name a topic and a connection";
                 Err(Error::usage("a command for all", "one for a client", hint))
             }
@@ -302,6 +304,13 @@ impl House {
                 }
                 Ok(())
             }
+            Command::Expire(account) => match &self.keys {
+                Some(keys) => keys.expire(&account),
+                None => {
+                    let hint = "name the file with the accounts: --accounts FILE";
+                    Err(not_now("accounts whose keys can die", "none, as any key will do", hint))
+                }
+            },
             Command::Reset => {
                 self.reset(board, at);
                 Ok(())

@@ -88,7 +88,7 @@ enum Does {
 }
 
 /// All that can be asked for.
-static ROUTES: [Route; 11] = [
+static ROUTES: [Route; 12] = [
     Route { method: Method::GET, path: "/state", does: Does::State },
     Route {
         method: Method::POST,
@@ -142,6 +142,11 @@ static ROUTES: [Route; 11] = [
             }))
         }),
     },
+    Route {
+        method: Method::POST,
+        path: "/expire",
+        does: Does::Command(|body| Ok(Command::Expire(body_of::<Expire>(body)?.account))),
+    },
     Route { method: Method::POST, path: "/wait", does: Does::Wait },
     Route {
         method: Method::POST,
@@ -188,6 +193,12 @@ struct Drop {
     reason: Option<String>,
     #[serde(default)]
     reset: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expire {
+    account: String,
 }
 
 #[derive(Deserialize)]
