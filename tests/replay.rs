@@ -389,6 +389,23 @@ async fn an_upgrade_is_answered_so_that_strict_clients_take_it() {
 }
 
 #[tokio::test]
+async fn what_a_script_in_a_browser_cannot_say_in_headers_it_says_in_the_query() {
+    let fixture = Fixture::of(3);
+    let mut running = Running::start(fixture.options()).await;
+    let status =
+        async |query: &str| running.ask(&format!("/streaming/api?{query}"), &UPGRADE).await.status;
+    assert_eq!(status("topic=presence&authorization=synthetic-key").await, 400);
+    assert_eq!(status("topic=audit").await, 401);
+    // Headers go before it.
+    let headers = [&UPGRADE[..], &[("Topic", "presence")]].concat();
+    let path = "/streaming/api?topic=audit&authorization=synthetic-key";
+    assert_eq!(running.ask(path, &headers).await.status, 400);
+    assert_eq!(status("topic=audit&authorization=synthetic%2Dkey").await, 101);
+    running.stop();
+    running.report().await;
+}
+
+#[tokio::test]
 async fn a_key_is_validated_with_itself() {
     let fixture = Fixture::of(3);
     let mut running = Running::start(fixture.options()).await;

@@ -6,6 +6,7 @@
 //! and while nothing happens. All of its futures may be dropped half-way without losing a byte.
 
 use std::{
+    borrow::Cow,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -179,16 +180,12 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
         let reply = refuse(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         return with(reply, header::ALLOW, "GET");
     }
-    let value = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let (asked, topic) = if feed {
-        (Asked::Feed, value("Topic").unwrap_or_default())
-    } else {
-        (Asked::Validate, "")
-    };
-    if let Some(refusal) = gate.refusal(asked, topic) {
+    let topic = if feed { said(request, "topic") } else { None };
+    let asked = if feed { Asked::Feed } else { Asked::Validate };
+    if let Some(refusal) = gate.refusal(asked, topic.as_deref().unwrap_or_default()) {
         return unruly::refuse(refusal);
     }
-    let key = value("Authorization").and_then(Key::new);
+    let key = said(request, "authorization").and_then(|key| Key::new(&key));
     if !feed {
         let Some(key) = key.and_then(|key| gate.validated(&key)) else {
             return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
@@ -200,7 +197,7 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
     let Some(key) = key.filter(|key| gate.knows(key)) else {
         return refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED);
     };
-    let Some(mut pass) = value("Topic").and_then(|topic| gate.admit(&key, topic)) else {
+    let Some(mut pass) = topic.and_then(|topic| gate.admit(&key, &topic)) else {
         return refuse(StatusCode::BAD_REQUEST, UNSUBSCRIBED_TOPIC);
     };
     match accept_key(request) {
@@ -219,6 +216,15 @@ fn answer<G: Gate>(gate: &G, request: &Request<Body>) -> Reply<G::Pass> {
             with(reply, header::UPGRADE, "websocket")
         }
     }
+}
+
+/// A header, or what stands for it in the query: a script in a browser cannot set headers.
+fn said<'r>(request: &'r Request<Body>, name: &str) -> Option<Cow<'r, str>> {
+    if let Some(value) = request.headers().get(name) {
+        return value.to_str().ok().map(Cow::Borrowed);
+    }
+    let query = request.uri().query().unwrap_or_default();
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
 fn status<P>(code: StatusCode, body: String) -> Reply<P> {
