@@ -66,16 +66,16 @@ impl Fixture {
     /// A server without an end, for east and west.
     fn options(&self, expiry: Expiry) -> Options {
         let capture = Capture::open(&[self.path("feed.mcap")]).unwrap();
-        let account = |name: &str, key: &str| Account {
+        let account = |name: &str, key: &str, topic: &str| Account {
             name: name.to_owned(),
             username: None,
             key: Key::new(key).unwrap(),
-            topic: "audit".to_owned(),
+            topic: topic.to_owned(),
         };
         let accounts = vec![
-            account("east-audit", "key-of-east"),
-            account("east-presence", "key-of-east"),
-            account("west", "key-of-west"),
+            account("east-audit", "key-of-east", "audit"),
+            account("east-presence", "key-of-east", "presence"),
+            account("west", "key-of-west", "audit"),
         ];
         Options {
             speed: Speed::MAX,

@@ -15,6 +15,8 @@ pub(super) struct Offer {
     pub protocol: &'static dyn Protocol,
     /// Topic and name, sorted.
     pub subscriptions: BTreeSet<(String, String)>,
+    /// Topic and name of each account; None if any key will do.
+    pub accounts: Option<BTreeSet<(String, String)>>,
 }
 
 impl Offer {
@@ -25,7 +27,20 @@ impl Offer {
             .iter()
             .filter(|(subscription, kind)| wants(&options.selection, subscription, kind.as_deref()))
             .map(|(subscription, _)| (subscription.topic.clone(), subscription.name.clone()));
-        Ok(Self { protocol: protocol::by_name(protocol), subscriptions: subscriptions.collect() })
+        let subscriptions: BTreeSet<_> = subscriptions.collect();
+        if subscriptions.is_empty() && !channels.is_empty() {
+            let hint = "centralcap inspect says what the capture has";
+            return Err(Error::usage(
+                "a selection that leaves a topic",
+                "one that leaves none",
+                hint,
+            ));
+        }
+        let accounts = options.accounts.as_ref().map(|accounts| {
+            accounts.iter().map(|account| (account.topic.clone(), account.name.clone())).collect()
+        });
+        let protocol = protocol::by_name(protocol);
+        Ok(Self { protocol, subscriptions, accounts })
     }
 
     /// What can be asked for.
@@ -33,14 +48,23 @@ impl Offer {
         self.subscriptions.iter().map(|(topic, _)| topic.as_str()).collect()
     }
 
-    /// What whoever has these names gets of a topic: the subscriptions that bear one of them; if there are
-    /// none, all of the topic. None if there is no such topic.
+    /// What whoever has the key of these accounts gets of a topic: the subscriptions that bear their names
+    /// or, if none does, all of the topic. None if none of them is subscribed to it.
     pub(super) fn share(&self, names: &[String], topic: &str) -> Option<Share> {
-        let all = self.subscriptions.iter().filter(|(of, _)| of == topic).map(|(_, name)| name);
-        let all: BTreeSet<String> = all.cloned().collect();
-        let own: BTreeSet<String> =
-            names.iter().filter(|name| all.contains(*name)).cloned().collect();
-        let subscriptions = if own.is_empty() { all } else { own };
+        let of_topic = |of: &&(String, String)| of.0 == topic;
+        let all = self.subscriptions.iter().filter(of_topic).map(|(_, name)| name.clone());
+        let all: BTreeSet<_> = all.collect();
+        let subscriptions = if let Some(accounts) = &self.accounts {
+            let own = accounts.iter().filter(of_topic).filter(|(_, name)| names.contains(name));
+            let own: BTreeSet<_> = own.map(|(_, name)| name.clone()).collect();
+            if own.is_empty() {
+                return None;
+            }
+            let recorded: BTreeSet<_> = own.intersection(&all).cloned().collect();
+            if recorded.is_empty() { all } else { recorded }
+        } else {
+            all
+        };
         (!subscriptions.is_empty()).then(|| Share { topic: topic.to_owned(), subscriptions })
     }
 
@@ -83,28 +107,45 @@ impl Share {
 mod tests {
     use super::*;
 
-    fn shared(names: &[&str], topic: &str) -> Option<Vec<String>> {
-        let subscriptions = [("audit", "a"), ("monitoring", "a"), ("monitoring", "b")];
+    fn pairs(pairs: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+        pairs.iter().map(|(topic, name)| (topic.to_string(), name.to_string())).collect()
+    }
+
+    /// What of a capture with three subscriptions somebody gets.
+    fn shared(
+        accounts: Option<&[(&str, &str)]>,
+        names: &[&str],
+        topic: &str,
+    ) -> Option<Vec<String>> {
         let offer = Offer {
             protocol: protocol::by_name("classic"),
-            subscriptions: subscriptions
-                .map(|(topic, name)| (topic.to_owned(), name.to_owned()))
-                .into(),
+            subscriptions: pairs(&[("audit", "a"), ("monitoring", "a"), ("monitoring", "b")]),
+            accounts: accounts.map(pairs),
         };
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         Some(offer.share(&names, topic)?.subscriptions.into_iter().collect())
     }
 
     #[test]
-    fn whoever_has_no_name_gets_all_of_a_topic() {
-        assert_eq!(shared(&[], "monitoring").unwrap(), ["a", "b"]);
-        assert_eq!(shared(&[], "presence"), None);
+    fn without_accounts_all_get_all_of_a_topic() {
+        assert_eq!(shared(None, &[], "monitoring").unwrap(), ["a", "b"]);
+        assert_eq!(shared(None, &[], "presence"), None);
     }
 
     #[test]
-    fn names_get_the_subscriptions_that_bear_them_or_all() {
-        assert_eq!(shared(&["b"], "monitoring").unwrap(), ["b"]);
-        assert_eq!(shared(&["b"], "audit").unwrap(), ["a"]);
-        assert_eq!(shared(&["elsewhere"], "monitoring").unwrap(), ["a", "b"]);
+    fn a_key_gets_what_its_accounts_are_subscribed_to() {
+        let accounts = Some(&[("audit", "a"), ("monitoring", "b"), ("presence", "c")][..]);
+        assert_eq!(shared(accounts, &["b"], "monitoring").unwrap(), ["b"]);
+        assert_eq!(shared(accounts, &["a", "b"], "audit").unwrap(), ["a"]);
+        assert_eq!(shared(accounts, &["b"], "audit"), None);
+        // Nothing was recorded of it.
+        assert_eq!(shared(accounts, &["c"], "presence"), None);
+    }
+
+    #[test]
+    fn accounts_that_the_capture_does_not_know_get_all_of_their_topic() {
+        let accounts = Some(&[("monitoring", "b"), ("monitoring", "x")][..]);
+        assert_eq!(shared(accounts, &["x"], "monitoring").unwrap(), ["a", "b"]);
+        assert_eq!(shared(accounts, &["x"], "audit"), None);
     }
 }
