@@ -89,9 +89,9 @@ impl Faults {
         Self::parse(&format!("{}\n{rules}", self.text), origin, Some(self.seed))
     }
 
-    /// No rules.
-    pub fn none() -> Self {
-        Self { rules: Arc::default(), seed: SEED, text: Arc::default() }
+    /// No rules, and what the first ones will be drawn from.
+    pub fn none(seed: Option<u64>) -> Self {
+        Self { rules: Arc::default(), seed: seed.unwrap_or(SEED), text: Arc::default() }
     }
 
     /// These rules and more behind them, which are numbered on.
@@ -284,10 +284,11 @@ impl Door {
     pub fn connected(&mut self) -> Option<Applied> {
         self.connections += 1;
         let (number, rules) = (self.connections, Arc::clone(&self.faults.rules));
-        rules.iter().filter(|rule| rule.fault == Fault::RefuseTls).find_map(|rule| {
-            self.draws(rule, "", number)?;
-            Some(rule.applied(Place::Connection { number }, Map::new()))
-        })
+        let breaking = rules.iter().filter(|rule| rule.fault == Fault::RefuseTls);
+        // Each rule counts for itself, whether an earlier one was in the way or not.
+        let drawn = breaking.filter(|rule| self.draws(rule, "", number).is_some());
+        let first = drawn.collect::<Vec<_>>().into_iter().next()?;
+        Some(first.applied(Place::Connection { number }, Map::new()))
     }
 
     /// A request came. What is said instead of an answer, if there is something. What is no topic of
@@ -397,7 +398,7 @@ impl Spoiler {
             frames: 0,
             held: Vec::new(),
             is_over: false,
-            faults: Faults::none(),
+            faults: Faults::none(None),
             resolver,
             connection,
             place,
@@ -456,8 +457,9 @@ impl Spoiler {
 
     /// The frames of another place follow, before which so much of the recording is played. Nothing
     /// happens at the moments before that.
-    pub const fn leap(&mut self, played: Duration) {
+    pub fn leap(&mut self, played: Duration) {
         (self.leapt_to, self.played) = (played, played);
+        self.held.clear();
     }
 
     /// Whether nothing follows, because a fault has ended the connection.

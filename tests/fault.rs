@@ -559,6 +559,25 @@ fn requests_are_refused_by_topic_and_number() {
 }
 
 #[test]
+fn a_connection_that_two_rules_break_counts_for_both() {
+    let rule = "[[rule]]\nwhen = { nth = 1 }\ndo = \"refuse-tls\"\n";
+    let mut door = Door::new(faults(&rule.repeat(2)));
+    let broken: Vec<_> = (0..3).map(|_| door.connected().is_some()).collect();
+    assert_eq!(broken, [true, false, false]);
+}
+
+#[test]
+fn what_was_held_back_does_not_follow_to_another_place() {
+    let mut spoiler =
+        spoiler(&faults("[[rule]]\nwhen = { nth = 1 }\ndo = { reorder = { within = 1 } }"));
+    let entries = twenty();
+    assert!(spoiler.frame(&entries[0], Duration::ZERO, doubtless).is_empty());
+    spoiler.leap(Duration::from_secs(9));
+    assert_eq!(spoiler.frame(&entries[9], Duration::from_secs(9), doubtless).len(), 1);
+    assert!(spoiler.rest().is_empty());
+}
+
+#[test]
 fn rules_that_are_added_stand_behind_the_others_and_in_the_log() {
     let fails: ValidationFails = "503:maintenance".parse().unwrap();
     let both = faults("[[rule]]\ndo = \"drop\"").and_rules(&fails.rule(), "more").unwrap();
@@ -667,6 +686,10 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
         (
             "[[rule]]\ndo = { refuse = { status = 500, headers = { \"a b\" = \"c\" } } }",
             "expected an HTTP header as rule 1.do.refuse.headers.a b in line 2",
+        ),
+        (
+            "[[rule]]\ndo = { refuse = { status = 500, headers = { Content-Length = \"3\" } } }",
+            "expected another header than the length as rule 1.do.refuse.headers.Content-Length",
         ),
         (
             "[[rule]]\ndo = [\"drop\"]",

@@ -53,7 +53,8 @@ pub(super) struct Args {
 }
 
 impl Args {
-    pub(super) fn faults(&self) -> Result<Option<Faults>, Error> {
+    /// More rules may come later, from a recording or by control, if they are `to_come`.
+    pub(super) fn faults(&self, to_come: bool) -> Result<Option<Faults>, Error> {
         let faults = match (&self.faults, &self.scenario) {
             (Some(path), _) => Some(Faults::read(path, self.seed)?),
             (None, Some(name)) => Some(Faults::scenario(name, self.seed)?),
@@ -64,7 +65,7 @@ impl Args {
             (Some(faults), Some((rules, origin))) => faults.and_rules(&rules, origin)?,
             (None, Some((rules, origin))) => Faults::parse(&rules, origin, self.seed)?,
             (Some(faults), None) => faults,
-            (None, None) if self.reproduce_session => return Ok(None),
+            (None, None) if to_come || self.reproduce_session => Faults::none(self.seed),
             (None, None) => {
                 let alone = if self.seed.is_some() {
                     "--seed alone"

@@ -237,7 +237,7 @@ impl Args {
             demands: Demands { max_lateness: self.max_lateness, expected: self.expect.clone() },
             accounts: self.accounts.accounts()?,
             expiry: self.accounts.expiry(),
-            faults: self.faults.faults()?,
+            faults: self.faults.faults(self.control.is_some())?,
             control: self.control.is_some(),
             ..Options::new(Capture::open(&self.select.paths)?)
         })

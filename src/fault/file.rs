@@ -379,6 +379,10 @@ impl<'a> Item<'a> {
             if !fits {
                 return Err(item.wrong("an HTTP header"));
             }
+            // It says itself how long its body is; raw-answer says anything.
+            if name.eq_ignore_ascii_case("content-length") {
+                return Err(item.wrong("another header than the length"));
+            }
             Ok((name.to_owned(), text.to_owned()))
         });
         headers.collect()

@@ -13,7 +13,7 @@ use super::{
     feed::Cue,
     offer::{Offer, Share},
     report::{self, Close, News},
-    stage::{GOODBYE, Outlet, Part, Stage, Tell},
+    stage::{Outlet, Part, Stage, Tell, say_goodbye},
 };
 use crate::{
     entry::{Entry, Subscription, What},
@@ -86,7 +86,7 @@ impl Spoilt {
     }
 
     /// The frames of another place follow.
-    pub(super) const fn leap(&mut self, to: Position) {
+    pub(super) fn leap(&mut self, to: Position) {
         self.spoiler.leap(to.recorded());
     }
 
@@ -300,7 +300,7 @@ pub(super) async fn end(
 ) -> Option<Close> {
     match end {
         End::Close { code, reason } => {
-            let answered = peer.close(code, &reason, GOODBYE).await.is_ok();
+            let answered = say_goodbye(peer, code, &reason, stopped).await.is_ok();
             return Some(Close { by: report::End::Server, code, answered });
         }
         End::Reset { cut } => {
