@@ -112,7 +112,8 @@ impl Chunk {
     /// Takes a chunk record in place of the last one, or says what is wrong with it.
     pub(super) fn open(&mut self, record: &[u8]) -> Result<(), String> {
         let read = mem::take(&mut self.content);
-        if !read.is_empty() {
+        // What is shared belongs to others, too.
+        if !read.is_empty() && self.shared.is_none() {
             self.read.truncate(READ - 1);
             self.read.push_front(read);
         }
