@@ -327,6 +327,14 @@ async fn nobody_is_late_for_a_clock_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_selection_that_leaves_no_topic_is_a_mistake() {
+    let fixture = Fixture::of(3);
+    let mut options = fixture.options();
+    options.selection.topics = vec!["nope".to_owned()];
+    assert!(Server::start(options).await.err().unwrap().is_usage());
+}
+
+#[tokio::test]
 async fn a_shared_timeline_needs_a_clock() {
     let fixture = Fixture::of(3);
     let options = Options { timeline: Timeline::Shared, ..fixture.options() };

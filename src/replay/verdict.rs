@@ -94,7 +94,10 @@ impl Report {
         let mut checks = vec![self.capture(), self.clients()];
         checks.extend(self.timed_out.map(|connected| {
             let found = match (self.served, connected) {
-                (0, 0) => "no client that ever came".to_owned(),
+                (0, 0) => match self.answered.iter().next() {
+                    Some((status, _)) => format!("no client but some that were answered {status}"),
+                    None => "no client that ever came".to_owned(),
+                },
                 (_, 0) => "nobody connected".to_owned(),
                 (_, 1) => "1 connection".to_owned(),
                 (_, more) => format!("{more} connections"),

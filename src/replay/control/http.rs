@@ -39,7 +39,7 @@ use super::{Command, Control, Farewell, Until};
 use crate::{
     error::{Error, Kind, Result},
     fault::Faults,
-    select,
+    net, select,
 };
 
 /// How long a request may take to arrive, and its answer to leave.
@@ -275,7 +275,7 @@ impl Remote {
 
     /// The same as a URL, without a slash at its end.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", net::reachable(self.address))
     }
 
     /// Answers until all is over, and a moment longer those who wait for that. Dropping the future leaves
