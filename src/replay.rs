@@ -2,8 +2,9 @@
 //!
 //! Every client gets the capture from its start, on a schedule of its own, or joins the schedule of all
 //! in the middle. In any case it is read for it by a thread of its own through a bounded channel: memory
-//! does not grow with the capture, and a client that stalls holds up nobody else. Frames leave bit for bit, unless their times are to be moved. Damage in the capture is served up to, counted
-//! once, and reported at the end; only what keeps the server from starting is an error.
+//! does not grow with the capture, and a client that stalls holds up nobody else. Frames leave bit for
+//! bit, unless their times are to be moved. Damage in the capture is served up to, counted once, and
+//! reported at the end; only what keeps the server from starting is an error.
 //!
 //! ```no_run
 //! # async fn example() -> centralcap::error::Result<()> {
@@ -18,7 +19,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -42,7 +43,7 @@ pub use self::{
 };
 use self::{
     control::House,
-    hold::Hold,
+    hold::{Hold, Over},
     offer::Offer,
     spoil::Spoil,
     stage::{Guest, Stage, Tell},
@@ -53,7 +54,7 @@ use crate::{
     capture::Capture,
     error::{Error, Kind, Result},
     fault::Faults,
-    net::tls::Identity,
+    net::{self, tls::Identity},
     pace::{Limit, Rounds, Speed},
     select::Selection,
 };
@@ -79,8 +80,8 @@ mod verdict;
 /// Whoever is in the middle of connecting when the last client has left is waited for so long.
 const LATECOMERS: Duration = Duration::from_secs(1);
 
-/// The same for whoever was cut off by a fault or a dead key, as clients wait before they connect again.
-const RETURNERS: Duration = Duration::from_secs(10);
+/// So many connections are served at once. Whoever comes then waits for a place.
+const CONNECTIONS: usize = 4096;
 
 /// After a failed accept (usually no file descriptor is left) so long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -258,7 +259,7 @@ impl Server {
         let mut spoil = options.faults.clone().map(Spoil::new).map(Arc::new);
         let house = options.control.then(|| {
             // There may be some later.
-            let spoil = spoil.get_or_insert_with(|| Arc::new(Spoil::new(Faults::none())));
+            let spoil = spoil.get_or_insert_with(|| Arc::new(Spoil::new(Faults::none(None))));
             let subscriptions = offer.subscriptions.iter().map(|(topic, name)| (topic, name));
             let ties = (Arc::clone(spoil), Arc::clone(&hold), keys.clone());
             Arc::new(House::new(&options, subscriptions, ties))
@@ -285,12 +286,7 @@ impl Server {
 
     /// `HOST:PORT` as a client on this machine can use it.
     pub fn hostname(&self) -> String {
-        let ip = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        SocketAddr::new(ip, self.address.port()).to_string()
+        net::reachable(self.address).to_string()
     }
 
     /// The feed's URL.
@@ -337,15 +333,17 @@ impl Server {
         let mut connections = JoinSet::new();
         let demands = stage.options.demands.clone();
         let mut report = Report::of(stage.offer.topics().into_iter(), demands);
-        let (mut patience, started) = (None, Instant::now());
+        let started = Instant::now();
         let deadline = stage.options.timeout.and_then(|timeout| started.checked_add(timeout));
         tokio::pin!(shutdown);
         loop {
-            let wait = if report.last_was_cut { RETURNERS } else { LATECOMERS };
-            patience = stage.is_over().then(|| patience.unwrap_or(Instant::now() + wait));
-            if patience.is_some() && connections.is_empty() && !report.last_was_cut {
+            let over = stage.over();
+            if let Some(Over { since, returners: None }) = over
+                && (connections.is_empty() || since.elapsed() >= LATECOMERS)
+            {
                 break;
             }
+            let patience = over.map(|over| over.returners.unwrap_or(over.since + LATECOMERS));
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
@@ -355,7 +353,7 @@ impl Server {
                 }
                 changes = stage.key_changes() => note(changes, &mut report, &*tell),
                 Some(done) = connections.join_next() => report.add(stage.settled(done)),
-                accepted = listener.accept() => match accepted {
+                accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
                     Ok((stream, peer)) => {
                         let (stopped, tell) = (stopped.clone(), Arc::clone(&tell));
                         let guest = Guest { peer, stopped, tell };
@@ -363,8 +361,7 @@ impl Server {
                     }
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 },
-                // Unless somebody has made it in the meantime.
-                () = until(patience) => if stage.is_over() { break },
+                () = until(patience) => {}
             }
         }
         // Nobody new is let in, and those who are here are told.

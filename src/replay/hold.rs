@@ -1,8 +1,14 @@
 //! What keeps all clocks from starting until enough clients are ready.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::{sync::watch, time::Instant};
+
+/// Clients wait before they connect again: whoever was cut off is waited for so long.
+const RETURNERS: Duration = Duration::from_secs(10);
 
 /// Keeps all clocks from starting until enough clients are ready.
 pub(super) struct Hold {
@@ -22,6 +28,19 @@ struct House {
     ready: BTreeMap<String, usize>,
     /// When the hold ended.
     lifted: Option<Instant>,
+    /// Those who were cut off and are not back: their topic and, when they have left, until when they
+    /// are waited for.
+    cut: Vec<(String, Option<Instant>)>,
+    /// When the last one left.
+    left: Instant,
+}
+
+/// Nobody is here any more.
+#[derive(Clone, Copy)]
+pub(super) struct Over {
+    pub since: Instant,
+    /// Somebody who was cut off may come back until then.
+    pub returners: Option<Instant>,
 }
 
 /// When the hold ended, for one client.
@@ -37,7 +56,8 @@ impl Hold {
     /// nothing to hold.
     pub(super) fn until(clients: usize, topics: BTreeSet<String>) -> Self {
         let lifted = (clients == 0 && topics.is_empty()).then(Instant::now);
-        let house = House { came: 0, here: 0, ready: BTreeMap::new(), lifted };
+        let (ready, cut, left) = (BTreeMap::new(), Vec::new(), Instant::now());
+        let house = House { came: 0, here: 0, ready, lifted, cut, left };
         Self { clients, topics, house: watch::Sender::new(house) }
     }
 
@@ -45,14 +65,22 @@ impl Hold {
         self.house.send_modify(|house| {
             house.came += 1;
             house.here += 1;
+            // It may be the one who was cut off.
+            if let Some(back) = house.cut.iter().position(|(cut, _)| cut == topic) {
+                house.cut.remove(back);
+            }
         });
         Seat { hold: self, topic: topic.to_owned(), ready: false, late: false }
     }
 
-    /// All that came, and as many as were waited for, have left.
-    pub(super) fn is_over(&self) -> bool {
+    /// Says so if all that came, and as many as were waited for, have left.
+    pub(super) fn over(&self, now: Instant) -> Option<Over> {
         let house = self.house.borrow();
-        house.here == 0 && house.came > 0 && house.lifted.is_some()
+        let over = house.here == 0 && house.came > 0 && house.lifted.is_some();
+        let returners =
+            house.cut.iter().filter_map(|&(_, until)| until).filter(|&until| until > now);
+        let returners = returners.max();
+        over.then_some(Over { since: house.left, returners })
     }
 
     /// When it ended, if it has.
@@ -76,6 +104,11 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
+    /// The client is about to be cut off, and may come back.
+    pub(super) fn cut(&self) {
+        self.hold.house.send_modify(|house| house.cut.push((self.topic.clone(), None)));
+    }
+
     /// The client could start. That may be the end of the hold.
     pub(super) fn ready(&mut self) {
         if self.ready {
@@ -106,6 +139,13 @@ impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.hold.house.send_modify(|house| {
             house.here -= 1;
+            house.left = Instant::now();
+            let mut cut = house.cut.iter_mut();
+            if let Some((_, until)) =
+                cut.find(|(topic, until)| *topic == self.topic && until.is_none())
+            {
+                *until = Some(house.left + RETURNERS);
+            }
             if self.ready
                 && let Some(ready) = house.ready.get_mut(&self.topic)
             {
@@ -115,5 +155,50 @@ impl Drop for Seat<'_> {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn returners(hold: &Hold) -> Option<Duration> {
+        let over = hold.over(Instant::now()).expect("nobody is here");
+        over.returners.map(|until| until - Instant::now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_who_was_cut_off_is_waited_for_from_when_it_left() {
+        let hold = Hold::until(0, BTreeSet::new());
+        assert!(hold.over(Instant::now()).is_none(), "nobody has been");
+        let first = hold.take_seat("audit");
+        first.cut();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        drop(first);
+        assert_eq!(returners(&hold), Some(RETURNERS));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        // Somebody else comes and goes.
+        drop(hold.take_seat("presence"));
+        assert_eq!(returners(&hold), Some(Duration::from_secs(6)));
+        // It is back, and is cut off once more.
+        let again = hold.take_seat("audit");
+        assert!(hold.over(Instant::now()).is_none());
+        again.cut();
+        drop(again);
+        assert_eq!(returners(&hold), Some(RETURNERS));
+        // It is back, and leaves by itself.
+        drop(hold.take_seat("audit"));
+        assert_eq!(returners(&hold), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_is_back_before_it_has_left_is_not_waited_for() {
+        let hold = Hold::until(0, BTreeSet::new());
+        let first = hold.take_seat("audit");
+        first.cut();
+        let second = hold.take_seat("audit");
+        drop(first);
+        drop(second);
+        assert_eq!(returners(&hold), None);
     }
 }

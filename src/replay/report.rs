@@ -176,11 +176,6 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Whether the client was sent away before its time, and may well come back.
-    pub(super) const fn is_cut(&self) -> bool {
-        matches!(self, Self::Spoilt(_) | Self::KeyExpired | Self::Dropped(_))
-    }
-
     /// Whether the client may have missed frames though it did not leave by itself.
     pub const fn is_loss(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Left(Ended::Stalled))
@@ -268,8 +263,6 @@ pub struct Report {
     /// How many commands there were.
     pub commands: u64,
     pub(super) delays: Delays,
-    /// The client that ended last was sent away before its time.
-    pub(super) last_was_cut: bool,
 }
 
 /// What several clients got.
@@ -315,7 +308,6 @@ impl Report {
             Parted::Client(client, delays) => (client, delays),
         };
         self.served += 1;
-        self.last_was_cut = client.ending.is_cut();
         self.lossy += u64::from(client.ending.is_loss());
         self.frames += client.frames;
         self.bytes += client.bytes;

@@ -18,7 +18,7 @@ use super::{
     Options, Timeline,
     control::{Clock, Farewell, House, Leap, Order, Ties},
     feed::{Cue, Feed},
-    hold::{Hold, Lifted, Seat},
+    hold::{Hold, Lifted, Over, Seat},
     keyring::Ticket,
     keys::Keys,
     offer::{Offer, Share},
@@ -85,9 +85,9 @@ pub(super) struct Guest {
 pub(super) type Tell = dyn Fn(News<'_>) + Send + Sync;
 
 impl Stage {
-    /// Nobody is left, and with `once` that is the end.
-    pub(super) fn is_over(&self) -> bool {
-        self.options.once && self.hold.is_over()
+    /// Says so if nobody is left, and with `once` that is the end.
+    pub(super) fn over(&self) -> Option<Over> {
+        self.hold.over(Instant::now()).filter(|_| self.options.once)
     }
 
     /// One connection from its first byte to its last.
@@ -155,13 +155,16 @@ impl Stage {
             played = self.play(&mut peer, part, &mut seat, tally) => Some(played),
         };
         let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
+        if let Some(Err(Exit::Spoilt(_) | Exit::Expired(_) | Exit::Dropped(_))) = played {
+            seat.cut();
+        }
         match played {
             None => {
                 // Whether it answers or not: it was told, and somebody is waiting for us.
                 let told = peer.close(code::GOING_AWAY, "going away", HURRIED_GOODBYE).await;
                 (Ending::Stopped, ours(code::GOING_AWAY, told.is_ok()))
             }
-            Some(Ok(())) => match peer.close(code::NORMAL, "end of replay", GOODBYE).await {
+            Some(Ok(())) => match say_goodbye(peer, code::NORMAL, "end of replay", stopped).await {
                 Ok(()) => (Ending::Played, ours(code::NORMAL, true)),
                 Err(ended) => (Ending::Unanswered(ended), ours(code::NORMAL, false)),
             },
@@ -170,7 +173,7 @@ impl Stage {
                 (Ending::Spoilt(word), spoil::end(peer, end, stopped).await)
             }
             Some(Err(Exit::Expired(code))) => {
-                let closed = peer.close(code, "token expired", GOODBYE).await;
+                let closed = say_goodbye(peer, code, "token expired", stopped).await;
                 if closed.is_ok() {
                     // What was queued went before.
                     tally.written();
@@ -311,6 +314,24 @@ fn clock(ties: Option<&Ties>, zero: Instant, pace: &Pace) -> Clock {
     ties.map_or_else(|| Clock::Steady { zero, pace: pace.clone() }, Ties::clock)
 }
 
+/// Closes a connection. Whoever has asked us to stop does not wait for a client that does not answer.
+pub(super) async fn say_goodbye(
+    peer: Peer,
+    code: impl Into<Option<u16>>,
+    reason: &str,
+    stopped: &mut watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    let hurried = async {
+        // Nobody who could ask is gone before us.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+        tokio::time::sleep(HURRIED_GOODBYE).await;
+    };
+    tokio::select! {
+        closed = peer.close(code, reason, GOODBYE) => closed,
+        () = hurried => Err(Ended::Stalled),
+    }
+}
+
 /// Between a feed and its client.
 pub(super) struct Outlet<'a> {
     pub peer: &'a mut Peer,
@@ -365,6 +386,7 @@ impl Outlet<'_> {
         }
         self.hand_over_rest().await?;
         if let Some(ties) = &self.ties {
+            ties.say(self.zero, &self.pace);
             ties.done();
         }
         if let Some(leap) = self.until_moment(Duration::MAX).await? {
