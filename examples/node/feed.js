@@ -26,5 +26,5 @@ export async function replay(t, capture, ...options) {
   const line = await Promise.race([first, ended.then(() => undefined)]);
   if (!line) throw new Error(`centralcap replay did not start: ${words}`);
   const ready = JSON.parse(line[0]);
-  return { ...ready, ca: await readFile(ready.ca) };
+  return { ...ready, ca: ready.ca && (await readFile(ready.ca)) };
 }

@@ -43,6 +43,8 @@ class Feed(NamedTuple):
     topics: list[str]
     # The file that is served.
     capture: pathlib.Path
+    # http://127.0.0.1:PORT, with control=0.
+    control: str | None
 
 
 def pytest_addoption(parser):
@@ -94,7 +96,10 @@ def replay(capture, **options):
             line = process.stdout.readline()
             if line:
                 ready = json.loads(line)
-                yield Feed(ready["url"], ready["hostname"], ready.get("ca"), ready["topics"], capture)
+                authority, control = ready.get("ca"), ready.get("control")
+                yield Feed(
+                    ready["url"], ready["hostname"], authority, ready["topics"], capture, control
+                )
         finally:
             code = end(process)
             words.seek(0)

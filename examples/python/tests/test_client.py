@@ -92,3 +92,22 @@ def test_a_key_that_expires_is_validated(central_feed):
     client = subscribe(central_feed, "monitoring")
     assert client.recv_data()[0] == BINARY
     client.close()
+
+
+@pytest.mark.central_feed(CAMPUS, control=0)
+def test_a_feed_is_stepped_through(central_feed):
+    def say(command, **words):
+        answer = requests.post(f"{central_feed.control}/{command}", json=words, timeout=DEADLINE)
+        answer.raise_for_status()
+        return answer.json()
+
+    say("pause")
+    client = subscribe(central_feed, "audit")
+    say("wait", clients=1)
+    say("step", frames=2)
+    state = say("wait", frames=2, topic="audit")
+    assert sum(state["delivered"]["audit"].values()) == 2
+    for _ in range(2):
+        assert client.recv_data()[0] == BINARY
+    say("drop", code=1012, reason="restarting")
+    assert receive(client) == ([], 1012)
