@@ -580,3 +580,33 @@ fn a_full_disk_is_an_error_with_a_hint() {
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains("cannot write the output") && words.contains("make room"), "{words}");
 }
+
+#[test]
+fn raw_bytes_are_shown_beside_what_they_say() {
+    let (_folder, path) = {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.mcap");
+        let mut entries = Entries::new();
+        entries.frame(
+            Duration::ZERO,
+            &subscription("east", "audit"),
+            Bytes::from_static(b"\x12\0"),
+        );
+        entries.write(&path);
+        (folder, path)
+    };
+    let path = path.to_str().unwrap();
+    let ran = centralcap(["decode", "--raw", path]);
+    assert_eq!(ran.json_lines()[0]["@raw"], "EgA=");
+    assert_eq!(ran.json_lines()[0]["topic"], "audit");
+    let ran = centralcap(["decode", "--raw", "--format", "json", path]);
+    let document: Json = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(document["audit"][0]["@raw"], "EgA=");
+    let ran = centralcap(["decode", "--raw", "--format", "csv", path]);
+    assert_eq!(ran.code, 2);
+    assert!(
+        ran.stderr.contains("expected lines or a document of JSON for --raw"),
+        "{}",
+        ran.stderr
+    );
+}

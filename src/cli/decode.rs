@@ -69,6 +69,10 @@ pub(super) struct Args {
     #[arg(long, help_heading = "Decoding")]
     unknown: bool,
 
+    /// Show the frame's bytes as base64 beside what they say, under "@raw".
+    #[arg(long, help_heading = "Decoding")]
+    raw: bool,
+
     #[command(flatten)]
     style: StyleArgs,
 }
@@ -109,10 +113,20 @@ pub(super) struct StyleArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Bytes {
+pub(super) enum Bytes {
     Text,
     Base64,
     Hex,
+}
+
+impl Bytes {
+    pub(super) const fn style(self) -> BytesStyle {
+        match self {
+            Self::Text => BytesStyle::Text,
+            Self::Base64 => BytesStyle::Base64,
+            Self::Hex => BytesStyle::Hex,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -135,11 +149,7 @@ impl StyleArgs {
 
     fn style(&self) -> Style {
         Style {
-            bytes: match self.bytes {
-                Bytes::Text => BytesStyle::Text,
-                Bytes::Base64 => BytesStyle::Base64,
-                Bytes::Hex => BytesStyle::Hex,
-            },
+            bytes: self.bytes.style(),
             int64: match self.int64 {
                 Int64::String => Int64Style::String,
                 Int64::Number => Int64Style::Number,
@@ -153,10 +163,18 @@ impl StyleArgs {
     }
 
     fn resolver(&self) -> error::Result<Resolver> {
-        let user = self.proto.as_deref().map(schema::from_folder).transpose()?;
-        let payloads: HashMap<_, _> = self.payload.iter().cloned().collect();
-        Resolver::new(user, payloads)
+        resolver(self.proto.as_deref(), &self.payload)
     }
+}
+
+/// What knows the schemas that the user gave.
+pub(super) fn resolver(
+    proto: Option<&Path>,
+    payloads: &[(String, String)],
+) -> error::Result<Resolver> {
+    let user = proto.map(schema::from_folder).transpose()?;
+    let payloads: HashMap<_, _> = payloads.iter().cloned().collect();
+    Resolver::new(user, payloads)
 }
 
 /// So many losses are told one by one, unless the user wants more.
@@ -164,18 +182,27 @@ const TOLD: u64 = 20;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let style = args.style.style();
-    let lines = |resolver| Ndjson::new(resolver, style).showing_unknown(args.unknown);
+    let lines =
+        |resolver| Ndjson::new(resolver, style).showing_unknown(args.unknown).showing_raw(args.raw);
     let format = args.format.unwrap_or(match args.select {
         Some(_) => Format::Csv,
         None => Format::Ndjson,
     });
     match (format, &args.select) {
-        (Format::Csv, _) if args.unknown => Err(error::Error::usage(
-            "lines or a document of JSON for --unknown",
-            "--format csv",
-            "leave --unknown away, or choose another format",
-        )
-        .into()),
+        (Format::Csv, _) if args.unknown || args.raw => {
+            let (expected, hint) = if args.unknown {
+                (
+                    "lines or a document of JSON for --unknown",
+                    "leave --unknown away, or choose another format",
+                )
+            } else {
+                (
+                    "lines or a document of JSON for --raw",
+                    "leave --raw away, or choose another format",
+                )
+            };
+            Err(error::Error::usage(expected, "--format csv", hint).into())
+        }
         (Format::Csv, Some(select)) => {
             let out = Lines::new(args.stream()?, select)?;
             let table = |resolver| Csv::selected(resolver, style, select.clone());
@@ -310,7 +337,7 @@ fn described(drift: &Drift) -> String {
     format!("not as the schema says: {}{more}", shown.join(", "))
 }
 
-fn payload(text: &str) -> Result<(String, String), error::Error> {
+pub(super) fn payload(text: &str) -> Result<(String, String), error::Error> {
     match text.split_once('=') {
         Some((topic, message)) if !topic.is_empty() && !message.is_empty() => {
             Ok((topic.to_owned(), message.to_owned()))

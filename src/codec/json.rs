@@ -81,6 +81,11 @@ pub fn write_string(string: &str, text: &mut Text) {
     Json::new(text, Style::default()).escaped(string);
 }
 
+/// Appends bytes as base64 with its quotes.
+pub fn write_base64(data: &[u8], text: &mut Text) {
+    Json::new(text, Style::default()).base64(data);
+}
+
 /// Writes JSON into a text.
 pub(super) struct Json<'t> {
     text: &'t mut Text,

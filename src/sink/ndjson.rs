@@ -23,6 +23,7 @@ pub struct Ndjson {
     resolver: Resolver,
     style: Style,
     shows_unknown: bool,
+    shows_raw: bool,
     channels: Vec<Channel>,
     /// Which channel it is, by the addresses of subscription and frame type.
     by_address: BTreeMap<(usize, usize), usize>,
@@ -52,6 +53,7 @@ impl Ndjson {
             resolver,
             style,
             shows_unknown: false,
+            shows_raw: false,
             channels: Vec::new(),
             by_address: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -66,6 +68,12 @@ impl Ndjson {
     #[must_use]
     pub fn showing_unknown(self, shows_unknown: bool) -> Self {
         Self { shows_unknown, ..self }
+    }
+
+    /// Lines that also hold the frame's bytes as base64, under `@raw`.
+    #[must_use]
+    pub fn showing_raw(self, shows_raw: bool) -> Self {
+        Self { shows_raw, ..self }
     }
 
     fn channel_of(&mut self, entry: &Entry, frame: &Frame) -> Result<usize> {
@@ -133,6 +141,10 @@ impl Sink for Ndjson {
                 out.extend(b",\"@unknown\":");
                 json::write_notes(self.notes.list(), out);
             }
+        }
+        if self.shows_raw {
+            out.extend(b",\"@raw\":");
+            json::write_base64(&frame.data, out);
         }
         out.extend(b"}\n");
         Ok(true)
