@@ -1,13 +1,14 @@
 //! Wire bytes to values. Knows no file and no socket.
 //!
 //! [`plan`] turns descriptors into tables, [`walk`] goes along the bytes with them, and what it finds
-//! is written by [`json`] or made into rows by [`columns`]. [`reflect`] does the same through
-//! prost-reflect: slower, and the judge of the tests.
+//! is written by [`json`] or made into rows by [`columns`]. [`encode`] is the way back from JSON.
+//! [`reflect`] decodes, too, through prost-reflect: slower, and the judge of the tests.
 
 use std::fmt;
 
 pub mod bytes;
 pub mod columns;
+pub mod encode;
 pub mod json;
 pub mod notes;
 pub mod plan;

@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Usage { expected: String, found: String, hint: &'static str },
     InputFile { path: PathBuf, expected: String, found: String },
     FaultFile { origin: String, line: usize, field: String, expected: String, found: String },
+    Line(BadLine),
     NoKey { subscription: String },
     OutputExists { path: PathBuf },
     SealedInstead { path: PathBuf, entries: u64 },
@@ -49,6 +50,19 @@ pub(crate) enum Kind {
     NotNow { expected: String, found: String, hint: &'static str },
     NoClient { client: u64, here: String },
     NotInTime { expected: String, found: String },
+}
+
+/// A line of which no frame can be made.
+#[derive(Debug)]
+pub(crate) struct BadLine {
+    pub(crate) origin: String,
+    pub(crate) line: usize,
+    /// Empty if it is the line as such.
+    pub(crate) field: String,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+    /// Empty if there is nothing special to do.
+    pub(crate) hint: &'static str,
 }
 
 /// A frame that could not be decoded.
@@ -161,12 +175,21 @@ impl Error {
     /// What the user can do about it, if there is something.
     pub fn hint(&self) -> Option<&str> {
         Some(match &*self.0 {
-            Kind::Usage { hint, .. } | Kind::NotNow { hint, .. } if !hint.is_empty() => hint,
+            Kind::Usage { hint, .. }
+            | Kind::NotNow { hint, .. }
+            | Kind::Line(BadLine { hint, .. })
+                if !hint.is_empty() =>
+            {
+                hint
+            }
             Kind::InputFile { .. } => {
                 r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
             }
             Kind::FaultFile { .. } => {
                 "docs/faults.md says what a file of faults can hold, --list-scenarios has examples"
+            }
+            Kind::Line(_) => {
+                r#"a line looks as decode writes it, or just {"topic": "audit", "data": {...}}"#
             }
             Kind::NoKey { .. } => "set CENTRALCAP_KEY, or name a file with --key-file",
             Kind::OutputExists { .. } => {
@@ -283,11 +306,10 @@ impl fmt::Display for Error {
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
-            Kind::FaultFile { origin, line, field, expected, found } => {
-                write!(
-                    f,
-                    "expected {expected} as {field} in line {line} of {origin}, found {found}"
-                )
+            Kind::FaultFile { origin, line, field, expected, found }
+            | Kind::Line(BadLine { origin, line, field, expected, found, .. }) => {
+                let at = if field.is_empty() { String::new() } else { format!(" as {field}") };
+                write!(f, "expected {expected}{at} in line {line} of {origin}, found {found}")
             }
             Kind::NoKey { subscription } => {
                 write!(f, "expected a key for subscription {subscription:?}, found none")

@@ -61,6 +61,9 @@ pub trait Protocol: fmt::Debug + Sync {
     /// Looks into an envelope without decoding it. Garbage gives an empty envelope.
     fn envelope<'a>(&self, frame: &'a [u8]) -> Envelope<'a>;
 
+    /// What an envelope says beside its payload, at the least: field names with their values in JSON.
+    fn envelope_fields(&self, topic: &str, time: Timestamp) -> Vec<(&'static str, String)>;
+
     /// Which of the payloads a frame of this topic carries, told by shape where nothing else tells.
     fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload>;
 }

@@ -262,6 +262,33 @@ impl Resolver {
         };
         Ok(found.insert(envelope).clone())
     }
+
+    /// Which message the payload is by the user's word, if there is one on the label or the topic.
+    pub fn said(&self, label: &str, topic: &str) -> Option<&str> {
+        self.shared.said(label, topic)
+    }
+
+    /// A type for new frames, and its envelope: that of this payload, by the user's schema if it has it,
+    /// else by the bundled one; or the plain envelope.
+    pub fn frame_type(
+        &self,
+        protocol: &'static dyn Protocol,
+        label: &str,
+        payload: Option<&str>,
+    ) -> Result<(FrameType, MessageDescriptor)> {
+        let Some(payload) = payload else {
+            let (envelope, _) = protocol.envelope_message();
+            return Ok((frame_type(protocol, label, None), message(bundled(), envelope)?));
+        };
+        let (envelope, descriptors) = self.shared.envelope_of(protocol, payload)?;
+        let kind = FrameType {
+            label: label.to_owned(),
+            envelope: envelope.full_name().to_owned(),
+            payload: Some(payload.to_owned()),
+            descriptors: descriptors.into(),
+        };
+        Ok((kind, envelope))
+    }
 }
 
 /// What is behind it is whole at any time.
@@ -276,21 +303,35 @@ impl Shared {
         topic: &str,
         kind: &FrameType,
     ) -> Result<MessageDescriptor> {
-        let said = self.payloads.get(&kind.label).or_else(|| self.payloads.get(topic));
-        let known = kind.payload.as_ref().filter(|name| {
+        let said = self.said(&kind.label, topic);
+        let known = kind.payload.as_deref().filter(|name| {
             self.user.as_ref().is_some_and(|user| user.get_message_by_name(name).is_some())
         });
         let Some(payload) = said.or(known) else {
             let pool = from_descriptor_set(&kind.descriptors, "the capture")?;
             return message(&pool, &kind.envelope);
         };
+        self.envelope_of(protocol, payload).map(|(envelope, _)| envelope)
+    }
+
+    fn said(&self, label: &str, topic: &str) -> Option<&str> {
+        self.payloads.get(label).or_else(|| self.payloads.get(topic)).map(String::as_str)
+    }
+
+    /// The envelope with this payload, and its descriptor set.
+    fn envelope_of(
+        &self,
+        protocol: &'static dyn Protocol,
+        payload: &str,
+    ) -> Result<(MessageDescriptor, Vec<u8>)> {
         let (envelope, field) = protocol.envelope_message();
         let envelopes = match &self.user {
             Some(user) if user.get_message_by_name(envelope).is_some() => user,
             _ => bundled(),
         };
         let set = envelope_of(envelopes, envelope, field, self.pool_of(payload)?, payload)?;
-        message(&from_descriptor_set(&set.encode_to_vec(), "the schema")?, envelope)
+        let set = set.encode_to_vec();
+        Ok((message(&from_descriptor_set(&set, "the schema")?, envelope)?, set))
     }
 
     fn pool_of(&self, name: &str) -> Result<&DescriptorPool> {

@@ -5,11 +5,15 @@
 
 use std::{
     fmt::Write,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use prost_reflect::FieldDescriptor;
+use base64::{
+    Engine,
+    alphabet::{self, Alphabet},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+};
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 use super::text::Text;
 
@@ -47,11 +51,57 @@ impl Meaning {
         };
         text.unwrap_or_else(|| base64(data))
     }
+
+    /// The bytes that are shown as this text. Of a MAC address, which has several forms, the raw one.
+    pub fn bytes(self, text: &str) -> Option<Vec<u8>> {
+        let bytes = match self {
+            Self::Mac => mac_octets(text),
+            Self::Ip => match text.parse() {
+                Ok(IpAddr::V4(address)) => Some(address.octets().to_vec()),
+                Ok(IpAddr::V6(address)) => Some(address.octets().to_vec()),
+                Err(_) => None,
+            },
+            // Each name has a text of its own, and base64 would be another name.
+            Self::Essid => return essid_bytes(text),
+            Self::Opaque => None,
+        };
+        bytes.or_else(|| from_base64(text))
+    }
+}
+
+/// Whether a MAC address is sent as twelve hex digits in this message. Where one is read, its length
+/// tells.
+pub(super) fn has_hex_macs(message: &MessageDescriptor) -> bool {
+    message.package_name() == "Presence"
 }
 
 /// Standard base64 with padding, as ProtoJSON has it.
 pub fn base64(data: &[u8]) -> String {
     STANDARD.encode(data)
+}
+
+/// The bytes that this is the base64 of, in either alphabet, with padding or without.
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    const fn lenient(alphabet: &Alphabet) -> GeneralPurpose {
+        let config = GeneralPurposeConfig::new();
+        let config = config.with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        GeneralPurpose::new(alphabet, config)
+    }
+    const ENGINES: [GeneralPurpose; 2] =
+        [lenient(&alphabet::STANDARD), lenient(&alphabet::URL_SAFE)];
+
+    ENGINES.iter().find_map(|engine| engine.decode(text).ok())
+}
+
+/// The bytes that these are the hex digits of.
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks();
+    rest.is_empty().then(|| pairs.iter().map(|&pair| octet(pair)).collect())?
+}
+
+fn octet(pair: [u8; 2]) -> Option<u8> {
+    let [high, low] = pair.map(|digit| char::from(digit).to_digit(16));
+    Some((high? << 4 | low?) as u8)
 }
 
 /// Lower-case hex digits.
@@ -78,6 +128,15 @@ fn mac(data: &[u8]) -> Option<String> {
     is_mac.then(|| String::from_utf8_lossy(text.as_bytes()).into_owned())
 }
 
+/// Six pairs of digits or eight, all with colons or all with hyphens between them.
+fn mac_octets(text: &str) -> Option<Vec<u8>> {
+    let text = text.as_bytes();
+    let &separator = text.get(2).filter(|separator| b":-".contains(separator))?;
+    let pairs = text.split(|&byte| byte == separator).map(|pair| octet(pair.try_into().ok()?));
+    let octets: Vec<_> = pairs.collect::<Option<_>>()?;
+    matches!(octets.len(), 6 | 8).then_some(octets)
+}
+
 fn ip(data: &[u8]) -> Option<String> {
     match data.len() {
         4 => Some(Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).to_string()),
@@ -101,6 +160,17 @@ fn essid(data: &[u8]) -> String {
         escape(chunk.invalid(), &mut text);
     }
     text
+}
+
+fn essid_bytes(text: &str) -> Option<Vec<u8>> {
+    let mut parts = text.split('\\');
+    let mut name = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (pair, rest) = part.strip_prefix('x')?.as_bytes().split_first_chunk()?;
+        name.push(octet(*pair)?);
+        name.extend(rest);
+    }
+    Some(name)
 }
 
 fn escape(data: &[u8], text: &mut String) {
@@ -151,5 +221,49 @@ mod tests {
         assert_eq!(Meaning::Essid.text(b"a\\b"), "a\\x5cb");
         assert_eq!(Meaning::Essid.text(b"\xff\x00ok\n"), "\\xff\\x00ok\\x0a");
         assert_eq!(Meaning::Essid.text("a\u{202e}b".as_bytes()), "a\\xe2\\x80\\xaeb");
+    }
+
+    #[test]
+    fn every_text_is_turned_back_into_the_bytes() {
+        let all = [
+            &[0x02, 0x00, 0x5e, 0x10, 0xab, 0xff][..],
+            &[2, 0, 0, 0xff, 0xfe, 0, 0, 1],
+            &[192, 0, 2, 7],
+            &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 7],
+            b"a\\x5cb\xff\x00\n",
+            "Caf\u{e9} \u{202e}".as_bytes(),
+            b"",
+            b"no hex digit",
+            &[0xfb, 0xff],
+        ];
+        for data in all {
+            for meaning in [Meaning::Mac, Meaning::Ip, Meaning::Essid, Meaning::Opaque] {
+                let text = meaning.text(data);
+                assert_eq!(meaning.bytes(&text).as_deref(), Some(data), "{meaning:?} {text:?}");
+            }
+            assert_eq!(from_hex(&hex(data)).as_deref(), Some(data));
+            assert_eq!(from_base64(&base64(data)).as_deref(), Some(data));
+        }
+        assert_eq!(from_base64("-_8"), Some(vec![0xfb, 0xff]));
+        assert_eq!(
+            Meaning::Mac.bytes("02-00-5E-10-AB-FF"),
+            Meaning::Mac.bytes("02:00:5e:10:ab:ff")
+        );
+    }
+
+    #[test]
+    fn what_is_not_the_text_of_bytes_is_refused() {
+        for text in ["02:00:5e:10:ab", "02:00:5e:10:ab:fg", "02:00-5e:10:ab:ff", "?", "A", "AB=="] {
+            assert_eq!(Meaning::Mac.bytes(text), None, "{text}");
+        }
+        for text in ["192.0.2.256", "192.0.2", "2001:db8::7::"] {
+            assert_eq!(Meaning::Ip.bytes(text), None, "{text}");
+        }
+        for text in ["a\\", "\\xf", "\\xfg", "\\n", "\\\\x00"] {
+            assert_eq!(Meaning::Essid.bytes(text), None, "{text}");
+        }
+        for text in ["a", "ag", "+a", "\u{e9}"] {
+            assert_eq!(from_hex(text), None, "{text}");
+        }
     }
 }

@@ -12,7 +12,10 @@ use prost_reflect::{
 };
 
 pub use super::text::Literal;
-use super::{bytes::Meaning, reflect};
+use super::{
+    bytes::{self, Meaning},
+    reflect,
+};
 
 /// How values are spelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -601,22 +604,24 @@ fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
 }
 
 /// What a field and an extension have in common.
-struct Declared {
-    name: String,
-    number: u32,
-    kind: prost_reflect::Kind,
-    meaning: Meaning,
-    checks_utf8: bool,
-    is_list: bool,
-    is_map: bool,
-    is_group: bool,
+pub(super) struct Declared {
+    pub(super) name: String,
+    pub(super) number: u32,
+    pub(super) kind: prost_reflect::Kind,
+    pub(super) meaning: Meaning,
+    pub(super) has_hex_macs: bool,
+    pub(super) checks_utf8: bool,
+    pub(super) is_list: bool,
+    pub(super) is_map: bool,
+    pub(super) is_group: bool,
+    pub(super) is_packed: bool,
     is_required: bool,
-    is_implicit: bool,
+    pub(super) is_implicit: bool,
     value_when_absent: Option<prost_reflect::Value>,
 }
 
 impl Declared {
-    fn of_field(field: &FieldDescriptor) -> Self {
+    pub(super) fn of_field(field: &FieldDescriptor) -> Self {
         let entry = field.parent_message().is_map_entry();
         let is_implicit = !field.supports_presence() && !field.is_list() && !field.is_map();
         let given = !field.supports_presence() || declares_default(field.field_descriptor_proto());
@@ -625,12 +630,14 @@ impl Declared {
             number: field.number(),
             kind: field.kind(),
             meaning: Meaning::of(field),
+            has_hex_macs: bytes::has_hex_macs(field.parent_message()),
             // A key has to be text, whatever the syntax.
             checks_utf8: field.parent_file().syntax() == Syntax::Proto3
                 || entry && field.number() == 1,
             is_list: field.is_list(),
             is_map: field.is_map(),
             is_group: field.is_group(),
+            is_packed: field.is_packed(),
             is_required: field.is_required(),
             // A map's zeroes are values like others.
             is_implicit: is_implicit && !entry,
@@ -638,16 +645,18 @@ impl Declared {
         }
     }
 
-    fn of_extension(extension: &ExtensionDescriptor) -> Self {
+    pub(super) fn of_extension(extension: &ExtensionDescriptor) -> Self {
         Self {
             name: extension.json_name().to_owned(),
             number: extension.number(),
             kind: extension.kind(),
             meaning: Meaning::Opaque,
+            has_hex_macs: false,
             checks_utf8: extension.parent_file().syntax() == Syntax::Proto3,
             is_list: extension.is_list(),
             is_map: false,
             is_group: extension.is_group(),
+            is_packed: extension.is_packed(),
             is_required: false,
             is_implicit: false,
             // Nobody wants to see every extension that is not there.

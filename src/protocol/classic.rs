@@ -135,6 +135,11 @@ impl Protocol for Classic {
         envelope
     }
 
+    fn envelope_fields(&self, topic: &str, time: Timestamp) -> Vec<(&'static str, String)> {
+        let subject = serde_json::Value::from(topic).to_string();
+        vec![("subject", subject), ("timestamp", time.as_nanos().to_string())]
+    }
+
     fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload> {
         // The topic that was asked for decides; the subject only helps where that is not known.
         let known = |name: &str| TOPICS.iter().find(|topic| topic.name == name);
