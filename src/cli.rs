@@ -13,6 +13,7 @@ use self::log::{Format, Level, Line};
 mod accounts;
 mod decode;
 mod demo;
+mod edit;
 mod encode;
 mod faults;
 mod inspect;
@@ -56,6 +57,7 @@ enum Command {
     Decode(decode::Args),
     Replay(Box<replay::Args>),
     Inspect(inspect::Args),
+    Edit(edit::Args),
     Encode(encode::Args),
     Synth(synth::Args),
     Demo(demo::Args),
@@ -187,6 +189,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Decode(args) => decode::run(args, words),
         Command::Replay(args) => replay::run(*args, words),
         Command::Inspect(args) => inspect::run(args, words),
+        Command::Edit(args) => edit::run(args, words),
         Command::Encode(args) => encode::run(args, words),
         Command::Synth(args) => synth::run(args, words),
         Command::Demo(args) => demo::run(args, words),

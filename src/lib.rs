@@ -9,6 +9,7 @@
 //! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
 //! replay    capture -> Entry -> pace, restamp, fault -> net::server -> sockets
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
+//! edit      captures -> Entry -> merge, select -> capture
 //! encode    NDJSON -> codec -> Entry -> capture
 //! synth     seed -> Entry -> capture
 //! ```
@@ -37,6 +38,7 @@ pub mod state;
 pub mod net;
 
 pub mod decode;
+pub mod edit;
 pub mod encode;
 pub mod inspect;
 pub mod record;

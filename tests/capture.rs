@@ -472,8 +472,8 @@ fn a_segment_that_is_there_in_both_states_is_read_once() {
 fn a_hot_segment_stays_as_long_as_the_sealed_one_beside_it_is_damaged() {
     let (folder, path, hot) = place();
     let entries = few();
-    fs::write(&hot, left_over(&entries)).unwrap();
     sealed(&path, &entries);
+    fs::write(&hot, left_over(&entries)).unwrap();
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
 

@@ -21,7 +21,7 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for command in ["record", "decode", "replay", "inspect", "encode", "synth", "demo"] {
+    for command in ["record", "decode", "replay", "inspect", "edit", "encode", "synth", "demo"] {
         let (code, stdout, stderr) = run(&[command, "--help"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command}");
         assert!(stdout.contains("Usage: centralcap"), "{command}: {stdout}");

@@ -201,7 +201,22 @@ pub struct SealedFile {
 impl SealedFile {
     /// Starts a capture that will be named `path`.
     pub fn create(path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
-        let mut file = Self::bare(path, Compression::default())?;
+        Self::create_compressed(path, about, types, Compression::default())
+    }
+
+    /// The same with another compression.
+    pub fn create_compressed(
+        path: &Path,
+        about: &About,
+        types: &[&FrameType],
+        compression: Compression,
+    ) -> Result<Self> {
+        // The name is taken: the recording of which it is, or the next one, seals it under that.
+        let hot = hot::hot_path(path);
+        if hot.exists() {
+            return Err(Kind::OutputExists { path: hot }.into());
+        }
+        let mut file = Self::bare(path, compression)?;
         file.writer.about(about, types)?;
         Ok(file)
     }
@@ -232,6 +247,11 @@ impl SealedFile {
     /// Takes one entry.
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
         self.writer.append(entry)
+    }
+
+    /// Writes a metadata record between the entries.
+    pub fn metadata(&mut self, metadata: &mcap::records::Metadata) -> Result<()> {
+        self.writer.metadata(metadata)
     }
 
     pub(super) fn writer(&mut self) -> &mut Writer<BufWriter<File>> {

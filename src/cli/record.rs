@@ -212,7 +212,7 @@ fn sync(text: &str) -> Result<SyncWhen, Error> {
     }
 }
 
-fn level(text: &str) -> Result<Compression, Error> {
+pub(super) fn level(text: &str) -> Result<Compression, Error> {
     text.parse().ok().and_then(Compression::new).ok_or_else(|| {
         let expected = format!("a level of zstd from 1 to {}", Compression::HIGHEST);
         Error::usage(expected, format!("{text:?}"), "leave --level away for 3")

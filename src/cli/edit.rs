@@ -1,0 +1,54 @@
+//! `centralcap edit`.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+use centralcap::{
+    capture::Compression,
+    edit::{self, Options},
+    error::Error,
+};
+
+use super::{Outcome, Words, record, select};
+
+/// Make one new capture of others: what is selected, merged in the order in which it was received.
+///
+/// Every PATH is an input. Each keeps its own order; of entries that were received at the same moment, those
+/// of the input that is named first come first. Frames stay bit for bit, session events and sequence
+/// numbers as they are. Of a damaged file everything before the damage is taken. Inputs are never changed,
+/// and the output says in its metadata what was done.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    capture: select::Args,
+
+    /// The new capture, which must not exist yet.
+    #[arg(short, long, value_name = "FILE.mcap")]
+    output: PathBuf,
+
+    /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
+    level: Compression,
+}
+
+pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if args.output == Path::new("-") {
+        return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
+    }
+    let options = Options { selection: args.capture.selection(), compression: args.level };
+    let lost = |error: &Error| words.warn(error);
+    let summary = edit::edit(&args.capture.paths, &args.output, &options, lost)?;
+    words.say(format_args!(
+        "{} frames and {} session events, {} in {} on disk: {}",
+        summary.frames,
+        summary.events,
+        ByteSize::b(summary.bytes).display().iec(),
+        ByteSize::b(summary.size).display().iec(),
+        args.output.display()
+    ));
+    if summary.damaged == 0 {
+        return Ok(Outcome::Done);
+    }
+    words.say(format_args!("{} damaged places", summary.damaged));
+    Ok(Outcome::Lossy)
+}

@@ -1,0 +1,244 @@
+//! captures -> merge -> selection -> one sealed capture.
+//!
+//! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
+//! their length. What is not meant to change stays: frames bit for bit, session events, sequence numbers.
+//! Inputs are only read, and the output gets its name when it is whole: after an error there is none.
+//! Damage ends the segment that it is in, is told and counted, and the rest goes on.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use self::merge::Merge;
+use crate::{
+    capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
+    entry::{Entry, Timestamp, What},
+    error::{Error, Result},
+    select::Selection,
+};
+
+mod merge;
+
+/// The metadata records of an edited capture that say what its inputs said about themselves: each has
+/// the input's own words, and its file name as `input`.
+pub const INPUT: &str = "centralcap.input";
+
+/// The metadata record, behind the last entry, that says what came of the editing.
+pub const RESULT: &str = "centralcap.edit";
+
+/// What is done. The default takes everything.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What is taken of all inputs together: the start is that of the earliest, and `limit` counts the
+    /// frames of all.
+    pub selection: Selection,
+    /// How the output is compressed.
+    pub compression: Compression,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Frames that were written.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Session events that were written.
+    pub events: u64,
+    /// Places at which an input is damaged, and files among others that are no capture.
+    pub damaged: u64,
+    /// The output's size in bytes.
+    pub size: u64,
+}
+
+/// Makes one sealed capture of the inputs, each of which is a file or a folder, in the order in which
+/// entries were received: see [`Options`]. `lost` hears of all damage. It is an error if no input is a
+/// capture, or if nothing can be saved of any.
+pub fn edit(
+    inputs: &[PathBuf],
+    output: &Path,
+    options: &Options,
+    mut lost: impl FnMut(&Error),
+) -> Result<Summary> {
+    let captures = inputs.iter().map(|path| Capture::open(&[path])).collect::<Result<Vec<_>>>()?;
+    refuse_input(output, &captures)?;
+    let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
+    let early = merge.begin();
+    let about = about(inputs, options, &merge);
+    let mut file = SealedFile::create_compressed(output, &about, &[], options.compression)?;
+    for record in inputs_about(inputs, merge.inputs()) {
+        file.metadata(&record)?;
+    }
+
+    let mut tally = Tally::default();
+    let entries = early.into_iter().map(Err).chain(merge);
+    for entry in options.selection.clone().of(entries) {
+        match entry {
+            Ok(entry) => {
+                file.append(&entry)?;
+                tally.entry(&entry);
+            }
+            Err(error) => tally.loss(error, &mut lost)?,
+        }
+    }
+    let segments = captures.iter().map(|capture| capture.segments().len()).sum();
+    let summary = tally.finish(segments, lost)?;
+    file.metadata(&summary.metadata())?;
+    Ok(Summary { size: file.finish()?, ..summary })
+}
+
+impl Summary {
+    fn metadata(&self) -> mcap::records::Metadata {
+        let counts = [("frames", self.frames), ("events", self.events), ("damaged", self.damaged)];
+        let metadata = counts.map(|(name, count)| (name.to_owned(), count.to_string())).into();
+        mcap::records::Metadata { name: RESULT.to_owned(), metadata }
+    }
+}
+
+/// What has come by.
+#[derive(Default)]
+struct Tally {
+    summary: Summary,
+    /// Kept back until something else is known to be a capture.
+    strangers: Vec<Error>,
+    damage: Option<Error>,
+}
+
+impl Tally {
+    fn entry(&mut self, entry: &Entry) {
+        match &entry.what {
+            What::Frame(frame) => {
+                self.summary.frames += 1;
+                self.summary.bytes += frame.data.len() as u64;
+            }
+            What::Event(_) => self.summary.events += 1,
+        }
+    }
+
+    /// Tells a loss. Any other error is returned.
+    fn loss(&mut self, error: Error, lost: &mut impl FnMut(&Error)) -> Result<()> {
+        if error.is_not_a_capture() {
+            self.strangers.push(error);
+        } else if error.is_damage() {
+            lost(&error);
+            self.summary.damaged += 1;
+            self.damage.get_or_insert(error);
+        } else {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// What came of so many segments, if there is anything to be had from them.
+    fn finish(self, segments: usize, lost: impl FnMut(&Error)) -> Result<Summary> {
+        let Self { mut summary, mut strangers, damage } = self;
+        if strangers.len() == segments && segments > 0 {
+            return Err(strangers.swap_remove(0));
+        }
+        match damage {
+            Some(damage) if summary.frames + summary.events == 0 => return Err(damage),
+            _ => {}
+        }
+        strangers.iter().for_each(lost);
+        summary.damaged += strangers.len() as u64;
+        Ok(summary)
+    }
+}
+
+/// An input has many names; the output must be none of them. The sealed name of one that is recorded is
+/// taken, too, which the writer sees to.
+fn refuse_input(output: &Path, captures: &[Capture]) -> Result<()> {
+    let mut segments = captures.iter().flat_map(Capture::segments);
+    if !segments.any(|segment| is_same_file(&segment.path, output)) {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "an output that is no input",
+        output.display().to_string(),
+        "what is read is never written over: choose a new name",
+    ))
+}
+
+#[cfg(unix)]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let identity = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    identity(a).is_some_and(|a| Some(a) == identity(b))
+}
+
+/// A hard link is not seen here; it is refused all the same, as a file that is there already.
+#[cfg(not(unix))]
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+/// What the output says about itself: what was asked, and of the recordings only what all of them say.
+fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About {
+    let said = |name: &str| {
+        let own = merge.inputs().iter().filter_map(own_words);
+        own.filter_map(|own| own.get(name).cloned()).collect::<Vec<_>>()
+    };
+    let started = said("started").iter().filter_map(|time| time.parse::<Timestamp>().ok()).min();
+    let hosts = said("host");
+    let host = match &hosts[..] {
+        [first, others @ ..] if others.iter().all(|other| other == first) => first.clone(),
+        _ => String::new(),
+    };
+    let mut asked = asked(&options.selection);
+    let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
+    asked.insert("inputs", names.join(", "));
+    About {
+        started: started.or(merge.first()).unwrap_or_default(),
+        host,
+        options: asked.into_iter().map(|(name, what)| (format!("edit.{name}"), what)).collect(),
+    }
+}
+
+/// What was asked for, by the names of the command's options.
+fn asked(selection: &Selection) -> BTreeMap<&'static str, String> {
+    let Selection { topics, subscriptions, customers, from, to, skip, limit } = selection;
+    let globs: Vec<_> = subscriptions.iter().map(|glob| glob.glob().glob()).collect();
+    let all = [
+        ("topic", (!topics.is_empty()).then(|| topics.join(", "))),
+        ("subscription", (!globs.is_empty()).then(|| globs.join(", "))),
+        ("customer", (!customers.is_empty()).then(|| customers.join(", "))),
+        ("from", from.map(|from| from.to_string())),
+        ("to", to.map(|to| to.to_string())),
+        ("skip", (*skip > 0).then(|| skip.to_string())),
+        ("limit", limit.map(|limit| limit.to_string())),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// What an input says about itself, as far as it was read.
+fn own_words(input: &Entries) -> Option<&BTreeMap<String, String>> {
+    let own = input.metadata().iter().find(|record| record.name == PROFILE);
+    own.map(|record| &record.metadata)
+}
+
+/// What each input says about itself, and what its own inputs said.
+fn inputs_about(paths: &[PathBuf], inputs: &[Entries]) -> Vec<mcap::records::Metadata> {
+    let records = paths.iter().zip(inputs).flat_map(|(path, input)| {
+        input.metadata().iter().map(move |record| {
+            let mut record = record.clone();
+            if record.name == PROFILE {
+                INPUT.clone_into(&mut record.name);
+                record.metadata.insert("input".to_owned(), name_of(path));
+            }
+            record
+        })
+    });
+    records.collect()
+}
+
+/// Of a path only the name: the folders above are nobody's business.
+fn name_of(path: &Path) -> String {
+    let name = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
+    // `.` has none.
+    name(path).or_else(|| name(&path.canonicalize().ok()?)).unwrap_or_default()
+}

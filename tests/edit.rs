@@ -1,0 +1,355 @@
+//! What `edit` promises: many captures to one, and nothing changed that was not meant to be.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use centralcap::{
+    capture::{Capture, HotSegment},
+    entry::{
+        Entry, Subscription,
+        session_event::{Closed, Connected, Event},
+    },
+    synth::{self, Synth},
+};
+use support::{
+    capture::{Entries, about, message, subscription},
+    command::{Ran, centralcap},
+};
+use tempfile::TempDir;
+
+const MS: fn(u64) -> Duration = Duration::from_millis;
+
+/// A folder for one test, and what is in it.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Frames of one subscription at these milliseconds.
+    fn capture(&self, name: &str, of: &Arc<Subscription>, moments: &[u64]) -> Vec<Entry> {
+        let mut entries = Entries::new();
+        for (number, moment) in moments.iter().enumerate() {
+            entries.frame(MS(*moment), of, message(&of.topic, number as u32, 20));
+        }
+        entries.write(&self.path(name));
+        entries.made
+    }
+
+    /// Runs `edit` on some of what is here, with `out.mcap` as the output.
+    fn edit(&self, inputs: &[&str], options: &[&str]) -> Ran {
+        let mut arguments: Vec<OsString> = vec!["edit".into(), "-o".into()];
+        arguments.push(self.path("out.mcap").into());
+        arguments.extend(inputs.iter().map(|name| self.path(name).into()));
+        arguments.extend(options.iter().map(OsString::from));
+        centralcap(arguments)
+    }
+
+    /// The same where all goes well: what is in the output.
+    fn edited(&self, inputs: &[&str], options: &[&str]) -> Vec<Entry> {
+        let ran = self.edit(inputs, options);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        entries_of(&self.path("out.mcap"))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let listing = fs::read_dir(self.0.path()).unwrap();
+        let names = listing.map(|item| item.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+}
+
+fn entries_of(path: &Path) -> Vec<Entry> {
+    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+}
+
+/// All metadata records, by name.
+fn metadata_of(path: &Path) -> Vec<(String, BTreeMap<String, String>)> {
+    let capture = Capture::open(&[path]).unwrap();
+    let mut entries = capture.entries();
+    entries.by_ref().for_each(|entry| drop(entry.unwrap()));
+    let records = entries.metadata().iter();
+    records.map(|record| (record.name.clone(), record.metadata.clone())).collect()
+}
+
+/// Who has them, and when they were received, in milliseconds after the start.
+fn shown(entries: &[Entry]) -> String {
+    let shown = entries.iter().map(|entry| {
+        let after = entry.received.since(support::capture::START).as_millis();
+        format!("{}{after}", entry.subscription.name)
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn without_options_everything_stays_bit_for_bit() {
+    let place = Place::new();
+    let options = synth::Options { messages: 500, customers: 2, ..synth::Options::default() };
+    synth::write(&options, &place.path("in.mcap")).unwrap();
+    let before = fs::read(place.path("in.mcap")).unwrap();
+
+    let made: Vec<_> = Synth::new(&options).unwrap().collect();
+    assert!(made.iter().any(|entry| entry.frame().is_none()), "session events are in it");
+    assert!(place.edited(&["in.mcap"], &[]) == made, "an entry has changed");
+    assert!(fs::read(place.path("in.mcap")).unwrap() == before, "the input has changed");
+    assert_eq!(place.names(), ["in.mcap", "out.mcap"]);
+}
+
+#[test]
+fn the_selection_is_that_of_all_inputs_together() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[100, 300, 500]);
+    place.capture("b.mcap", &subscription("b", "security"), &[200, 400, 600]);
+    for (options, expected) in [
+        (&["--limit", "3"][..], "a100 b200 a300"),
+        (&["--skip", "4"], "a500 b600"),
+        (&["--topic", "security"], "b200 b400 b600"),
+        (&["--subscription", "[a]"], "a100 a300 a500"),
+        // From the earliest entry of all, not of each.
+        (&["--from", "+200ms", "--to", "+400ms"], "a300 b400"),
+    ] {
+        assert_eq!(shown(&place.edited(&["a.mcap", "b.mcap"], options)), expected, "{options:?}");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+    }
+}
+
+#[test]
+fn whoever_orders_the_inputs_decides_on_ties() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[1, 2, 2, 3]);
+    place.capture("b.mcap", &subscription("b", "audit"), &[2, 2, 3]);
+    let merged = place.edited(&["a.mcap", "b.mcap"], &[]);
+    assert_eq!(shown(&merged), "a1 a2 a2 b2 b2 a3 b3");
+    let sequences: Vec<_> = merged.iter().map(|entry| entry.frame().unwrap().sequence).collect();
+    assert_eq!(sequences, [1, 2, 3, 1, 2, 4, 3]);
+
+    fs::remove_file(place.path("out.mcap")).unwrap();
+    assert_eq!(shown(&place.edited(&["b.mcap", "a.mcap"], &[])), "a1 b2 b2 a2 a2 b3 a3");
+}
+
+#[test]
+fn a_clock_that_was_set_back_changes_nobodys_order() {
+    let place = Place::new();
+    let made = place.capture("a.mcap", &subscription("a", "audit"), &[20, 30, 10, 12, 40]);
+    place.capture("b.mcap", &subscription("b", "audit"), &[25, 35]);
+    let merged = place.edited(&["a.mcap", "b.mcap"], &[]);
+    assert_eq!(shown(&merged), "a20 b25 a30 a10 a12 b35 a40");
+    let of_a: Vec<_> = merged.into_iter().filter(|entry| entry.subscription.name == "a").collect();
+    assert_eq!(of_a, made);
+}
+
+#[test]
+fn folders_and_what_is_still_recorded_are_inputs_like_any_other() {
+    let place = Place::new();
+    fs::create_dir(place.path("folder")).unwrap();
+    let a = subscription("a", "audit");
+    place.capture("folder/1.mcap", &a, &[1, 5]);
+    place.capture("folder/2.mcap", &a, &[7, 9]);
+    let mut entries = Entries::new();
+    entries.frame(MS(6), &subscription("hot", "security"), message("security", 1, 20));
+    let mut hot = HotSegment::create(&place.path("hot.mcap"), &about(Duration::ZERO), &[]).unwrap();
+    hot.append(&entries.made[0]).unwrap();
+    hot.commit().unwrap();
+    let merged = place.edited(&["folder", "hot.open.mcap"], &[]);
+    assert_eq!(shown(&merged), "a1 a5 hot6 a7 a9");
+}
+
+#[test]
+fn the_output_says_what_was_done() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let mut entries = Entries::new();
+    for moment in [1, 2, 3] {
+        entries.frame(MS(moment), &a, message("audit", moment as u32, 20));
+    }
+    entries.write_of_run(&place.path("late.mcap"), MS(7));
+    entries.write_of_run(&place.path("early.mcap"), MS(5));
+    place.edited(&["late.mcap", "early.mcap"], &["--limit", "5", "--topic", "audit"]);
+
+    let records = metadata_of(&place.path("out.mcap"));
+    let names: Vec<_> = records.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["centralcap", "centralcap.input", "centralcap.input", "centralcap.edit"]);
+    let own = &records[0].1;
+    assert_eq!(own["option.edit.inputs"], "late.mcap, early.mcap");
+    assert_eq!((&*own["option.edit.limit"], &*own["option.edit.topic"]), ("5", "audit"));
+    assert!(!own.contains_key("option.edit.skip"), "nobody asked for it");
+    assert_eq!(own["started"], about(MS(5)).started.to_string());
+    assert_eq!(records[1].1["input"], "late.mcap");
+    assert_eq!(records[1].1["started"], about(MS(7)).started.to_string());
+    assert_eq!(records[2].1["input"], "early.mcap");
+    let result = &records[3].1;
+    assert_eq!((&*result["frames"], &*result["events"], &*result["damaged"]), ("5", "0", "0"));
+
+    // What an edited capture was made of is still known of what is made of it.
+    fs::rename(place.path("out.mcap"), place.path("again.mcap")).unwrap();
+    place.edited(&["again.mcap"], &[]);
+    let inputs: Vec<_> = metadata_of(&place.path("out.mcap"))
+        .into_iter()
+        .filter_map(|(name, record)| (name == "centralcap.input").then(|| record["input"].clone()))
+        .collect();
+    assert_eq!(inputs, ["again.mcap", "late.mcap", "early.mcap"]);
+}
+
+#[test]
+fn the_level_decides_on_the_size_and_on_nothing_else() {
+    let place = Place::new();
+    let options = synth::Options { messages: 2000, ..synth::Options::default() };
+    synth::write(&options, &place.path("in.mcap")).unwrap();
+    let at = |level: &str| {
+        let entries = place.edited(&["in.mcap"], &["--level", level]);
+        let size = fs::metadata(place.path("out.mcap")).unwrap().len();
+        fs::remove_file(place.path("out.mcap")).unwrap();
+        (entries, size)
+    };
+    let ((quick, large), (slow, small)) = (at("1"), at("12"));
+    assert!(quick == slow, "the level has changed an entry");
+    assert!(small < large, "{small} bytes at level 12, {large} at level 1");
+    for level in ["0", "20", "high"] {
+        let ran = place.edit(&["in.mcap"], &["--level", level]);
+        assert!(ran.code == 2 && ran.stderr.contains("expected a level of zstd"), "{ran:?}");
+    }
+}
+
+#[test]
+fn no_input_is_ever_written_over_whatever_it_is_called() {
+    let place = Place::new();
+    place.capture("in.mcap", &subscription("a", "audit"), &[1, 2]);
+    fs::create_dir(place.path("sub")).unwrap();
+    place.capture("sub/other.mcap", &subscription("b", "audit"), &[1]);
+    #[cfg(unix)]
+    {
+        fs::hard_link(place.path("in.mcap"), place.path("hard.mcap")).unwrap();
+        std::os::unix::fs::symlink("in.mcap", place.path("soft.mcap")).unwrap();
+    }
+    let contents = || {
+        let paths = ["in.mcap", "sub/other.mcap"];
+        paths.map(|name| fs::read(place.path(name)).unwrap())
+    };
+    let (before, names) = (contents(), place.names());
+    let outputs: &[&str] = if cfg!(unix) {
+        &["in.mcap", "sub/../in.mcap", "sub/other.mcap", "hard.mcap", "soft.mcap"]
+    } else {
+        &["in.mcap", "sub/../in.mcap", "sub/other.mcap"]
+    };
+    for output in outputs {
+        let inputs = [place.path("in.mcap"), place.path("sub")];
+        let ran = centralcap(
+            [OsString::from("edit"), "-o".into(), place.path(output).into()]
+                .into_iter()
+                .chain(inputs.map(Into::into)),
+        );
+        assert_eq!(ran.code, 2, "{output}: {}", ran.stderr);
+        assert!(ran.stderr.contains("expected an output that is no input"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint: what is read is never written over"), "{}", ran.stderr);
+    }
+    assert!(contents() == before, "an input was changed");
+    assert_eq!(place.names(), names);
+}
+
+#[test]
+fn an_output_that_is_there_already_is_refused() {
+    let place = Place::new();
+    place.capture("in.mcap", &subscription("a", "audit"), &[1]);
+    fs::write(place.path("out.mcap"), "something dear").unwrap();
+    let ran = place.edit(&["in.mcap"], &[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("expected a new file"), "{}", ran.stderr);
+    assert_eq!(fs::read(place.path("out.mcap")).unwrap(), b"something dear");
+
+    // So is the name that a recording will get when it is sealed.
+    fs::remove_file(place.path("out.mcap")).unwrap();
+    let hot = HotSegment::create(&place.path("out.mcap"), &about(MS(0)), &[]).unwrap();
+    let ran = place.edit(&["in.mcap"], &[]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("out.open.mcap already there"), "{}", ran.stderr);
+    drop(hot);
+    assert_eq!(place.names(), ["in.mcap", "out.open.mcap"]);
+
+    let ran = centralcap(["edit", "fixtures/small.mcap", "-o", "-"]);
+    assert!(ran.code == 2 && ran.stderr.contains("expected a file, found -"), "{}", ran.stderr);
+}
+
+#[test]
+fn what_comes_before_damage_is_kept_and_the_damage_told() {
+    let place = Place::new();
+    let options = synth::Options { messages: 4000, ..synth::Options::default() };
+    synth::write(&options, &place.path("whole.mcap")).unwrap();
+    let mut bytes = fs::read(place.path("whole.mcap")).unwrap();
+    bytes.truncate(bytes.len() * 2 / 3);
+    fs::write(place.path("cut.mcap"), &bytes).unwrap();
+    place.capture("late.mcap", &subscription("late", "audit"), &[1, 2]);
+
+    let ran = place.edit(&["cut.mcap", "late.mcap"], &[]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("warning: damaged capture").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("cut.mcap at byte"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("1 damaged places\n"), "{}", ran.stderr);
+    let saved = entries_of(&place.path("out.mcap"));
+    let made: Vec<_> = Synth::new(&options).unwrap().collect();
+    let (of_cut, of_late) = saved.split_at(saved.len() - 2);
+    assert!(of_cut.len() > 100 && of_cut == &made[..of_cut.len()], "{} entries", of_cut.len());
+    assert_eq!(shown(of_late), "late1 late2");
+    let (_, result) = metadata_of(&place.path("out.mcap")).pop().unwrap();
+    assert_eq!(result["damaged"], "1");
+}
+
+#[test]
+fn where_nothing_can_be_saved_nothing_is_written() {
+    let place = Place::new();
+    place.capture("in.mcap", &subscription("a", "audit"), &[1]);
+    let mut bytes = fs::read(place.path("in.mcap")).unwrap();
+    bytes.truncate(60);
+    fs::write(place.path("cut.mcap"), &bytes).unwrap();
+    fs::write(place.path("stranger.mcap"), "what is this?").unwrap();
+    let names = place.names();
+    for (inputs, code, expected) in [
+        (&["cut.mcap"][..], 1, "error: damaged capture"),
+        (&["stranger.mcap"], 1, "error: expected an MCAP file"),
+        (&["stranger.mcap", "stranger.mcap"], 1, "error: expected an MCAP file"),
+        (&["in.mcap", "absent.mcap"], 1, "error: cannot open"),
+    ] {
+        let ran = place.edit(inputs, &[]);
+        assert_eq!(ran.code, code, "{inputs:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(expected), "{inputs:?}: {}", ran.stderr);
+        assert_eq!(place.names(), names, "{inputs:?}");
+    }
+    // A stranger among captures is one loss among what goes well.
+    let ran = place.edit(&["stranger.mcap", "in.mcap"], &[]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: expected an MCAP file"), "{}", ran.stderr);
+    assert_eq!(shown(&entries_of(&place.path("out.mcap"))), "a1");
+}
+
+#[test]
+fn session_events_stay_among_the_frames() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let mut entries = Entries::new();
+    entries.happened(MS(0), &a, 1, Event::Connected(Connected::default()));
+    entries.frame(MS(1), &a, message("audit", 1, 20));
+    entries.frame(MS(2), &a, message("audit", 2, 20));
+    entries.happened(MS(3), &a, 1, Event::Closed(Closed::default()));
+    entries.write(&place.path("a.mcap"));
+    place.capture("b.mcap", &subscription("b", "security"), &[1, 3]);
+    let merged = place.edited(&["a.mcap", "b.mcap"], &["--limit", "9"]);
+    let is_event: Vec<_> = merged.iter().map(|entry| entry.frame().is_none()).collect();
+    assert_eq!(shown(&merged), "a0 a1 b1 a2 a3 b3");
+    assert_eq!(is_event, [true, false, false, false, true, false]);
+}
