@@ -13,9 +13,15 @@ use std::{
 use self::merge::Merge;
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
+    codec::plan::Style,
     entry::{Entry, Timestamp, What},
     error::{Error, Result},
+    schema::Resolver,
     select::Selection,
+    sink::{
+        filter::{Condition, Judge},
+        ndjson::Ndjson,
+    },
 };
 
 mod merge;
@@ -33,6 +39,12 @@ pub struct Options {
     /// What is taken of all inputs together: the start is that of the earliest, and `limit` counts the
     /// frames of all.
     pub selection: Selection,
+    /// Only frames for which this holds, of those that are selected.
+    pub condition: Option<Condition>,
+    /// Where the schema comes from by which frames are shown to the condition,
+    pub resolver: Resolver,
+    /// and how they are spelled for it.
+    pub style: Style,
     /// How the output is compressed.
     pub compression: Compression,
 }
@@ -46,6 +58,10 @@ pub struct Summary {
     pub bytes: u64,
     /// Session events that were written.
     pub events: u64,
+    /// Frames that were left out as they could not be decoded for the condition.
+    pub undecodable: u64,
+    /// Frames that were left out as the condition failed on them.
+    pub unjudged: u64,
     /// Places at which an input is damaged, and files among others that are no capture.
     pub damaged: u64,
     /// The output's size in bytes.
@@ -73,7 +89,7 @@ pub fn edit(
 
     let mut tally = Tally::default();
     let entries = early.into_iter().map(Err).chain(merge);
-    for entry in options.selection.clone().of(entries) {
+    for entry in options.wanted(entries) {
         match entry {
             Ok(entry) => {
                 file.append(&entry)?;
@@ -88,9 +104,42 @@ pub fn edit(
     Ok(Summary { size: file.finish()?, ..summary })
 }
 
+/// Entries on their way.
+type Chain<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+
+impl Options {
+    /// What is wanted of these entries.
+    fn wanted<'a>(&'a self, entries: impl Iterator<Item = Result<Entry>> + 'a) -> Chain<'a> {
+        let mut chain: Chain<'a> = Box::new(self.selection.clone().of(entries));
+        if let Some(condition) = &self.condition {
+            let lines = Ndjson::new(self.resolver.clone(), self.style);
+            let mut judge = Judge::new(condition.clone(), lines);
+            chain = Box::new(chain.filter_map(move |entry| match entry {
+                Ok(entry) if entry.frame().is_some() => match judge.wants(&entry) {
+                    Ok(wanted) => wanted.then_some(Ok(entry)),
+                    Err(error) => Some(Err(error)),
+                },
+                other => Some(other),
+            }));
+        }
+        chain
+    }
+}
+
 impl Summary {
+    /// Something was lost or is wrong.
+    pub const fn is_lossy(&self) -> bool {
+        self.undecodable + self.unjudged + self.damaged > 0
+    }
+
     fn metadata(&self) -> mcap::records::Metadata {
-        let counts = [("frames", self.frames), ("events", self.events), ("damaged", self.damaged)];
+        let counts = [
+            ("frames", self.frames),
+            ("events", self.events),
+            ("undecodable", self.undecodable),
+            ("unjudged", self.unjudged),
+            ("damaged", self.damaged),
+        ];
         let metadata = counts.map(|(name, count)| (name.to_owned(), count.to_string())).into();
         mcap::records::Metadata { name: RESULT.to_owned(), metadata }
     }
@@ -124,6 +173,12 @@ impl Tally {
             lost(&error);
             self.summary.damaged += 1;
             self.damage.get_or_insert(error);
+        } else if error.is_undecodable() {
+            lost(&error);
+            self.summary.undecodable += 1;
+        } else if error.is_unjudged() {
+            lost(&error);
+            self.summary.unjudged += 1;
         } else {
             return Err(error);
         }
@@ -189,7 +244,7 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
         [first, others @ ..] if others.iter().all(|other| other == first) => first.clone(),
         _ => String::new(),
     };
-    let mut asked = asked(&options.selection);
+    let mut asked = asked(options);
     let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
     asked.insert("inputs", names.join(", "));
     About {
@@ -200,8 +255,8 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
 }
 
 /// What was asked for, by the names of the command's options.
-fn asked(selection: &Selection) -> BTreeMap<&'static str, String> {
-    let Selection { topics, subscriptions, customers, from, to, skip, limit } = selection;
+fn asked(options: &Options) -> BTreeMap<&'static str, String> {
+    let Selection { topics, subscriptions, customers, from, to, skip, limit } = &options.selection;
     let globs: Vec<_> = subscriptions.iter().map(|glob| glob.glob().glob()).collect();
     let all = [
         ("topic", (!topics.is_empty()).then(|| topics.join(", "))),
@@ -211,6 +266,7 @@ fn asked(selection: &Selection) -> BTreeMap<&'static str, String> {
         ("to", to.map(|to| to.to_string())),
         ("skip", (*skip > 0).then(|| skip.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
+        ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -6,13 +6,14 @@ mod support;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use bytes::Bytes;
 use centralcap::{
     capture::{Capture, HotSegment},
     entry::{
@@ -352,4 +353,55 @@ fn session_events_stay_among_the_frames() {
     let is_event: Vec<_> = merged.iter().map(|entry| entry.frame().is_none()).collect();
     assert_eq!(shown(&merged), "a0 a1 b1 a2 a3 b3");
     assert_eq!(is_event, [true, false, false, false, true, false]);
+}
+
+#[test]
+fn where_keeps_the_frames_for_which_it_holds_and_all_events() {
+    let place = Place::new();
+    let options = synth::Options { messages: 600, ..synth::Options::default() };
+    synth::write(&options, &place.path("in.mcap")).unwrap();
+    let made: Vec<_> = Synth::new(&options).unwrap().collect();
+    let condition = ".data.aps[]?.status == \"DOWN\"";
+    let kept = place.edited(&["in.mcap"], &["--where", condition]);
+
+    let input = place.path("in.mcap");
+    let lines = centralcap([
+        OsStr::new("decode"),
+        input.as_os_str(),
+        "--where".as_ref(),
+        condition.as_ref(),
+    ]);
+    let expected: Vec<_> = lines.json_lines().iter().map(|line| line["received"].clone()).collect();
+    let (frames, events): (Vec<_>, Vec<_>) =
+        kept.into_iter().partition(|entry| entry.frame().is_some());
+    let found: Vec<_> = frames.iter().map(|entry| entry.received.to_string()).collect();
+    assert!(!found.is_empty() && found.len() < 100, "{} frames", found.len());
+    assert_eq!(found, expected);
+    assert!(frames.iter().all(|frame| made.contains(frame)), "a frame has changed");
+    assert_eq!(events.len(), made.iter().filter(|entry| entry.frame().is_none()).count());
+    let own = &metadata_of(&place.path("out.mcap"))[0].1;
+    assert_eq!(own["option.edit.where"], condition);
+}
+
+#[test]
+fn a_frame_of_which_nobody_can_say_whether_it_is_wanted_is_left_out_and_told() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let mut entries = Entries::new();
+    entries.frame(MS(1), &a, Bytes::from_static(b"\x12\x05audit"));
+    entries.frame(MS(2), &a, Bytes::from_static(b"\xff\xff no protobuf"));
+    entries.frame(MS(3), &a, Bytes::from_static(b"\x12\x05other"));
+    entries.write(&place.path("in.mcap"));
+    let condition = "if .subject == \"other\" then error(\"no\") else true end";
+    let ran = place.edit(&["in.mcap"], &["--where", condition]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: cannot decode frame 2"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: cannot judge frame 3"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("left out: 1 frames that could not be decoded, 1 that"));
+    assert_eq!(shown(&entries_of(&place.path("out.mcap"))), "a1");
+    let (_, result) = metadata_of(&place.path("out.mcap")).pop().unwrap();
+    assert_eq!((&*result["undecodable"], &*result["unjudged"]), ("1", "1"));
+
+    let ran = place.edit(&["in.mcap"], &["--where", ".a =="]);
+    assert!(ran.code == 2 && ran.stderr.contains("expected a jq expression"), "{ran:?}");
 }

@@ -147,7 +147,7 @@ impl StyleArgs {
         Ok(Ndjson::new(self.resolver()?, self.style()))
     }
 
-    fn style(&self) -> Style {
+    pub(super) fn style(&self) -> Style {
         Style {
             bytes: self.bytes.style(),
             int64: match self.int64 {
@@ -162,7 +162,7 @@ impl StyleArgs {
         }
     }
 
-    fn resolver(&self) -> error::Result<Resolver> {
+    pub(super) fn resolver(&self) -> error::Result<Resolver> {
         resolver(self.proto.as_deref(), &self.payload)
     }
 }

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Options},
+    edit::{self, Options, Summary},
     error::Error,
+    sink::filter::Condition,
 };
 
-use super::{Outcome, Words, record, select};
+use super::{Outcome, Words, decode::StyleArgs, record, select};
 
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
@@ -26,18 +27,43 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE.mcap")]
     output: PathBuf,
 
+    /// Only frames for which this jq expression holds, of those that are selected; session events stay.
+    #[arg(long = "where", value_name = "EXPR", help_heading = "Selection")]
+    condition: Option<Condition>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
+
+    #[command(flatten)]
+    style: StyleArgs,
 }
+
+/// So many losses are told one by one, unless the user wants more.
+const TOLD: u64 = 20;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output == Path::new("-") {
         return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
     }
-    let options = Options { selection: args.capture.selection(), compression: args.level };
-    let lost = |error: &Error| words.warn(error);
+    let options = Options {
+        selection: args.capture.selection(),
+        condition: args.condition,
+        resolver: args.style.resolver()?,
+        style: args.style.style(),
+        compression: args.level,
+    };
+    let mut told = 0;
+    let lost = |error: &Error| {
+        told += 1;
+        if told <= TOLD || words.verbose {
+            words.warn(error);
+        }
+    };
     let summary = edit::edit(&args.capture.paths, &args.output, &options, lost)?;
+    if told > TOLD && !words.verbose {
+        words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
+    }
     words.say(format_args!(
         "{} frames and {} session events, {} in {} on disk: {}",
         summary.frames,
@@ -46,9 +72,17 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         ByteSize::b(summary.size).display().iec(),
         args.output.display()
     ));
-    if summary.damaged == 0 {
+    if !summary.is_lossy() {
         return Ok(Outcome::Done);
     }
-    words.say(format_args!("{} damaged places", summary.damaged));
+    let Summary { undecodable, unjudged, damaged, .. } = summary;
+    if undecodable + unjudged > 0 {
+        words.say(format_args!(
+            "left out: {undecodable} frames that could not be decoded, {unjudged} that --where failed on"
+        ));
+    }
+    if damaged > 0 {
+        words.say(format_args!("{damaged} damaged places"));
+    }
     Ok(Outcome::Lossy)
 }

@@ -23,7 +23,15 @@ use crate::{
 /// A jq expression, compiled.
 #[derive(Clone)]
 pub struct Condition {
+    text: Arc<str>,
     filter: Arc<Filter<data::JustLut<Val>>>,
+}
+
+/// As it is read.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
 }
 
 impl fmt::Debug for Condition {
@@ -49,7 +57,7 @@ impl FromStr for Condition {
         let modules = Loader::new(definitions).load(&arena, File { code: text, path: () });
         let compiler = Compiler::default().with_funs(functions);
         let filter = compiler.compile(modules.map_err(|_| wrong())?).map_err(|_| wrong())?;
-        Ok(Self { filter: Arc::new(filter) })
+        Ok(Self { text: text.into(), filter: Arc::new(filter) })
     }
 }
 
@@ -68,19 +76,48 @@ impl Condition {
     }
 }
 
-/// A sink that only gets frames for which a condition holds.
+/// Asks a condition about frames.
 #[derive(Debug)]
-pub struct Filtered<S> {
+pub struct Judge {
     condition: Condition,
     lines: Ndjson,
     line: Text,
+}
+
+impl Judge {
+    /// `lines` shows the frames to the condition.
+    pub fn new(condition: Condition, lines: Ndjson) -> Self {
+        Self { condition, lines, line: Text::default() }
+    }
+
+    /// Whether the entry is a frame for which the condition holds.
+    pub fn wants(&mut self, entry: &Entry) -> Result<bool> {
+        let Some(frame) = entry.frame() else { return Ok(false) };
+        self.line.clear();
+        self.lines.entry(entry, &mut self.line)?;
+        self.condition.holds(self.line.as_bytes()).map_err(|reason| {
+            Unjudged {
+                subscription: entry.subscription.name.clone(),
+                sequence: frame.sequence,
+                received: entry.received,
+                reason,
+            }
+            .into()
+        })
+    }
+}
+
+/// A sink that only gets frames for which a condition holds.
+#[derive(Debug)]
+pub struct Filtered<S> {
+    judge: Judge,
     sink: S,
 }
 
 impl<S> Filtered<S> {
     /// What passes goes to `sink`. `lines` shows the frames to the condition.
     pub fn new(condition: Condition, lines: Ndjson, sink: S) -> Self {
-        Self { condition, lines, line: Text::default(), sink }
+        Self { judge: Judge::new(condition, lines), sink }
     }
 }
 
@@ -88,20 +125,7 @@ impl<S: Sink> Sink for Filtered<S> {
     type Piece = S::Piece;
 
     fn entry(&mut self, entry: &Entry, out: &mut S::Piece) -> Result<bool> {
-        let Some(frame) = entry.frame() else { return Ok(false) };
-        self.line.clear();
-        self.lines.entry(entry, &mut self.line)?;
-        match self.condition.holds(self.line.as_bytes()) {
-            Ok(true) => self.sink.entry(entry, out),
-            Ok(false) => Ok(false),
-            Err(reason) => Err(Unjudged {
-                subscription: entry.subscription.name.clone(),
-                sequence: frame.sequence,
-                received: entry.received,
-                reason,
-            }
-            .into()),
-        }
+        if self.judge.wants(entry)? { self.sink.entry(entry, out) } else { Ok(false) }
     }
 
     fn take_drift(&mut self) -> Drift {
