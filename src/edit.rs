@@ -6,11 +6,12 @@
 //! Damage ends the segment that it is in, is told and counted, and the rest goes on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use self::merge::Merge;
+pub use self::names::Rename;
+use self::{merge::Merge, names::Names};
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
     codec::plan::Style,
@@ -25,6 +26,7 @@ use crate::{
 };
 
 mod merge;
+mod names;
 
 /// The metadata records of an edited capture that say what its inputs said about themselves: each has
 /// the input's own words, and its file name as `input`.
@@ -45,6 +47,8 @@ pub struct Options {
     pub resolver: Resolver,
     /// and how they are spelled for it.
     pub style: Style,
+    /// New names of subscriptions.
+    pub renames: Vec<Rename>,
     /// How the output is compressed.
     pub compression: Compression,
 }
@@ -79,6 +83,7 @@ pub fn edit(
 ) -> Result<Summary> {
     let captures = inputs.iter().map(|path| Capture::open(&[path])).collect::<Result<Vec<_>>>()?;
     refuse_input(output, &captures)?;
+    refuse_unknown(&options.renames, &captures)?;
     let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
     let early = merge.begin();
     let about = about(inputs, options, &merge);
@@ -121,6 +126,10 @@ impl Options {
                 },
                 other => Some(other),
             }));
+        }
+        if !self.renames.is_empty() {
+            let mut names = Names::new(&self.renames);
+            chain = Box::new(chain.map(move |entry| names.apply(entry?)));
         }
         chain
     }
@@ -215,6 +224,25 @@ fn refuse_input(output: &Path, captures: &[Capture]) -> Result<()> {
     ))
 }
 
+/// A new name for nobody is a slip of the pen. Where an input does not say who is in it, nobody can tell.
+fn refuse_unknown(renames: &[Rename], captures: &[Capture]) -> Result<()> {
+    if renames.is_empty() {
+        return Ok(());
+    }
+    let Ok(channels) = captures.iter().map(Capture::channels).collect::<Result<Vec<_>>>() else {
+        return Ok(());
+    };
+    let names: BTreeSet<_> = channels.iter().flatten().map(|(of, _)| &*of.name).collect();
+    match renames.iter().find(|rename| !names.contains(rename.old())) {
+        None => Ok(()),
+        Some(rename) => Err(Error::usage(
+            format!("a subscription of the input ({})", Vec::from_iter(names).join(", ")),
+            format!("{:?}", rename.old()),
+            "--rename takes OLD=NEW, with the whole old name",
+        )),
+    }
+}
+
 #[cfg(unix)]
 fn is_same_file(a: &Path, b: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -258,6 +286,7 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
 fn asked(options: &Options) -> BTreeMap<&'static str, String> {
     let Selection { topics, subscriptions, customers, from, to, skip, limit } = &options.selection;
     let globs: Vec<_> = subscriptions.iter().map(|glob| glob.glob().glob()).collect();
+    let renames: Vec<_> = options.renames.iter().map(Rename::to_string).collect();
     let all = [
         ("topic", (!topics.is_empty()).then(|| topics.join(", "))),
         ("subscription", (!globs.is_empty()).then(|| globs.join(", "))),
@@ -266,6 +295,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("to", to.map(|to| to.to_string())),
         ("skip", (*skip > 0).then(|| skip.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
+        ("rename", (!renames.is_empty()).then(|| renames.join(", "))),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

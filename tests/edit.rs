@@ -405,3 +405,58 @@ fn a_frame_of_which_nobody_can_say_whether_it_is_wanted_is_left_out_and_told() {
     let ran = place.edit(&["in.mcap"], &["--where", ".a =="]);
     assert!(ran.code == 2 && ran.stderr.contains("expected a jq expression"), "{ran:?}");
 }
+
+#[test]
+fn a_subscription_gets_its_new_name_and_keeps_everything_else() {
+    let place = Place::new();
+    let made = place.capture("a.mcap", &subscription("acme/audit", "audit"), &[1, 3]);
+    place.capture("b.mcap", &subscription("b", "security"), &[2]);
+    let renamed = place.edited(&["a.mcap", "b.mcap"], &["--rename", "acme/audit=customer 1"]);
+    assert_eq!(shown(&renamed), "customer 11 b2 customer 13");
+    let expected = Entry {
+        subscription: Arc::new(Subscription {
+            name: "customer 1".to_owned(),
+            ..(*made[0].subscription).clone()
+        }),
+        ..made[0].clone()
+    };
+    assert_eq!(renamed[0], expected);
+    let own = &metadata_of(&place.path("out.mcap"))[0].1;
+    assert_eq!(own["option.edit.rename"], "acme/audit=customer 1");
+}
+
+#[test]
+fn one_name_for_two_needs_the_same_topic() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[1, 3]);
+    place.capture("b.mcap", &subscription("b", "audit"), &[2]);
+    place.capture("c.mcap", &subscription("c", "security"), &[2]);
+    assert_eq!(shown(&place.edited(&["a.mcap", "b.mcap"], &["--rename", "b=a"])), "a1 a2 a3");
+    fs::remove_file(place.path("out.mcap")).unwrap();
+    let names = place.names();
+    for options in [&["--rename", "c=a"][..], &["--rename", "c=d", "--rename", "a=d"]] {
+        let ran = place.edit(&["a.mcap", "c.mcap"], options);
+        assert_eq!(ran.code, 2, "{}", ran.stderr);
+        assert!(ran.stderr.contains("expected names that tell \"a\" and \"c\" apart"), "{ran:?}");
+        assert_eq!(place.names(), names);
+    }
+    // Names that change places are as good as any.
+    let swapped = place.edited(&["a.mcap", "c.mcap"], &["--rename", "a=c", "--rename", "c=a"]);
+    assert_eq!(shown(&swapped), "c1 a2 c3");
+}
+
+#[test]
+fn a_new_name_for_nobody_is_refused() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[1]);
+    for (rename, expected) in [
+        ("b=c", "expected a subscription of the input (a), found \"b\""),
+        ("a", "expected OLD=NEW"),
+        ("a=", "expected OLD=NEW"),
+        ("=a", "expected OLD=NEW"),
+    ] {
+        let ran = place.edit(&["a.mcap"], &["--rename", rename]);
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{rename}: {ran:?}");
+    }
+    assert_eq!(place.names(), ["a.mcap"]);
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Options, Summary},
+    edit::{self, Options, Rename, Summary},
     error::Error,
     sink::filter::Condition,
 };
@@ -31,6 +31,11 @@ pub(super) struct Args {
     #[arg(long = "where", value_name = "EXPR", help_heading = "Selection")]
     condition: Option<Condition>,
 
+    /// Give a subscription another name (may be given more than once). Two of the same topic may get the
+    /// same one.
+    #[arg(long, value_name = "OLD=NEW")]
+    rename: Vec<Rename>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
@@ -51,6 +56,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         condition: args.condition,
         resolver: args.style.resolver()?,
         style: args.style.style(),
+        renames: args.rename,
         compression: args.level,
     };
     let mut told = 0;
