@@ -10,8 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::names::Rename;
-use self::{merge::Merge, names::Names};
+use self::{merge::Merge, names::Names, times::Mover};
+pub use self::{names::Rename, times::Times};
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
     codec::plan::Style,
@@ -27,6 +27,7 @@ use crate::{
 
 mod merge;
 mod names;
+mod times;
 
 /// The metadata records of an edited capture that say what its inputs said about themselves: each has
 /// the input's own words, and its file name as `input`.
@@ -43,12 +44,14 @@ pub struct Options {
     pub selection: Selection,
     /// Only frames for which this holds, of those that are selected.
     pub condition: Option<Condition>,
-    /// Where the schema comes from by which frames are shown to the condition,
+    /// Where the schema comes from by which frames are shown to the condition, and times are found,
     pub resolver: Resolver,
     /// and how they are spelled for it.
     pub style: Style,
     /// New names of subscriptions.
     pub renames: Vec<Rename>,
+    /// What becomes of times; None leaves them.
+    pub times: Option<Times>,
     /// How the output is compressed.
     pub compression: Compression,
 }
@@ -94,7 +97,7 @@ pub fn edit(
 
     let mut tally = Tally::default();
     let entries = early.into_iter().map(Err).chain(merge);
-    for entry in options.wanted(entries) {
+    for entry in options.moved(options.wanted(entries)) {
         match entry {
             Ok(entry) => {
                 file.append(&entry)?;
@@ -132,6 +135,13 @@ impl Options {
             chain = Box::new(chain.map(move |entry| names.apply(entry?)));
         }
         chain
+    }
+
+    /// These entries at their new times.
+    fn moved<'a>(&self, entries: Chain<'a>) -> Chain<'a> {
+        let Some(times) = self.times else { return entries };
+        let mut mover = Mover::new(times, self.resolver.clone());
+        Box::new(entries.map(move |entry| mover.apply(entry?)))
     }
 }
 
@@ -275,8 +285,9 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
     let mut asked = asked(options);
     let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
     asked.insert("inputs", names.join(", "));
+    let started = started.or(merge.first()).unwrap_or_default();
     About {
-        started: started.or(merge.first()).unwrap_or_default(),
+        started: options.times.map_or(started, |times| times.start(started)),
         host,
         options: asked.into_iter().map(|(name, what)| (format!("edit.{name}"), what)).collect(),
     }
@@ -296,6 +307,8 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("skip", (*skip > 0).then(|| skip.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
         ("rename", (!renames.is_empty()).then(|| renames.join(", "))),
+        ("shift", options.times.and_then(Times::shift).map(|by| format!("{by:#}"))),
+        ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

@@ -17,13 +17,13 @@ use bytes::Bytes;
 use centralcap::{
     capture::{Capture, HotSegment},
     entry::{
-        Entry, Subscription,
-        session_event::{Closed, Connected, Event},
+        Entry, Subscription, Timestamp, What,
+        session_event::{Closed, Connected, Event, Gap},
     },
     synth::{self, Synth},
 };
 use support::{
-    capture::{Entries, about, message, subscription},
+    capture::{Entries, about, envelope, message, subscription},
     command::{Ran, centralcap},
 };
 use tempfile::TempDir;
@@ -459,4 +459,76 @@ fn a_new_name_for_nobody_is_refused() {
         assert!(ran.code == 2 && ran.stderr.contains(expected), "{rename}: {ran:?}");
     }
     assert_eq!(place.names(), ["a.mcap"]);
+}
+
+#[test]
+fn shift_moves_when_everything_was_received_and_no_byte_of_a_frame() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let nanos = |after| support::capture::START.after(MS(after)).as_nanos();
+    let gap = |from_ns, to_ns| Event::Gap(Gap { from_ns, to_ns, ..Gap::default() });
+    let mut entries = Entries::new();
+    entries.frame(MS(0), &a, envelope("audit", "1", &b"one"[..]));
+    entries.happened(MS(9), &a, 1, gap(nanos(2), nanos(8)));
+    // From a moment that is not known.
+    entries.happened(MS(9), &a, 1, gap(0, nanos(8)));
+    entries.write(&place.path("in.mcap"));
+    for (shift, by) in [("1h30m", 5_400_000_i64), ("-250ms", -250), ("+5s", 5000)] {
+        let shifted = place.edited(&["in.mcap"], &["--shift", shift]);
+        let moved = |nanos: u64| nanos.checked_add_signed(by * 1_000_000).unwrap();
+        let received: Vec<_> = shifted.iter().map(|entry| entry.received.as_nanos()).collect();
+        assert_eq!(received, [0, 9, 9].map(|after| moved(nanos(after))), "{shift}");
+        let frame = shifted[0].frame().unwrap();
+        assert_eq!(frame.data, entries.made[0].frame().unwrap().data, "{shift}");
+        // It was sent when it was received, which the capture need not say. Now it has to.
+        assert_eq!(frame.sent, Some(support::capture::START), "{shift}");
+        let expected = [
+            Event::Gap(Gap { from_ns: moved(nanos(2)), to_ns: moved(nanos(8)), ..Gap::default() }),
+            Event::Gap(Gap { from_ns: 0, to_ns: moved(nanos(8)), ..Gap::default() }),
+        ];
+        let events = shifted.iter().filter_map(|entry| match &entry.what {
+            What::Event(event) => event.event.clone(),
+            What::Frame(_) => None,
+        });
+        assert_eq!(events.collect::<Vec<_>>(), expected, "{shift}");
+        let own = &metadata_of(&place.path("out.mcap"))[0].1;
+        let started: Timestamp = own["started"].parse().unwrap();
+        assert_eq!(started.as_nanos(), moved(nanos(0)), "{shift}");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+    }
+    let names = place.names();
+    for (options, expected) in [
+        (&["--shift", "soon"][..], "expected a duration"),
+        (&["--shift", "-876000h"], "expected times from 1970"),
+        (&["--shift", "1h", "--restamp", "2026-11-01T08:00:00Z"], "cannot be used with"),
+    ] {
+        let ran = place.edit(&["in.mcap"], options);
+        assert!(ran.code == 2 && ran.stderr.contains(expected), "{options:?}: {ran:?}");
+        assert_eq!(place.names(), names);
+    }
+}
+
+#[test]
+fn restamp_moves_the_times_in_frames_along() {
+    let place = Place::new();
+    let options = synth::Options { messages: 300, ..synth::Options::default() };
+    synth::write(&options, &place.path("in.mcap")).unwrap();
+    let made: Vec<_> = Synth::new(&options).unwrap().collect();
+    let to: Timestamp = "2031-03-04T05:06:07Z".parse().unwrap();
+    let restamped = place.edited(&["in.mcap"], &["--restamp", &to.to_string()]);
+    assert_eq!(restamped.len(), made.len());
+    assert_eq!(restamped[0].received, to);
+    let by = to.since(made[0].received);
+    for (old, new) in made.iter().zip(&restamped) {
+        assert_eq!(new.received, old.received.after(by));
+        let (Some(old), Some(new)) = (old.frame(), new.frame()) else { continue };
+        assert_eq!(new.sent, Some(old.sent.unwrap().after(by)));
+        assert_eq!(new.sequence, old.sequence);
+        assert_ne!(new.data, old.data);
+    }
+
+    // And back again, to the last bit: nothing but times has changed.
+    fs::rename(place.path("out.mcap"), place.path("new.mcap")).unwrap();
+    let back = place.edited(&["new.mcap"], &["--restamp", &made[0].received.to_string()]);
+    assert!(back == made, "an entry is not what it was");
 }

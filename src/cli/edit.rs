@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Options, Rename, Summary},
+    edit::{self, Options, Rename, Summary, Times},
+    entry::Timestamp,
     error::Error,
     sink::filter::Condition,
 };
@@ -36,6 +37,16 @@ pub(super) struct Args {
     #[arg(long, value_name = "OLD=NEW")]
     rename: Vec<Rename>,
 
+    /// Everything was received so much later, or earlier with a -: for a recorder whose clock was wrong.
+    /// Frames stay bit for bit.
+    #[arg(long, value_name = "D", allow_hyphen_values = true, conflicts_with = "restamp")]
+    shift: Option<Times>,
+
+    /// The first entry was received at this moment (RFC 3339), all others as long after it as they were;
+    /// the times in frames move with that, and nothing else in them changes.
+    #[arg(long, value_name = "TIME")]
+    restamp: Option<Timestamp>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
@@ -57,6 +68,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         resolver: args.style.resolver()?,
         style: args.style.style(),
         renames: args.rename,
+        times: args.shift.or(args.restamp.map(Times::Restamped)),
         compression: args.level,
     };
     let mut told = 0;

@@ -1,0 +1,165 @@
+//! All times moved by as much.
+
+use std::{collections::HashMap, str::FromStr, sync::Arc};
+
+use jiff::SignedDuration;
+
+use crate::{
+    entry::{Entry, Frame, FrameType, SessionEvent, Timestamp, What, session_event::Event},
+    error::{Error, Result},
+    pace::Speed,
+    protocol,
+    restamp::{Restamp, Shift},
+    schema::Resolver,
+    select,
+};
+
+/// What becomes of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Everything was received so many nanoseconds later, or earlier; frames stay bit for bit. This is for
+    /// a recorder whose clock was wrong.
+    Shifted(i64),
+    /// The first entry was received at this moment, everything else as long after it as it was, and the
+    /// times in frames move with that.
+    Restamped(Timestamp),
+}
+
+impl Times {
+    /// When the recording was started that was started then.
+    pub(super) fn start(self, started: Timestamp) -> Timestamp {
+        match self {
+            Self::Shifted(by) => moved(started, by).unwrap_or_default(),
+            Self::Restamped(first) => first,
+        }
+    }
+
+    pub(super) fn shift(self) -> Option<SignedDuration> {
+        match self {
+            Self::Shifted(by) => Some(SignedDuration::from_nanos(by)),
+            Self::Restamped(_) => None,
+        }
+    }
+
+    pub(super) fn restamp(self) -> Option<Timestamp> {
+        match self {
+            Self::Shifted(_) => None,
+            Self::Restamped(first) => Some(first),
+        }
+    }
+}
+
+/// `1h30m`, or `-1h30m` for earlier.
+impl FromStr for Times {
+    type Err = Error;
+
+    /// As [`Self::Shifted`].
+    fn from_str(text: &str) -> Result<Self> {
+        let (is_earlier, length) = match text.strip_prefix('-') {
+            Some(length) => (true, length),
+            None => (false, text.strip_prefix('+').unwrap_or(text)),
+        };
+        let nanos = i64::try_from(select::duration(length)?.as_nanos())
+            .map_err(|_| Error::usage("at most 292 years", format!("{text:?}"), "shift by less"))?;
+        Ok(Self::Shifted(if is_earlier { -nanos } else { nanos }))
+    }
+}
+
+/// Moves the times of one entry after the other.
+pub(super) struct Mover {
+    times: Times,
+    resolver: Resolver,
+    /// By how many nanoseconds: known from the first entry on.
+    by: Option<i64>,
+    /// By the frame type's address.
+    types: HashMap<usize, (Arc<FrameType>, Restamp)>,
+}
+
+impl Mover {
+    pub(super) fn new(times: Times, resolver: Resolver) -> Self {
+        Self { times, resolver, by: None, types: HashMap::new() }
+    }
+
+    pub(super) fn apply(&mut self, mut entry: Entry) -> Result<Entry> {
+        let by = self.by.unwrap_or_else(|| match self.times {
+            Times::Shifted(by) => by,
+            Times::Restamped(first) => {
+                first.as_nanos().wrapping_sub(entry.received.as_nanos()).cast_signed()
+            }
+        });
+        self.by = Some(by);
+        let received = entry.received;
+        entry.received = moved(received, by)?;
+        match &mut entry.what {
+            What::Event(event) => move_event(event, by)?,
+            What::Frame(frame) => {
+                let protocol = protocol::by_name(&entry.subscription.protocol);
+                if let Times::Restamped(_) = self.times {
+                    let shift = Shift {
+                        received,
+                        sent: entry.received,
+                        speed: Speed::ORIGINAL,
+                        floor: Timestamp::default(),
+                    };
+                    let restamp = self.restamp(&entry.subscription.topic, protocol, frame)?;
+                    frame.data = restamp.apply(&frame.data, &shift).data;
+                }
+                // Where it was received and sent at once, the capture may not have said so.
+                frame.sent = protocol.envelope(&frame.data).time;
+            }
+        }
+        Ok(entry)
+    }
+
+    fn restamp(
+        &mut self,
+        topic: &str,
+        protocol: &'static dyn protocol::Protocol,
+        frame: &Frame,
+    ) -> Result<&Restamp> {
+        let address = Arc::as_ptr(&frame.kind) as usize;
+        if !self.types.contains_key(&address) {
+            let envelope = self.resolver.envelope(protocol, topic, &frame.kind)?;
+            self.types.insert(address, (Arc::clone(&frame.kind), Restamp::new(&envelope)));
+        }
+        Ok(&self.types[&address].1)
+    }
+}
+
+fn moved(time: Timestamp, by: i64) -> Result<Timestamp> {
+    time.as_nanos().checked_add_signed(by).map(Timestamp::from_nanos).ok_or_else(|| {
+        let by = SignedDuration::from_nanos(by);
+        Error::usage(
+            "times from 1970 to 2554",
+            format!("{time} moved by {by:#}"),
+            "choose another --shift or --restamp",
+        )
+    })
+}
+
+/// The times that an event tells. 0 is none.
+fn move_event(event: &mut SessionEvent, by: i64) -> Result<()> {
+    let times = match &mut event.event {
+        Some(Event::Gap(gap)) => vec![&mut gap.from_ns, &mut gap.to_ns],
+        Some(Event::Continued(continued)) => vec![&mut continued.since_ns],
+        Some(Event::ClockStepped(step)) => vec![&mut step.from_ns, &mut step.to_ns],
+        Some(Event::SegmentDeleted(deleted)) => vec![&mut deleted.from_ns, &mut deleted.to_ns],
+        Some(
+            Event::Connected(_)
+            | Event::Rejected(_)
+            | Event::Failed(_)
+            | Event::Closed(_)
+            | Event::KeyRenewed(_)
+            | Event::TextFrame(_)
+            | Event::DroppedFrames(_)
+            | Event::ExportDropped(_),
+        )
+        | None => vec![],
+    };
+    for time in times {
+        if *time > 0 {
+            *time = moved(Timestamp::from_nanos(*time), by)?.as_nanos();
+        }
+    }
+    Ok(())
+}
