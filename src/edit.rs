@@ -8,9 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use self::{merge::Merge, names::Names, times::Mover};
+use self::{merge::Merge, names::Names, times::Mover, twice::Twice};
 pub use self::{names::Rename, times::Times};
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
@@ -28,6 +29,7 @@ use crate::{
 mod merge;
 mod names;
 mod times;
+mod twice;
 
 /// The metadata records of an edited capture that say what its inputs said about themselves: each has
 /// the input's own words, and its file name as `input`.
@@ -50,6 +52,9 @@ pub struct Options {
     pub style: Style,
     /// New names of subscriptions.
     pub renames: Vec<Rename>,
+    /// Leaves out frames of which the same was received so long before at most, on a subscription of the
+    /// same name, and was kept.
+    pub window: Option<Duration>,
     /// What becomes of times; None leaves them.
     pub times: Option<Times>,
     /// How the output is compressed.
@@ -133,6 +138,12 @@ impl Options {
         if !self.renames.is_empty() {
             let mut names = Names::new(&self.renames);
             chain = Box::new(chain.map(move |entry| names.apply(entry?)));
+        }
+        if let Some(window) = self.window {
+            let mut twice = Twice::new(window);
+            chain = Box::new(
+                chain.filter(move |entry| !entry.as_ref().is_ok_and(|entry| twice.has(entry))),
+            );
         }
         chain
     }
@@ -309,6 +320,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("rename", (!renames.is_empty()).then(|| renames.join(", "))),
         ("shift", options.times.and_then(Times::shift).map(|by| format!("{by:#}"))),
         ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
+        ("dedup", options.window.map(|window| format!("{window:?}"))),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

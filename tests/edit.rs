@@ -532,3 +532,50 @@ fn restamp_moves_the_times_in_frames_along() {
     let back = place.edited(&["new.mcap"], &["--restamp", &made[0].received.to_string()]);
     assert!(back == made, "an entry is not what it was");
 }
+
+/// Frames of one subscription, each of which holds its letter.
+fn lettered(path: &Path, of: &Arc<Subscription>, frames: &[(u64, &str)]) {
+    let mut entries = Entries::new();
+    entries.event(of);
+    for (moment, letter) in frames {
+        entries.frame(MS(*moment), of, envelope(&of.topic, "1", letter.as_bytes().to_vec()));
+    }
+    entries.write(path);
+}
+
+#[test]
+fn dedup_leaves_out_what_was_received_twice_within_the_window() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    lettered(&place.path("one.mcap"), &a, &[(0, "x"), (100, "y"), (5000, "x"), (30_000, "y")]);
+    lettered(&place.path("two.mcap"), &a, &[(3, "x"), (103, "y"), (200, "z"), (5003, "x")]);
+    // The same bytes on a subscription of another name are somebody else's.
+    lettered(&place.path("other.mcap"), &subscription("b", "audit"), &[(1, "x")]);
+    let inputs = ["one.mcap", "two.mcap", "other.mcap"];
+    for (options, expected) in [
+        (&["--dedup"][..], "a0 b1 a100 a200 a30000"),
+        (&["--dedup=1s"], "a0 b1 a100 a200 a5000 a30000"),
+        // The window is counted from the one that was kept, and both its ends belong to it.
+        (&["--dedup=5s"], "a0 b1 a100 a200 a5003 a30000"),
+        (&["--dedup=2ms"], "a0 b1 a3 a100 a103 a200 a5000 a5003 a30000"),
+        (&["--dedup=3ms", "--rename", "b=a"], "a0 a100 a200 a5000 a30000"),
+    ] {
+        let kept = place.edited(&inputs, options);
+        let (frames, events): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|entry| entry.frame().is_some());
+        assert_eq!(shown(&frames), expected, "{options:?}");
+        assert_eq!(events.len(), 3, "session events are no duplicates of each other");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+    }
+}
+
+#[test]
+fn dedup_begins_anew_where_a_clock_was_set_back() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let after = [(0, "x"), (50_500, "y"), (50_501, "x"), (59_000, "x")];
+    let frames = [&[(60_000, "x"), (60_001, "y")][..], &after].concat();
+    lettered(&place.path("in.mcap"), &a, &frames);
+    let kept = place.edited(&["in.mcap"], &["--dedup=10s"]);
+    assert_eq!(shown(&kept[1..]), "a60000 a60001 a0 a50500 a50501");
+}

@@ -1,6 +1,9 @@
 //! `centralcap edit`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use centralcap::{
@@ -47,6 +50,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME")]
     restamp: Option<Timestamp>,
 
+    /// Leave out frames of which the same was received at most so long before, as when two recorders took
+    /// the same feed: the same bytes on a subscription of the same name, --rename included. 10s if the
+    /// window is left away.
+    #[arg(long, value_name = "WINDOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "10s", value_parser = select::duration)]
+    dedup: Option<Duration>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
@@ -69,6 +79,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         style: args.style.style(),
         renames: args.rename,
         times: args.shift.or(args.restamp.map(Times::Restamped)),
+        window: args.dedup,
         compression: args.level,
     };
     let mut told = 0;
