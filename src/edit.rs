@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use self::{merge::Merge, names::Names, times::Mover, twice::Twice};
+use self::{merge::Merge, names::Names, sample::Sample, times::Mover, twice::Twice};
 pub use self::{names::Rename, times::Times};
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
@@ -28,6 +28,7 @@ use crate::{
 
 mod merge;
 mod names;
+mod sample;
 mod times;
 mod twice;
 
@@ -55,6 +56,9 @@ pub struct Options {
     /// Leaves out frames of which the same was received so long before at most, on a subscription of the
     /// same name, and was kept.
     pub window: Option<Duration>,
+    /// Takes so many frames of each topic at most, spread evenly over all that are left, for which the
+    /// inputs are read twice.
+    pub sample: Option<u64>,
     /// What becomes of times; None leaves them.
     pub times: Option<Times>,
     /// How the output is compressed.
@@ -102,7 +106,17 @@ pub fn edit(
 
     let mut tally = Tally::default();
     let entries = early.into_iter().map(Err).chain(merge);
-    for entry in options.moved(options.wanted(entries)) {
+    let sample = options.sample.map(|wanted| {
+        let all = Merge::new(captures.iter().map(Capture::entries).collect());
+        Sample::of(wanted, options.wanted(all))
+    });
+    let mut wanted = options.wanted(entries);
+    if let Some(mut sample) = sample {
+        wanted = Box::new(
+            wanted.filter(move |entry| entry.as_ref().map_or(true, |entry| sample.takes(entry))),
+        );
+    }
+    for entry in options.moved(wanted) {
         match entry {
             Ok(entry) => {
                 file.append(&entry)?;
@@ -321,6 +335,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("shift", options.times.and_then(Times::shift).map(|by| format!("{by:#}"))),
         ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
         ("dedup", options.window.map(|window| format!("{window:?}"))),
+        ("sample", options.sample.map(|wanted| wanted.to_string())),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

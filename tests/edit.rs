@@ -579,3 +579,42 @@ fn dedup_begins_anew_where_a_clock_was_set_back() {
     let kept = place.edited(&["in.mcap"], &["--dedup=10s"]);
     assert_eq!(shown(&kept[1..]), "a60000 a60001 a0 a50500 a50501");
 }
+
+#[test]
+fn a_sample_is_spread_evenly_over_each_topic() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    place.capture("b.mcap", &subscription("b", "audit"), &[20, 21, 22, 23, 24, 25]);
+    lettered(&place.path("c.mcap"), &subscription("c", "security"), &[(30, "x"), (31, "y")]);
+    let inputs = ["a.mcap", "b.mcap", "c.mcap"];
+    for (options, expected) in [
+        (&["--sample", "1"][..], "a0 c30"),
+        // Of 16 audit frames every fourth, and all there are of security.
+        (&["--sample", "4"], "a0 a4 a8 b22 c30 c31"),
+        (&["--sample", "3"], "a0 a6 b21 c30 c31"),
+        // Of what is left when everything else was asked.
+        (&["--sample", "2", "--to", "+10ms"], "a0 a5"),
+    ] {
+        let taken = place.edited(&inputs, options);
+        let (frames, events): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|entry| entry.frame().is_some());
+        assert_eq!(shown(&frames), expected, "{options:?}");
+        assert_eq!(events.len(), 1, "session events are taken always");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+    }
+    let ran = place.edit(&["a.mcap"], &["--sample", "0"]);
+    assert!(ran.code == 2, "{ran:?}");
+}
+
+#[test]
+fn what_a_sample_could_not_read_is_told_once() {
+    let place = Place::new();
+    let options = synth::Options { messages: 4000, ..synth::Options::default() };
+    synth::write(&options, &place.path("whole.mcap")).unwrap();
+    let mut bytes = fs::read(place.path("whole.mcap")).unwrap();
+    bytes.truncate(bytes.len() * 2 / 3);
+    fs::write(place.path("cut.mcap"), &bytes).unwrap();
+    let ran = place.edit(&["cut.mcap"], &["--sample", "5"]);
+    assert_eq!(ran.code, 3, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("warning:").count(), 1, "{}", ran.stderr);
+}

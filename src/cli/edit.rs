@@ -57,6 +57,10 @@ pub(super) struct Args {
         default_missing_value = "10s", value_parser = select::duration)]
     dedup: Option<Duration>,
 
+    /// Take N frames of each topic at most, spread evenly over all that are left; reads the inputs twice.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    sample: Option<u64>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
@@ -80,6 +84,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         renames: args.rename,
         times: args.shift.or(args.restamp.map(Times::Restamped)),
         window: args.dedup,
+        sample: args.sample,
         compression: args.level,
     };
     let mut told = 0;
