@@ -135,6 +135,14 @@ pub fn edit(
 type Chain<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
 
 impl Options {
+    /// The sequence numbers of what is left have no holes that are of our making.
+    fn takes_all_frames(&self) -> bool {
+        self.selection.takes_all_frames()
+            && self.condition.is_none()
+            && self.window.is_none()
+            && self.sample.is_none()
+    }
+
     /// What is wanted of these entries.
     fn wanted<'a>(&'a self, entries: impl Iterator<Item = Result<Entry>> + 'a) -> Chain<'a> {
         let mut chain: Chain<'a> = Box::new(self.selection.clone().of(entries));
@@ -310,6 +318,9 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
     let mut asked = asked(options);
     let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
     asked.insert("inputs", names.join(", "));
+    let was_whole = said("option.edit.whole").iter().all(|whole| whole == "yes");
+    let is_whole = was_whole && inputs.len() == 1 && options.takes_all_frames();
+    asked.insert("whole", if is_whole { "yes" } else { "no" }.to_owned());
     let started = started.or(merge.first()).unwrap_or_default();
     About {
         started: options.times.map_or(started, |times| times.start(started)),

@@ -357,14 +357,9 @@ struct Whole {
 
 impl Whole {
     fn left_by(selection: &Selection) -> Self {
-        let Selection { topics, subscriptions, customers, from, to, skip, limit } = selection;
-        let all_frames = topics.is_empty()
-            && customers.is_empty()
-            && from.is_none()
-            && to.is_none()
-            && *skip == 0
-            && limit.is_none();
-        Self { capture: all_frames && subscriptions.is_empty(), subscriptions: all_frames }
+        let all_frames = selection.takes_all_frames();
+        let capture = all_frames && selection.subscriptions.is_empty();
+        Self { capture, subscriptions: all_frames }
     }
 }
 
@@ -392,6 +387,10 @@ impl Fold {
         if self.about.is_none() {
             let own = metadata.iter().find(|record| record.name == PROFILE);
             self.about = own.map(|record| AboutProfile::from(&record.metadata));
+            if self.about.as_ref().is_some_and(AboutProfile::is_part) {
+                self.whole.subscriptions = false;
+                self.sources = self.sources.as_ref().map(|_| Sources::new(false));
+            }
         }
     }
 
@@ -535,6 +534,14 @@ impl From<&capture::Segment> for SegmentProfile {
             entries: 0,
             damage: None,
         }
+    }
+}
+
+impl AboutProfile {
+    /// Somebody has taken frames out, or put those of several recordings together: what their sequence
+    /// numbers leave out is not lost.
+    fn is_part(&self) -> bool {
+        self.options.get("edit.whole").is_some_and(|whole| whole == "no")
     }
 }
 

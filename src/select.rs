@@ -105,6 +105,17 @@ impl Selection {
         }
     }
 
+    /// Every subscription is taken with all its frames, or not at all.
+    pub fn takes_all_frames(&self) -> bool {
+        let Self { topics, subscriptions: _, customers, from, to, skip, limit } = self;
+        topics.is_empty()
+            && customers.is_empty()
+            && from.is_none()
+            && to.is_none()
+            && *skip == 0
+            && limit.is_none()
+    }
+
     fn names(&self, subscription: &Subscription) -> bool {
         self.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name))
     }

@@ -618,3 +618,40 @@ fn what_a_sample_could_not_read_is_told_once() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert_eq!(ran.stderr.matches("warning:").count(), 1, "{}", ran.stderr);
 }
+
+#[test]
+fn what_an_edit_has_left_out_is_not_lost() {
+    let place = Place::new();
+    let a = subscription("a", "audit");
+    let mut entries = Entries::new();
+    entries.happened(MS(0), &a, 1, Event::Connected(Connected::default()));
+    for (number, letter) in [(1, "x"), (2, "y"), (3, "x"), (4, "z")] {
+        let data = envelope("audit", "1", letter.as_bytes().to_vec());
+        entries.numbered(MS(number.into()), &a, number, data);
+    }
+    let closed = Closed { last_sequence: 4, clean: true, ..Closed::default() };
+    entries.happened(MS(9), &a, 1, Event::Closed(closed));
+    entries.write(&place.path("in.mcap"));
+    entries.write(&place.path("twin.mcap"));
+
+    let inspected = |inputs: &[&str], options: &[&str]| {
+        place.edited(inputs, options);
+        let ran = centralcap(["inspect".as_ref(), place.path("out.mcap").as_os_str()]);
+        fs::rename(place.path("out.mcap"), place.path("earlier.mcap")).unwrap();
+        ran.code
+    };
+    for options in [&["--limit", "2"][..], &["--skip", "3"], &["--sample", "2"], &["--dedup"]] {
+        assert_eq!(inspected(&["in.mcap"], options), 0, "{options:?}");
+    }
+    assert_eq!(inspected(&["in.mcap", "twin.mcap"], &[]), 0, "numbers that are there twice");
+    // An edit of an edit leaves out what that one did.
+    assert_eq!(inspected(&["in.mcap"], &["--skip", "2"]), 0);
+    assert_eq!(inspected(&["earlier.mcap"], &[]), 0);
+
+    // But what the recording itself does not have is missing, in the output as in the input.
+    entries.made.remove(2);
+    fs::remove_file(place.path("in.mcap")).unwrap();
+    entries.write(&place.path("in.mcap"));
+    assert_eq!(inspected(&["in.mcap"], &["--shift", "1s", "--rename", "a=b"]), 3);
+    assert_eq!(inspected(&["earlier.mcap"], &["--level", "1"]), 3);
+}
