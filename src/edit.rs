@@ -1,4 +1,4 @@
-//! captures -> merge -> selection -> one sealed capture.
+//! captures -> merge -> select -> where -> rename -> dedup -> sample -> times -> one sealed capture.
 //!
 //! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
 //! their length. What is not meant to change stays: frames bit for bit, session events, sequence numbers.

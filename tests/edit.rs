@@ -211,7 +211,7 @@ fn the_output_says_what_was_done() {
 #[test]
 fn the_level_decides_on_the_size_and_on_nothing_else() {
     let place = Place::new();
-    let options = synth::Options { messages: 2000, ..synth::Options::default() };
+    let options = synth::Options { messages: 1200, ..synth::Options::default() };
     synth::write(&options, &place.path("in.mcap")).unwrap();
     let at = |level: &str| {
         let entries = place.edited(&["in.mcap"], &["--level", level]);
@@ -290,7 +290,7 @@ fn an_output_that_is_there_already_is_refused() {
 #[test]
 fn what_comes_before_damage_is_kept_and_the_damage_told() {
     let place = Place::new();
-    let options = synth::Options { messages: 4000, ..synth::Options::default() };
+    let options = synth::Options { messages: 2500, ..synth::Options::default() };
     synth::write(&options, &place.path("whole.mcap")).unwrap();
     let mut bytes = fs::read(place.path("whole.mcap")).unwrap();
     bytes.truncate(bytes.len() * 2 / 3);
@@ -609,7 +609,7 @@ fn a_sample_is_spread_evenly_over_each_topic() {
 #[test]
 fn what_a_sample_could_not_read_is_told_once() {
     let place = Place::new();
-    let options = synth::Options { messages: 4000, ..synth::Options::default() };
+    let options = synth::Options { messages: 2500, ..synth::Options::default() };
     synth::write(&options, &place.path("whole.mcap")).unwrap();
     let mut bytes = fs::read(place.path("whole.mcap")).unwrap();
     bytes.truncate(bytes.len() * 2 / 3);
