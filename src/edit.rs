@@ -11,10 +11,10 @@ use std::{
     time::Duration,
 };
 
-use self::{merge::Merge, names::Names, sample::Sample, times::Mover, twice::Twice};
-pub use self::{names::Rename, times::Times};
+use self::{merge::Merge, names::Names, parts::Parts, sample::Sample, times::Mover, twice::Twice};
+pub use self::{names::Rename, parts::SplitBy, times::Times};
 use crate::{
-    capture::{About, Capture, Compression, Entries, PROFILE, SealedFile},
+    capture::{About, Capture, Compression, Entries, PROFILE},
     codec::plan::Style,
     entry::{Entry, Timestamp, What},
     error::{Error, Result},
@@ -28,6 +28,7 @@ use crate::{
 
 mod merge;
 mod names;
+mod parts;
 mod sample;
 mod times;
 mod twice;
@@ -61,6 +62,8 @@ pub struct Options {
     pub sample: Option<u64>,
     /// What becomes of times; None leaves them.
     pub times: Option<Times>,
+    /// Makes a folder with a capture for each part; None makes one file.
+    pub split: Option<SplitBy>,
     /// How the output is compressed.
     pub compression: Compression,
 }
@@ -99,10 +102,8 @@ pub fn edit(
     let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
     let early = merge.begin();
     let about = about(inputs, options, &merge);
-    let mut file = SealedFile::create_compressed(output, &about, &[], options.compression)?;
-    for record in inputs_about(inputs, merge.inputs()) {
-        file.metadata(&record)?;
-    }
+    let records = inputs_about(inputs, merge.inputs());
+    let mut parts = Parts::create(output, options.split, about, records, options.compression)?;
 
     let mut tally = Tally::default();
     let entries = early.into_iter().map(Err).chain(merge);
@@ -119,7 +120,7 @@ pub fn edit(
     for entry in options.moved(wanted) {
         match entry {
             Ok(entry) => {
-                file.append(&entry)?;
+                parts.append(&entry, &tally.summary)?;
                 tally.entry(&entry);
             }
             Err(error) => tally.loss(error, &mut lost)?,
@@ -127,8 +128,7 @@ pub fn edit(
     }
     let segments = captures.iter().map(|capture| capture.segments().len()).sum();
     let summary = tally.finish(segments, lost)?;
-    file.metadata(&summary.metadata())?;
-    Ok(Summary { size: file.finish()?, ..summary })
+    Ok(Summary { size: parts.finish(&summary)?, ..summary })
 }
 
 /// Entries on their way.
@@ -141,6 +141,7 @@ impl Options {
             && self.condition.is_none()
             && self.window.is_none()
             && self.sample.is_none()
+            && self.split.is_none()
     }
 
     /// What is wanted of these entries.
@@ -347,6 +348,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
         ("dedup", options.window.map(|window| format!("{window:?}"))),
         ("sample", options.sample.map(|wanted| wanted.to_string())),
+        ("split-by", options.split.map(|split| split.name().to_owned())),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()

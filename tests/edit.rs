@@ -655,3 +655,86 @@ fn what_an_edit_has_left_out_is_not_lost() {
     assert_eq!(inspected(&["in.mcap"], &["--shift", "1s", "--rename", "a=b"]), 3);
     assert_eq!(inspected(&["earlier.mcap"], &["--level", "1"]), 3);
 }
+
+/// The files of a folder and what is in them.
+fn parts_of(folder: &Path) -> Vec<(String, String)> {
+    let listing = fs::read_dir(folder).unwrap().map(|item| item.unwrap().path());
+    let part = |path: PathBuf| {
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), shown(&entries_of(&path)))
+    };
+    let mut parts: Vec<_> = listing.map(part).collect();
+    parts.sort();
+    parts
+}
+
+#[test]
+fn an_output_is_split_into_a_folder() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a/1", "audit"), &[1, 3, 3_600_000]);
+    place.capture("b.mcap", &subscription("b", "security"), &[2]);
+    place.capture("c.mcap", &subscription("c", "audit"), &[4, 7_200_000, 5]);
+    let inputs = ["a.mcap", "b.mcap", "c.mcap"];
+    // The start is seven minutes past an hour.
+    for (by, expected) in [
+        (
+            "topic",
+            &[("audit.mcap", "a/11 a/13 c4 a/13600000 c7200000 c5"), ("security.mcap", "b2")][..],
+        ),
+        (
+            "subscription",
+            &[
+                ("a%2F1.mcap", "a/11 a/13 a/13600000"),
+                ("b.mcap", "b2"),
+                ("c.mcap", "c4 c7200000 c5"),
+            ],
+        ),
+        // A clock that is set back by hours comes back to an hour that is finished.
+        (
+            "hour",
+            &[
+                ("HOUR+0-2.mcap", "c5"),
+                ("HOUR+0.mcap", "a/11 b2 a/13 c4"),
+                ("HOUR+1.mcap", "a/13600000"),
+                ("HOUR+2.mcap", "c7200000"),
+            ],
+        ),
+    ] {
+        let ran = place.edit(&inputs, &["--split-by", by]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let hour = |after: u64| {
+            let time = support::capture::START.after(Duration::from_secs(after * 3600)).to_string();
+            time[..13].to_owned()
+        };
+        let named = |name: &str| {
+            (0..3).fold(name.to_owned(), |name, after| {
+                name.replace(&format!("HOUR+{after}"), &hour(after))
+            })
+        };
+        let expected: Vec<_> =
+            expected.iter().map(|(name, what)| (named(name), (*what).to_owned())).collect();
+        assert_eq!(parts_of(&place.path("out.mcap")), expected, "{by}");
+        let (_, result) = metadata_of(&place.path("out.mcap").join(&expected[0].0)).pop().unwrap();
+        assert_eq!(result["frames"], expected[0].1.split(' ').count().to_string());
+
+        let ran = place.edit(&inputs, &["--split-by", by]);
+        assert!(ran.code == 1 && ran.stderr.contains("already there"), "{ran:?}");
+        fs::remove_dir_all(place.path("out.mcap")).unwrap();
+        assert_eq!(place.names(), inputs);
+    }
+    let ran = place.edit(&inputs, &["--split-by", "colour"]);
+    assert!(ran.code == 2 && ran.stderr.contains("expected one of topic, subscription, hour"));
+}
+
+#[test]
+fn more_parts_than_can_be_written_at_a_time_are_refused_and_nothing_stays() {
+    let place = Place::new();
+    let mut entries = Entries::new();
+    for number in 0..65 {
+        let of = subscription(&format!("s{number}"), "audit");
+        entries.frame(MS(number), &of, message("audit", 1, 20));
+    }
+    entries.write(&place.path("in.mcap"));
+    let ran = place.edit(&["in.mcap"], &["--split-by", "subscription"]);
+    assert!(ran.code == 2 && ran.stderr.contains("expected at most 64 parts"), "{ran:?}");
+    assert_eq!(place.names(), ["in.mcap"]);
+}

@@ -8,7 +8,7 @@ use std::{
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Options, Rename, Summary, Times},
+    edit::{self, Options, Rename, SplitBy, Summary, Times},
     entry::Timestamp,
     error::Error,
     sink::filter::Condition,
@@ -27,8 +27,8 @@ pub(super) struct Args {
     #[command(flatten)]
     capture: select::Args,
 
-    /// The new capture, which must not exist yet.
-    #[arg(short, long, value_name = "FILE.mcap")]
+    /// The new capture, or folder with --split-by; it must not exist yet.
+    #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
 
     /// Only frames for which this jq expression holds, of those that are selected; session events stay.
@@ -61,6 +61,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
 
+    /// Make a folder with one capture for each topic, subscription or hour (of UTC).
+    #[arg(long, value_name = "WHAT", value_parser = str::parse::<SplitBy>)]
+    split_by: Option<SplitBy>,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
@@ -85,6 +89,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         times: args.shift.or(args.restamp.map(Times::Restamped)),
         window: args.dedup,
         sample: args.sample,
+        split: args.split_by,
         compression: args.level,
     };
     let mut told = 0;

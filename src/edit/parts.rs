@@ -1,0 +1,229 @@
+//! Where entries go: one file, or a folder with a file for each part.
+//!
+//! The folder gets its name when all of it is whole. Until then it has another one.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use mcap::records::Metadata;
+use tempfile::TempDir;
+
+use super::Summary;
+use crate::{
+    capture::{About, Compression, SEALED_SUFFIX, SealedFile, sync_folder_of},
+    entry::{Entry, What},
+    error::{Error, Kind, Result},
+};
+
+/// What the parts of an output are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitBy {
+    /// The topics that were subscribed to.
+    Topic,
+    /// The subscriptions' names.
+    Subscription,
+    /// The hours in which entries were received, in UTC.
+    Hour,
+}
+
+/// The names of the parts, as they are asked for.
+const SPLITS: [(&str, SplitBy); 3] =
+    [("topic", SplitBy::Topic), ("subscription", SplitBy::Subscription), ("hour", SplitBy::Hour)];
+
+impl SplitBy {
+    /// As it is asked for.
+    pub fn name(self) -> &'static str {
+        SPLITS.iter().find(|(_, split)| *split == self).map_or("", |(name, _)| name)
+    }
+
+    /// In which part an entry is.
+    fn part(self, entry: &Entry) -> String {
+        match self {
+            Self::Topic => file_name(&entry.subscription.topic),
+            Self::Subscription => file_name(&entry.subscription.name),
+            Self::Hour => entry.received.to_string().chars().take("2026-01-05T08".len()).collect(),
+        }
+    }
+
+    /// So many parts are written at a time at most: each takes memory for what is not compressed yet.
+    const fn open_at_most(self) -> usize {
+        match self {
+            Self::Topic | Self::Subscription => 64,
+            // Hours follow each other; where a clock is set, there may be two.
+            Self::Hour => 2,
+        }
+    }
+}
+
+impl FromStr for SplitBy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = SPLITS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, split)| *split).ok_or_else(|| {
+            let names = SPLITS.map(|(name, _)| name).join(", ");
+            Error::usage(format!("one of {names}"), format!("{text:?}"), "")
+        })
+    }
+}
+
+/// A name with nothing in it that means something to a file system.
+fn file_name(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// Takes entries and makes files of them.
+pub(super) struct Parts {
+    about: About,
+    /// What every part says besides.
+    records: Vec<Metadata>,
+    compression: Compression,
+    split: Option<SplitBy>,
+    output: PathBuf,
+    /// None if the output is one file.
+    folder: Option<TempDir>,
+    /// In the order in which they were begun.
+    open: Vec<Part>,
+    /// The names of all that were ever begun.
+    names: BTreeSet<String>,
+    size: u64,
+}
+
+struct Part {
+    /// What of the entries is in it.
+    of: String,
+    file: SealedFile,
+    frames: u64,
+    events: u64,
+}
+
+impl Parts {
+    pub(super) fn create(
+        output: &Path,
+        split: Option<SplitBy>,
+        about: About,
+        records: Vec<Metadata>,
+        compression: Compression,
+    ) -> Result<Self> {
+        let folder = split.map(|_| folder_for(output)).transpose()?;
+        let mut parts = Self {
+            about,
+            records,
+            compression,
+            split,
+            output: output.to_owned(),
+            folder,
+            open: Vec::new(),
+            names: BTreeSet::new(),
+            size: 0,
+        };
+        if split.is_none() {
+            // There is one even if nothing is in it.
+            parts.begin(String::new())?;
+        }
+        Ok(parts)
+    }
+
+    pub(super) fn append(&mut self, entry: &Entry, so_far: &Summary) -> Result<()> {
+        let of = self.split.map_or_else(String::new, |split| split.part(entry));
+        let index = match self.open.iter().position(|part| part.of == of) {
+            Some(index) => index,
+            None => {
+                self.make_room(so_far)?;
+                self.begin(of)?
+            }
+        };
+        let part = &mut self.open[index];
+        part.file.append(entry)?;
+        match entry.what {
+            What::Frame(_) => part.frames += 1,
+            What::Event(_) => part.events += 1,
+        }
+        Ok(())
+    }
+
+    /// Finishes all files, and returns how many bytes they have.
+    pub(super) fn finish(mut self, summary: &Summary) -> Result<u64> {
+        for part in std::mem::take(&mut self.open) {
+            self.end(part, summary)?;
+        }
+        if let Some(folder) = self.folder {
+            // An empty folder of that name would give way to this one.
+            if self.output.exists() {
+                return Err(Kind::OutputExists { path: self.output }.into());
+            }
+            fs::rename(folder.path(), &self.output).map_err(Error::io("create", &self.output))?;
+            // It has another name now: there is nothing to delete.
+            drop(folder.keep());
+            sync_folder_of(&self.output).map_err(Error::io("write", &self.output))?;
+        }
+        Ok(self.size)
+    }
+
+    fn begin(&mut self, of: String) -> Result<usize> {
+        let path = match &self.folder {
+            None => self.output.clone(),
+            Some(folder) => {
+                let numbered = (2_u32..).map(|number| format!("{of}-{number}"));
+                let mut names = std::iter::once(of.clone()).chain(numbered);
+                let name = names.find(|name| self.names.insert(name.clone())).unwrap_or_default();
+                folder.path().join(name + SEALED_SUFFIX)
+            }
+        };
+        let mut file = SealedFile::create_compressed(&path, &self.about, &[], self.compression)?;
+        for record in &self.records {
+            file.metadata(record)?;
+        }
+        self.open.push(Part { of, file, frames: 0, events: 0 });
+        Ok(self.open.len() - 1)
+    }
+
+    fn make_room(&mut self, so_far: &Summary) -> Result<()> {
+        let Some(split) = self.split.filter(|split| self.open.len() >= split.open_at_most()) else {
+            return Ok(());
+        };
+        if split == SplitBy::Hour {
+            let oldest = self.open.remove(0);
+            return self.end(oldest, so_far);
+        }
+        Err(Error::usage(
+            format!("at most {} parts to split by {}", split.open_at_most(), split.name()),
+            "more",
+            "select some with --subscription, and the others in another run",
+        ))
+    }
+
+    fn end(&mut self, mut part: Part, summary: &Summary) -> Result<()> {
+        let own = Summary { frames: part.frames, events: part.events, ..*summary };
+        part.file.metadata(&own.metadata())?;
+        self.size += part.file.finish()?;
+        Ok(())
+    }
+}
+
+fn folder_for(output: &Path) -> Result<TempDir> {
+    if output.exists() {
+        return Err(Kind::OutputExists { path: output.to_owned() }.into());
+    }
+    let parent = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".centralcap-").suffix(".part");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o777));
+    }
+    builder.tempdir_in(parent).map_err(Error::io("create a folder in", parent))
+}
