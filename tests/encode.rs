@@ -601,6 +601,24 @@ fn a_schema_of_the_users_own_goes_before_the_bundled_one() {
 }
 
 #[test]
+fn a_wrapper_that_wraps_nothing_is_an_error_and_no_fault() {
+    let desk = Desk::new();
+    let folder = desk.path("proto");
+    let google = Path::new(&folder).join("google/protobuf");
+    fs::create_dir_all(&google).unwrap();
+    let source = "syntax = \"proto3\"; package google.protobuf; message StringValue {}";
+    fs::write(google.join("wrappers.proto"), source).unwrap();
+    let source = r#"syntax = "proto3"; package Lab; import "google/protobuf/wrappers.proto";
+        message probe { google.protobuf.StringValue a = 1; }"#;
+    fs::write(Path::new(&folder).join("lab.proto"), source).unwrap();
+    desk.put("lines", r#"{"topic": "lab", "data": {"a": "x"}}"#);
+    let options = ["--proto", &folder, "--payload", "lab=Lab.probe"];
+    let ran = desk.run("lines", "lab.mcap", &options);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("with a field 1 as data.a in line 1"), "{}", ran.stderr);
+}
+
+#[test]
 fn text_that_may_be_anything_is_read_back_as_bytes() {
     let audit =
         centralcap::schema::message(centralcap::schema::bundled(), "Audit.audit_message").unwrap();

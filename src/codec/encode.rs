@@ -561,7 +561,11 @@ impl Encoder<'_> {
         let data = match form(message.full_name()) {
             Form::Any => self.any(message, json),
             Form::Wrapper => {
-                let field = message.get_field(1).expect("it has one");
+                // A user's schema may say otherwise.
+                let Some(field) = message.get_field(1) else {
+                    return self
+                        .unfit(format!("{} with a field 1", message.full_name()), "one without");
+                };
                 let mut data = Vec::new();
                 self.field(&Declared::of_field(&field), json, &mut data).map(|()| data)
             }
