@@ -549,8 +549,11 @@ impl Board {
 
 impl Visitor {
     fn tell(&self, order: Order) {
-        // Who has gone meanwhile needs no orders.
-        let _ = self.orders.send(order);
+        // To be dropped is the last that a client hears: it could come round to a later order first.
+        if self.farewell.is_some() {
+            // Who has gone meanwhile needs no orders.
+            let _ = self.orders.send(order);
+        }
     }
 
     fn change(&mut self, change: Change, at: Instant) {
@@ -760,5 +763,33 @@ impl Clock {
             Self::Steady { pace, .. } => pace.takes(from, to),
             Self::House(house) => house.with_clock(Instant::now(), |pace, _| pace.takes(from, to)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::capture::Capture;
+
+    #[test]
+    fn who_is_to_be_dropped_hears_no_later_order() {
+        let options = Options::new(Capture::open(&["fixtures/campus.mcap"]).unwrap());
+        let spoil = Spoil::new(Faults::none(None));
+        let hold = Hold::until(0, BTreeSet::new());
+        let house = House::new(&options, [].into_iter(), (Arc::new(spoil), Arc::new(hold), None));
+        let house = Arc::new(house);
+        let share = Share { topic: "audit".to_owned(), subscriptions: BTreeSet::new() };
+        let peer = SocketAddr::from(([192, 0, 2, 1], 1));
+        let (mut ties, mut told, ()) = house.enter(peer, &share, || ());
+
+        house.give(Command::Pause, None).unwrap();
+        house.give(Command::Drop(Farewell::Reset), None).unwrap();
+        house.give(Command::Resume, None).unwrap();
+
+        assert!(told.try_recv().is_ok());
+        assert!(matches!(ties.unheard(), Some(Order::Change(_, Change::Pause))));
+        assert!(ties.unheard().is_none(), "it would play on before it is dropped");
     }
 }
