@@ -131,14 +131,14 @@ pub enum Refusal {
 /// What the outside of a frame says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Envelope<'a> {
-    /// What the frame says it is about.
-    pub subject: &'a str,
+    /// What the frame says it is about: a text, which nobody has looked at.
+    pub subject: &'a [u8],
     /// The payload's bytes.
     pub payload: &'a [u8],
     /// The envelope's own time, in nanoseconds whatever unit it came in.
     pub time: Option<Timestamp>,
-    /// The customer.
-    pub customer: &'a str,
+    /// The customer: a text, which nobody has looked at.
+    pub customer: &'a [u8],
 }
 
 /// A key. It never shows itself: not in `Debug`, not in an error, not in a capture.

@@ -5,7 +5,7 @@
 //! panics on some broken ones, so they are loaded behind `catch_unwind`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
@@ -109,16 +109,17 @@ fn proto_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
 #[derive(Clone, Debug)]
 pub struct FrameTypes {
     protocol: &'static dyn Protocol,
-    known: BTreeMap<&'static str, Arc<FrameType>>,
+    known: Vec<(&'static Payload, Arc<FrameType>)>,
     unknown: HashMap<String, Arc<FrameType>>,
 }
 
 impl FrameTypes {
     /// The types of a protocol's frames, from the bundled descriptors.
     pub fn of(protocol: &'static dyn Protocol) -> Self {
-        let known = protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
-            (payload.label, Arc::new(frame_type(protocol, payload.label, Some(payload))))
-        });
+        let known =
+            protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
+                (payload, Arc::new(frame_type(protocol, payload.label, Some(payload))))
+            });
         Self { protocol, known: known.collect(), unknown: HashMap::new() }
     }
 
@@ -127,7 +128,11 @@ impl FrameTypes {
         let envelope = self.protocol.envelope(&data);
         let sent: Option<Timestamp> = envelope.time;
         let kind = match self.protocol.classify(topic, &envelope) {
-            Some(payload) => Arc::clone(&self.known[payload.label]),
+            Some(payload) => {
+                let mut known = self.known.iter();
+                let known = known.find(|(known, _)| known.label == payload.label);
+                Arc::clone(&known.expect("classified among its own").1)
+            }
             None => {
                 if !self.unknown.contains_key(topic) {
                     let plain = Arc::new(frame_type(self.protocol, topic, None));
@@ -141,7 +146,7 @@ impl FrameTypes {
 
     /// All types that are known by name.
     pub fn all(&self) -> impl Iterator<Item = &Arc<FrameType>> {
-        self.known.values()
+        self.known.iter().map(|(_, kind)| kind)
     }
 }
 

@@ -131,7 +131,7 @@ impl Selection {
             What::Frame(frame) if !self.customers.is_empty() => {
                 let protocol = protocol::by_name(&entry.subscription.protocol);
                 let customer = protocol.envelope(&frame.data).customer;
-                self.customers.iter().any(|wanted| wanted == customer)
+                self.customers.iter().any(|wanted| wanted.as_bytes() == customer)
             }
             _ => true,
         }

@@ -127,6 +127,7 @@ pub(super) fn value_problem(wire_type: u8, data: &[u8], at: usize) -> Problem {
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<Field<'a>, WireError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed || self.at == self.data.len() {
             return None;
@@ -138,6 +139,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    #[inline]
     fn field(&mut self) -> Result<Field<'a>, WireError> {
         const HIGHEST_NUMBER: u64 = (1 << 29) - 1;
 
@@ -160,6 +162,7 @@ impl<'a> Fields<'a> {
         Ok(Field { number, value, offset, value_offset })
     }
 
+    #[inline]
     fn value(&mut self, wire_type: u8) -> Result<Value<'a>, WireError> {
         let offset = self.at;
         Ok(match wire_type {
@@ -183,7 +186,19 @@ impl<'a> Fields<'a> {
         })
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, WireError> {
+        match self.data.get(self.at) {
+            // Most tags and lengths.
+            Some(&byte) if byte < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(byte))
+            }
+            _ => self.long_varint(),
+        }
+    }
+
+    fn long_varint(&mut self) -> Result<u64, WireError> {
         let offset = self.at;
         let mut value = 0_u64;
         for (index, &byte) in self.data[offset..].iter().take(10).enumerate() {

@@ -125,10 +125,10 @@ impl Protocol for Classic {
         let mut envelope = Envelope::default();
         for field in wire::fields(frame).map_while(Result::ok) {
             match (field.number, field.value) {
-                (2, Value::Bytes(text)) => envelope.subject = str::from_utf8(text).unwrap_or(""),
+                (2, Value::Bytes(text)) => envelope.subject = text,
                 (3, Value::Bytes(payload)) => envelope.payload = payload,
                 (4, Value::Varint(time)) => envelope.time = time_by_magnitude(time.cast_signed()),
-                (5, Value::Bytes(text)) => envelope.customer = str::from_utf8(text).unwrap_or(""),
+                (5, Value::Bytes(text)) => envelope.customer = text,
                 _ => {}
             }
         }
@@ -142,8 +142,8 @@ impl Protocol for Classic {
 
     fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload> {
         // The topic that was asked for decides; the subject only helps where that is not known.
-        let known = |name: &str| TOPICS.iter().find(|topic| topic.name == name);
-        match known(topic).or_else(|| known(envelope.subject))?.payloads {
+        let known = |name: &[u8]| TOPICS.iter().find(|topic| topic.name.as_bytes() == name);
+        match known(topic.as_bytes()).or_else(|| known(envelope.subject))?.payloads {
             [_location, geofence] if looks_like_geofence(envelope.payload) => Some(geofence),
             payloads => payloads.first(),
         }
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn payload_of(topic: &str, subject: &str, payload: &[u8]) -> Option<&'static str> {
-        let envelope = Envelope { subject, payload, ..Envelope::default() };
+        let envelope = Envelope { subject: subject.as_bytes(), payload, ..Envelope::default() };
         Classic.classify(topic, &envelope).map(|payload| payload.label)
     }
 
@@ -232,7 +232,7 @@ mod tests {
     fn an_envelope_is_read_as_far_as_it_makes_sense() {
         let frame = [0x12, 0x05, b'a', b'u', b'd', b'i', b't', 0x1a, 0x01, 0x07, 0xff];
         let envelope = Classic.envelope(&frame);
-        assert_eq!((envelope.subject, envelope.payload), ("audit", &[7_u8][..]));
+        assert_eq!((envelope.subject, envelope.payload), (&b"audit"[..], &[7_u8][..]));
         assert_eq!(Classic.envelope(b"not protobuf"), Envelope::default());
     }
 

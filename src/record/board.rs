@@ -256,11 +256,12 @@ impl Board {
             line.received.store(last.received.as_nanos(), Ordering::Relaxed);
             line.sent.store(frame.sent.unwrap_or_default().as_nanos(), Ordering::Relaxed);
         }
+        let (mut frames, mut bytes) = (0, 0);
         for entry in entries {
             match &entry.what {
                 What::Frame(frame) => {
-                    add(&line.frames, 1);
-                    add(&line.bytes, frame.data.len() as u64);
+                    frames += 1;
+                    bytes += frame.data.len() as u64;
                 }
                 What::Event(event) => match &event.event {
                     Some(Event::Connected(_)) => {
@@ -278,6 +279,8 @@ impl Board {
                 },
             }
         }
+        add(&line.frames, frames);
+        add(&line.bytes, bytes);
     }
 }
 

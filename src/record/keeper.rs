@@ -401,7 +401,7 @@ impl Desk {
     fn answer(&mut self, batches: Vec<Batch>) {
         for batch in batches {
             if self.outage.is_none() {
-                batch.entries.iter().for_each(|entry| self.connections.see(entry));
+                self.connections.see_all(&batch.entries);
                 self.shared.board.count(&batch.entries);
             }
             // Nobody may wait for it any more; it is safe all the same.

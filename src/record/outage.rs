@@ -57,6 +57,14 @@ struct Known {
 }
 
 impl Connections {
+    /// Learns from what one subscription has received: all events, and where its frames have come to.
+    pub(super) fn see_all(&mut self, entries: &[Entry]) {
+        let is_frame = |entry: &Entry| entry.frame().is_some();
+        for row in entries.chunk_by(|a, b| is_frame(a) && is_frame(b)) {
+            row.last().into_iter().for_each(|entry| self.see(entry));
+        }
+    }
+
     /// Learns from what was received.
     pub(super) fn see(&mut self, entry: &Entry) {
         let key = Arc::as_ptr(&entry.subscription) as usize;
