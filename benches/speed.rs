@@ -2,8 +2,9 @@
 //! capture that is given, or only the one way that is named. Prints a line for each: its name, the
 //! seconds it took, and the bytes that it went over. Without a capture there is nothing to do.
 //!
-//! The way `unpack` is not one of these: it does nothing but read the capture and unpack it, so that the
-//! whole process can be held against `decode`, which does that too.
+//! The ways `unpack` and `repack` are none of these: one does nothing but read the capture and unpack it, so
+//! that the whole process can be held against `decode`, which does that too; the other also packs it again,
+//! as `edit` does.
 //!
 //! Seconds are those for which the processor worked on it, where the system tells: others who use the
 //! machine change them less.
@@ -36,6 +37,9 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 /// So many bytes of frames are kept in memory: more than a cache holds. `measure.py` keeps as many.
 const KEPT: usize = 16 << 20;
 
+/// At which sealed captures are compressed.
+const LEVEL: i32 = 3;
+
 /// A piece of output is thrown away when it has this size, as if it had been written.
 const PIECE: usize = 256 << 10;
 
@@ -43,8 +47,10 @@ fn main() {
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
     let Some(capture) = arguments.next().map(PathBuf::from) else { return };
     let only = arguments.next();
-    if only.as_deref() == Some("unpack") {
-        return read_and_unpack(&capture);
+    match only.as_deref() {
+        Some("unpack") => return read_and_unpack(&capture, |content| _ = black_box(content)),
+        Some("repack") => return read_and_repack(&capture),
+        _ => {}
     }
 
     let frames = frames(&capture);
@@ -177,9 +183,20 @@ fn chunks(capture: &Path) -> Vec<Chunk> {
     chunks
 }
 
+/// The least that a process can do to have all chunks unpacked and packed again.
+fn read_and_repack(capture: &Path) {
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL).unwrap();
+    let mut packed = Vec::new();
+    read_and_unpack(capture, |content| {
+        packed.resize(zstd::zstd_safe::compress_bound(content.len()), 0);
+        let size = compressor.compress_to_buffer(content, &mut packed[..]).unwrap();
+        black_box(&packed[..size]);
+    });
+}
+
 /// The least that a process can do to have all chunks unpacked: record after record is read, and nothing
 /// is checked.
-fn read_and_unpack(capture: &Path) {
+fn read_and_unpack(capture: &Path, mut each: impl FnMut(&[u8])) {
     let mut decompressor = zstd::bulk::Decompressor::new().unwrap();
     let mut file = fs::File::open(capture).unwrap();
     let end = file.metadata().unwrap().len() - mcap::MAGIC.len() as u64;
@@ -197,7 +214,7 @@ fn read_and_unpack(capture: &Path) {
             content.reserve(header.uncompressed_size as usize);
             decompressor.decompress_to_buffer(&data, &mut content).unwrap();
             assert_eq!(content.len() as u64, header.uncompressed_size);
-            black_box(&content);
+            each(&content);
         }
         at += header.len() as u64 + length;
     }
