@@ -2,7 +2,10 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -34,6 +37,9 @@ const BATCH_FRAMES: usize = 64;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// So many batches may wait for a client.
 const BATCHES: usize = 4;
+
+/// How many readers there have been.
+static READERS: AtomicUsize = AtomicUsize::new(0);
 
 /// A frame on its way to a client.
 pub(super) struct Cue {
@@ -73,6 +79,7 @@ impl Feed {
             to,
             batch: Vec::new(),
             bytes: 0,
+            most: 1 + READERS.fetch_add(1, Ordering::Relaxed) % BATCH_FRAMES,
             round: 0,
             known: Known::default(),
             joining: None,
@@ -125,6 +132,9 @@ struct Reader {
     to: mpsc::Sender<Vec<Cue>>,
     batch: Vec<Cue>,
     bytes: usize,
+    /// So many frames make a batch full. The first full one is of another size for each reader: clients that
+    /// began together need the next one at the same time, and hundreds would read at once.
+    most: usize,
     /// Counted from 0.
     round: u64,
     known: Known,
@@ -329,7 +339,7 @@ impl Reader {
         // A client that waits must not wait for a full batch: on a quiet topic that could be the
         // whole capture.
         let waits = self.to.capacity() == BATCHES && !self.batch.is_empty();
-        if waits || self.batch.len() >= BATCH_FRAMES || self.bytes >= BATCH_BYTES {
+        if waits || self.is_full() {
             self.hand_over()?;
         } else if self.to.is_closed() {
             return Err(Unwanted);
@@ -368,15 +378,22 @@ impl Reader {
     fn queue_state(&mut self, state: Option<Snapshot<Cue>>) -> Result<(), Unwanted> {
         for cue in state.into_iter().flat_map(Snapshot::into_frames) {
             self.queue(cue);
-            if self.batch.len() >= BATCH_FRAMES || self.bytes >= BATCH_BYTES {
+            if self.is_full() {
                 self.hand_over()?;
             }
         }
         Ok(())
     }
 
+    fn is_full(&self) -> bool {
+        self.batch.len() >= self.most || self.bytes >= BATCH_BYTES
+    }
+
     fn hand_over(&mut self) -> Result<(), Unwanted> {
         self.bytes = 0;
+        if self.batch.len() >= self.most {
+            self.most = BATCH_FRAMES;
+        }
         if self.batch.is_empty() {
             return if self.to.is_closed() { Err(Unwanted) } else { Ok(()) };
         }
