@@ -202,7 +202,9 @@ impl House {
             let _ = if until.holds(board) {
                 waiting.send(Ok(self.state_of(board)))
             } else if board.ended {
-                waiting.send(Err(until.found(board)))
+                waiting.send(Err(until.found(board) + " when the replay ended"))
+            } else if let Some(client) = until.who_left(board) {
+                waiting.send(Err(format!("client {client} has left")))
             } else {
                 if !waiting.is_closed() {
                     board.waiting.push((until, waiting));
@@ -459,7 +461,7 @@ impl House {
         self.change_board(|board| board.waiting.push((until.clone(), waiting)));
         let found = match tokio::time::timeout(patience, told).await {
             Ok(Ok(Ok(state))) => return Ok(state),
-            Ok(Ok(Err(found))) => found + " when the replay ended",
+            Ok(Ok(Err(found))) => found,
             // Whoever asks keeps the house, so nobody is left without an answer.
             Ok(Err(_)) | Err(_) => until.found(&self.board()) + &format!(" after {patience:?}"),
         };
@@ -590,6 +592,12 @@ impl Until {
                 format!("{going_on} of {} clients going on", board.counted)
             }
         }
+    }
+
+    /// The client that it is about, if that has been and is no more: its frames are not known any longer.
+    fn who_left(&self, board: &Board) -> Option<u64> {
+        let Self::Frames { client, .. } = self else { return None };
+        client.filter(|id| (1..=board.came).contains(id) && !board.visitors.contains_key(id))
     }
 
     fn frames(&self, board: &Board) -> u64 {
@@ -773,16 +781,26 @@ mod tests {
     use super::*;
     use crate::capture::Capture;
 
-    #[test]
-    fn who_is_to_be_dropped_hears_no_later_order() {
+    fn house() -> Arc<House> {
         let options = Options::new(Capture::open(&["fixtures/campus.mcap"]).unwrap());
-        let spoil = Spoil::new(Faults::none(None));
-        let hold = Hold::until(0, BTreeSet::new());
-        let house = House::new(&options, [].into_iter(), (Arc::new(spoil), Arc::new(hold), None));
-        let house = Arc::new(house);
+        let spoil = Arc::new(Spoil::new(Faults::none(None)));
+        let hold = Arc::new(Hold::until(0, BTreeSet::new()));
+        let (topic, name) = ("audit".to_owned(), "campus".to_owned());
+        let subscriptions = [(&topic, &name)].into_iter();
+        Arc::new(House::new(&options, subscriptions, (spoil, hold, None)))
+    }
+
+    fn enter(house: &Arc<House>) -> (Ties, oneshot::Receiver<Farewell>) {
         let share = Share { topic: "audit".to_owned(), subscriptions: BTreeSet::new() };
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-        let (mut ties, mut told, ()) = house.enter(peer, &share, || ());
+        let (ties, told, ()) = house.enter(peer, &share, || ());
+        (ties, told)
+    }
+
+    #[test]
+    fn who_is_to_be_dropped_hears_no_later_order() {
+        let house = house();
+        let (mut ties, mut told) = enter(&house);
 
         house.give(Command::Pause, None).unwrap();
         house.give(Command::Drop(Farewell::Reset), None).unwrap();
@@ -791,5 +809,33 @@ mod tests {
         assert!(told.try_recv().is_ok());
         assert!(matches!(ties.unheard(), Some(Order::Change(_, Change::Pause))));
         assert!(ties.unheard().is_none(), "it would play on before it is dropped");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_frames_of_a_client_that_has_left() {
+        let house = house();
+        let (first, _told) = enter(&house);
+        let of = |client| Until::Frames {
+            count: 1,
+            topic: None,
+            subscription: None,
+            client: Some(client),
+        };
+        let (early, of_second) = (of(1), of(2));
+        let patience = Duration::from_secs(600);
+        let waiting = house.wait(&early, patience);
+        let leaving = async {
+            tokio::task::yield_now().await;
+            drop(first);
+        };
+
+        let (waited, ()) = tokio::join!(waiting, leaving);
+
+        let expected = "expected 1 frame for client 1, found client 1 has left";
+        assert_eq!(waited.unwrap_err().to_string(), expected);
+        assert_eq!(house.wait(&early, patience).await.unwrap_err().to_string(), expected);
+        // Who has not come yet may.
+        let error = house.wait(&of_second, Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.to_string(), "expected 1 frame for client 2, found 0 after 0ns");
     }
 }
