@@ -396,3 +396,9 @@ impl fmt::Display for Error {
 
 // Without a source: the sentence holds what the system said, and saying it twice helps nobody.
 impl std::error::Error for Error {}
+
+/// `1 frame`, `2 frames`: for sentences.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}

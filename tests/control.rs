@@ -441,11 +441,11 @@ async fn what_is_waited_for_comes_about_or_does_not() {
         error.to_string()
     };
     let told = not_in_time(Until::Clients(1)).await;
-    assert_eq!(told, "expected 1 clients, found 0 after 30ms");
+    assert_eq!(told, "expected 1 client, found 0 after 30ms");
     let mut audit = client(&feed, "audit").await;
     let state = control.wait(Until::Clients(1), PATIENCE).await.unwrap();
     assert_eq!((state.clients.len(), state.came), (1, 1));
-    assert_eq!(not_in_time(frames(1)).await, "expected 1 frames, found 0 after 30ms");
+    assert_eq!(not_in_time(frames(1)).await, "expected 1 frame, found 0 after 30ms");
     not_in_time(Until::End).await;
     let waiting = waiting(control, frames(50));
     let of_b = |count| Until::Frames {

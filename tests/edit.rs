@@ -301,7 +301,7 @@ fn what_comes_before_damage_is_kept_and_the_damage_told() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert_eq!(ran.stderr.matches("warning: damaged capture").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("cut.mcap at byte"), "{}", ran.stderr);
-    assert!(ran.stderr.ends_with("1 damaged places\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("1 damaged place\n"), "{}", ran.stderr);
     let saved = entries_of(&place.path("out.mcap"));
     let made: Vec<_> = Synth::new(&options).unwrap().collect();
     let (of_cut, of_late) = saved.split_at(saved.len() - 2);
@@ -397,7 +397,7 @@ fn a_frame_of_which_nobody_can_say_whether_it_is_wanted_is_left_out_and_told() {
     assert_eq!(ran.code, 3, "{}", ran.stderr);
     assert!(ran.stderr.contains("warning: cannot decode frame 2"), "{}", ran.stderr);
     assert!(ran.stderr.contains("warning: cannot judge frame 3"), "{}", ran.stderr);
-    assert!(ran.stderr.contains("left out: 1 frames that could not be decoded, 1 that"));
+    assert!(ran.stderr.contains("left out: 1 frame that could not be decoded, 1 that"));
     assert_eq!(shown(&entries_of(&place.path("out.mcap"))), "a1");
     let (_, result) = metadata_of(&place.path("out.mcap")).pop().unwrap();
     assert_eq!((&*result["undecodable"], &*result["unjudged"]), ("1", "1"));

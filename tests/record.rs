@@ -153,12 +153,12 @@ fn one_connection_is_enough_if_the_user_says_so() {
     let feed = Feed::start(vec![Reply::Feed(vec![binary(FRAME), Say::Close(1000, "done")])]);
     let place = Place::new();
     let output = place.record(&feed.url(), &["--once"]).output().unwrap();
-    assert_ends(&output, 0, &["closed with 1000 done", "1 frames kept"]);
+    assert_ends(&output, 0, &["closed with 1000 done", "1 frame kept"]);
 
     let broken = Feed::start(vec![Reply::Feed(vec![binary(FRAME), Say::Drop])]);
     let place = Place::new();
     let output = place.record(&broken.url(), &["--once"]).output().unwrap();
-    assert_ends(&output, 3, &["1 frames kept", "1 gaps"]);
+    assert_ends(&output, 3, &["1 frame kept", "1 gap"]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_frame_over_the_limit_is_told_and_costs_only_itself() {
     let place = Place::new();
     let more = ["--message-limit", "1000B", "--stop-after-messages", "2"];
     let output = place.record(&feed.url(), &more).output().unwrap();
-    assert_ends(&output, 3, &["2000 bytes", "limit of 1000", "1 frames not kept"]);
+    assert_ends(&output, 3, &["2000 bytes", "limit of 1000", "1 frame not kept"]);
     let entries = place.entries();
     assert_eq!(frames(&entries), [FRAME, b"\x12\x05after"]);
     assert!(
@@ -237,7 +237,7 @@ fn an_expired_key_is_renewed_once_and_written_back() {
     );
     let output =
         place.record_input(&feed.url(), &input, &["--stop-after-messages", "1"]).output().unwrap();
-    assert_ends(&output, 0, &["refused with status 401", "the key was renewed", "1 frames"]);
+    assert_ends(&output, 0, &["refused with status 401", "the key was renewed", "1 frame"]);
     assert!(!stderr(&output).contains(new));
     let written = fs::read_to_string(place.path("input.json")).unwrap();
     assert_eq!(written, input.replace(KEY, new));

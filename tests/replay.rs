@@ -973,7 +973,7 @@ async fn a_client_that_never_came_is_a_failure() {
     let (code, words) = ended(child);
     assert_eq!(code, Some(1), "{words}");
     assert!(words.contains("found it still open, and no client that ever came"), "{words}");
-    assert!(words.contains("expected at least 1 frames of audit, found no client"), "{words}");
+    assert!(words.contains("expected at least 1 frame of audit, found no client"), "{words}");
     let report = std::fs::read_to_string(json).unwrap();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["outcome"], "failed");

@@ -115,7 +115,7 @@ fn it_says_when_it_is_ready_how_it_goes_and_when_it_stops() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::start_with(&feed, folder, socket, &format!("@{name}"), watched);
     running.until(|said| is(said, "READY=1"));
-    let going = running.until(|said| said.contains("STATUS=1 of 1 connected, 1 frames"));
+    let going = running.until(|said| said.contains("STATUS=1 of 1 connected, 1 frame"));
     assert!(is(&going, "WATCHDOG=1"), "{going}");
     kill_process(Pid::from_child(&running.child), Signal::TERM).unwrap();
     running.until(|said| is(said, "STOPPING=1"));

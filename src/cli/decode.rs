@@ -15,7 +15,8 @@ use centralcap::{
         plan::{BytesStyle, EnumStyle, Int64Style, Style},
     },
     decode::{self, Summary},
-    error, schema,
+    error::{self, counted},
+    schema,
     schema::Resolver,
     sink::{
         Output, Sink,
@@ -301,7 +302,9 @@ impl Args {
             count => format!(", {count} that --where failed on"),
         };
         words.say(format_args!(
-            "{decoded} frames decoded, {undecodable} could not be{unjudged}, {damaged} damaged places"
+            "{} decoded, {undecodable} could not be{unjudged}, {}",
+            counted(decoded, "frame"),
+            counted(damaged, "damaged place")
         ));
         Ok(Outcome::Lossy)
     }

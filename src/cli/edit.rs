@@ -10,7 +10,7 @@ use centralcap::{
     capture::Compression,
     edit::{self, Options, Rename, SplitBy, Summary, Times},
     entry::Timestamp,
-    error::Error,
+    error::{Error, counted},
     sink::filter::Condition,
 };
 
@@ -104,9 +104,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
     }
     words.say(format_args!(
-        "{} frames and {} session events, {} in {} on disk: {}",
-        summary.frames,
-        summary.events,
+        "{} and {}, {} in {} on disk: {}",
+        counted(summary.frames, "frame"),
+        counted(summary.events, "session event"),
         ByteSize::b(summary.bytes).display().iec(),
         ByteSize::b(summary.size).display().iec(),
         args.output.display()
@@ -117,11 +117,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let Summary { undecodable, unjudged, damaged, .. } = summary;
     if undecodable + unjudged > 0 {
         words.say(format_args!(
-            "left out: {undecodable} frames that could not be decoded, {unjudged} that --where failed on"
+            "left out: {} that could not be decoded, {unjudged} that --where failed on",
+            counted(undecodable, "frame")
         ));
     }
     if damaged > 0 {
-        words.say(format_args!("{damaged} damaged places"));
+        words.say(counted(damaged, "damaged place"));
     }
     Ok(Outcome::Lossy)
 }

@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use centralcap::{
     encode::{self, Input, Options, START},
     entry::Timestamp,
-    error,
+    error::{self, counted},
 };
 
 use super::{
@@ -59,8 +59,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let inputs = inputs.iter().map(|path| input(path)).collect::<error::Result<_>>()?;
     let summary = encode::write(&options, inputs, &output)?;
     words.say(format_args!(
-        "{} frames, {} in {} on disk: {}",
-        summary.frames,
+        "{}, {} in {} on disk: {}",
+        counted(summary.frames, "frame"),
         ByteSize::b(summary.bytes).display().iec(),
         ByteSize::b(summary.size).display().iec(),
         output.display()

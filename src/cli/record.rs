@@ -22,7 +22,7 @@ use centralcap::{
         Entry, Timestamp,
         session_event::{ClockStepped, Event},
     },
-    error::{self, Error},
+    error::{self, Error, counted},
     net::{
         client::Endpoint,
         pages::{self, Pages},
@@ -539,17 +539,19 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
     let (lossy, futile) = (report.is_lossy(), report.is_futile());
     for status in &report.subscriptions {
         let mut line = format!(
-            "{}: {} frames, {}",
+            "{}: {}, {}",
             status.name,
-            status.frames,
+            counted(status.frames, "frame"),
             ByteSize::b(status.bytes).display().iec()
         );
         if status.connections == 0 {
             line.push_str(", never connected");
         }
-        for (count, what) in [(status.gaps, "gaps"), (status.dropped, "frames not kept")] {
+        for (count, what, rest) in
+            [(status.gaps, "gap", ""), (status.dropped, "frame", " not kept")]
+        {
             if count > 0 {
-                line.push_str(&format!(", {count} {what}"));
+                line.push_str(&format!(", {}{rest}", counted(count, what)));
             }
         }
         words.tell(line, || {
@@ -563,7 +565,7 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
         });
     }
     for status in &report.exports {
-        let mut line = format!("{}: {} frames exported", status.name, status.exported);
+        let mut line = format!("{}: {} exported", status.name, counted(status.exported, "frame"));
         for (count, what) in
             [(status.dropped, "dropped"), (status.undecodable, "that do not decode")]
         {
@@ -582,11 +584,12 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     let paths: Vec<_> = report.paths().collect();
     let size = ByteSize::b(report.size()).display().iec();
+    let kept = counted(frames, "frame");
     let kept = match &paths[..] {
         [] => None,
-        [path] => Some(format!("{frames} frames kept in {} ({size})", path.display())),
+        [path] => Some(format!("{kept} kept in {} ({size})", path.display())),
         [first, .., last] => Some(format!(
-            "{frames} frames kept in {} segments, {} to {} ({size})",
+            "{kept} kept in {} segments, {} to {} ({size})",
             paths.len(),
             first.display(),
             last.display()

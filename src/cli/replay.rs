@@ -15,7 +15,7 @@ use bytesize::ByteSize;
 use centralcap::{
     capture::Capture,
     codec::STACK_SIZE,
-    error::Error,
+    error::{Error, counted},
     net::pages,
     pace::{Limit, Rate, Rounds, Speed},
     replay::{
@@ -311,9 +311,9 @@ fn tell(news: &News<'_>, words: Words) {
             words.say(format_args!("the key of {} {fate}", accounts.join(", ")));
         }
         News::Left(client) => words.detail(format_args!(
-            "{} got {} frames of {}, {}{}: {}",
+            "{} got {} of {}, {}{}: {}",
             client.peer,
-            client.frames,
+            counted(client.frames, "frame"),
             client.topic,
             ByteSize::b(client.bytes),
             late(client.lateness),
@@ -326,9 +326,9 @@ fn conclude(report: Report, words: Words) -> Outcome {
     let outcome = report.outcome();
     let checks = report.checks();
     let Report { served, lossy, frames, bytes, lateness, faults, .. } = report;
-    let clients = if served == 1 { "client" } else { "clients" };
     let (bytes, late) = (ByteSize::b(bytes), late(lateness));
-    words.say(format_args!("{served} {clients} served: {frames} frames, {bytes}{late}"));
+    let (clients, frames) = (counted(served, "client"), counted(frames, "frame"));
+    words.say(format_args!("{clients} served: {frames}, {bytes}{late}"));
     if lossy > 0 {
         words.warn(format_args!("{lossy} of them may have missed frames"));
     }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use centralcap::record::{Board, State, Status};
+use centralcap::{
+    error::counted,
+    record::{Board, State, Status},
+};
 
 use super::{
     Words,
@@ -135,14 +138,16 @@ fn line(name: &str, status: &Status, rate: f64) -> String {
 fn total(all: &[Status], rate: f64) -> String {
     let Sum { connected, frames, bytes } = Sum::of(all);
     let bytes = ByteSize::b(bytes).display().iec();
-    format!("{connected} of {} connected, {frames} frames, {rate:.1}/s, {bytes}", all.len())
+    let frames = counted(frames, "frame");
+    format!("{connected} of {} connected, {frames}, {rate:.1}/s, {bytes}", all.len())
 }
 
 /// How all are doing, without a rate.
 pub(super) fn standing(all: &[Status]) -> String {
     let Sum { connected, frames, bytes } = Sum::of(all);
     let bytes = ByteSize::b(bytes).display().iec();
-    format!("{connected} of {} connected, {frames} frames, {bytes}", all.len())
+    let frames = counted(frames, "frame");
+    format!("{connected} of {} connected, {frames}, {bytes}", all.len())
 }
 
 fn object(all: &[Status], rate: f64) -> Line {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use centralcap::{
     entry::Timestamp,
+    error::counted,
     synth::{self, Options, START},
 };
 
@@ -54,8 +55,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let options = Options { seed, messages, topics, devices, customers, rate, start };
     let summary = synth::write(&options, &output)?;
     words.say(format_args!(
-        "{} frames, {} in {} on disk: {}",
-        summary.frames,
+        "{}, {} in {} on disk: {}",
+        counted(summary.frames, "frame"),
         ByteSize::b(summary.bytes).display().iec(),
         ByteSize::b(summary.size).display().iec(),
         output.display()

@@ -15,7 +15,7 @@ use super::{
     Axis, ConnectionCounts, Event, Happening, History, Losses, Profile, SegmentProfile, Sequence,
     State, SubscriptionProfile,
 };
-use crate::entry::Timestamp;
+use crate::{entry::Timestamp, error::counted};
 
 mod gaps;
 
@@ -432,12 +432,6 @@ fn happening_in_words(what: &Happening) -> (&'static str, String) {
         }
         Happening::Unknown => ("unknown", "an event that this version does not know".to_owned()),
     }
-}
-
-/// `1 frame`, `2 frames`.
-fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 /// What there is of each, and nothing about the rest.

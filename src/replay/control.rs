@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     entry::Timestamp,
-    error::{Error, Result},
+    error::{Error, Result, counted},
     fault::{Cut, End, Faults, Form, Message},
     pace::Speed,
     select::Moment,
@@ -287,11 +287,11 @@ impl fmt::Display for Until {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::Frames { count, topic, subscription, client } = self else {
             return match self {
-                Self::Clients(clients) => write!(f, "{clients} clients"),
+                Self::Clients(clients) => f.write_str(&counted(*clients as u64, "client")),
                 _ => f.write_str("the end"),
             };
         };
-        write!(f, "{count} frames")?;
+        f.write_str(&counted(*count, "frame"))?;
         if let Some(topic) = topic {
             write!(f, " of {topic}")?;
         }

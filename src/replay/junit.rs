@@ -6,6 +6,7 @@ use super::{
     report::{Client, Report},
     verdict::Outcome,
 };
+use crate::error::counted;
 
 impl Report {
     /// One XML document: a test case for each check, and for each client that is reported.
@@ -39,7 +40,7 @@ impl Report {
 
 /// What became of a client, in a line.
 fn said(client: &Client) -> String {
-    format!("{} got {} frames: {}", client.peer, client.frames, client.ending)
+    format!("{} got {}: {}", client.peer, counted(client.frames, "frame"), client.ending)
 }
 
 fn case(cases: &mut String, name: &str, lasted: Duration, problem: Option<&str>) {

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use serde::Serialize;
 
 use super::report::Report;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, counted};
 
 /// What is demanded of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,8 @@ impl Report {
                 (_, 0) => "none".to_owned(),
                 (_, some) => some.to_string(),
             };
-            let problem = format!("expected at least {frames} frames of {topic}, found {found}");
+            let frames = counted(*frames, "frame");
+            let problem = format!("expected at least {frames} of {topic}, found {found}");
             (Outcome::Failed, problem)
         });
         Check::new(format!("{topic}>={frames}"), problem)

@@ -122,7 +122,7 @@ def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path, kill):
         done = centralcap(*record, "--stop-after-messages", 1, env=environment, expected=3)
     assert "of an earlier run" in done.stderr
     assert ("the last record is incomplete" in done.stderr) == (not whole)
-    assert "1 gaps" in done.stderr
+    assert "1 gap" in done.stderr
     sealed = hot.with_name(hot.name.replace(".open.mcap", ".mcap"))
     assert [frame.data for frame in read_sealed(sealed)] == kept
     assert list(tmp_path.glob("*.open.mcap")) == []

@@ -4,11 +4,12 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{
-    Look, NAME_WIDTH, NAMES, Page, Style, WIDTH, counted, counts_in_words, happening_in_words,
-    listed, short, size, widths, wrapped,
+    Look, NAME_WIDTH, NAMES, Page, Style, WIDTH, counts_in_words, happening_in_words, listed,
+    short, size, widths, wrapped,
 };
 use crate::{
     entry::Timestamp,
+    error::counted,
     inspect::{
         Axis, ConnectionCounts, Coverage, Profile, Span, SubscriptionProfile,
         coverage::{Cell, Gap},
