@@ -187,8 +187,7 @@ async fn a_seek_goes_to_any_moment() {
         control.resume().unwrap();
         // More of the first part may have been on its way.
         let mut next = client.messages(1).await.remove(0);
-        let rest = fixture.from("audit", 154);
-        for expected in rest {
+        for expected in fixture.from("audit", 150).split_off(4) {
             if next != expected {
                 break;
             }
