@@ -2,7 +2,8 @@
 //!
 //! A segment is *hot* while it is recorded (`NAME.open.mcap`, unchunked, every batch in the kernel
 //! before the next read from the network) and *sealed* afterwards (`NAME.mcap`, zstd chunks, indexes
-//! and checksums). Both are read the same way, strictly: what does not check out is named as damage.
+//! and checksums). Both are read the same way, strictly: what does not check out is named as damage and left
+//! out, and what is whole behind it is read.
 //! This module knows the container and nothing of the payloads in it.
 
 use std::{collections::BTreeMap, path::Path};
@@ -23,7 +24,9 @@ use crate::{
 mod catalog;
 mod chunk;
 mod hot;
+mod loss;
 mod reader;
+mod salvage;
 mod seal;
 mod writer;
 

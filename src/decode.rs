@@ -382,11 +382,15 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
 
     fn tell(&mut self, error: &Error) {
         let count = match () {
-            () if error.is_undecodable() => &mut self.summary.undecodable,
-            () if error.is_unjudged() => &mut self.summary.unjudged,
-            () => &mut self.summary.damaged,
+            () if error.is_undecodable() => Some(&mut self.summary.undecodable),
+            () if error.is_unjudged() => Some(&mut self.summary.unjudged),
+            // The place was counted.
+            () if error.is_cost_of_damage() => None,
+            () => Some(&mut self.summary.damaged),
         };
-        *count += 1;
+        if let Some(count) = count {
+            *count += 1;
+        }
         (self.lost)(error);
     }
 

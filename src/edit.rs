@@ -3,7 +3,7 @@
 //! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
 //! their length. What is not meant to change stays: frames bit for bit, session events, sequence numbers.
 //! Inputs are only read, and the output gets its name when it is whole: after an error there is none.
-//! Damage ends the segment that it is in, is told and counted, and the rest goes on.
+//! Damage is told and counted, and what is whole behind it goes on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -224,7 +224,7 @@ impl Tally {
             self.strangers.push(error);
         } else if error.is_damage() {
             lost(&error);
-            self.summary.damaged += 1;
+            self.summary.damaged += u64::from(!error.is_cost_of_damage());
             self.damage.get_or_insert(error);
         } else if error.is_undecodable() {
             lost(&error);

@@ -33,7 +33,8 @@ pub(crate) enum Kind {
     Busy { path: PathBuf },
     NoCapture { path: PathBuf },
     NotACapture { path: PathBuf, found: String },
-    Damaged { path: PathBuf, offset: u64, reason: String },
+    Damaged(Damaged),
+    Lost(Lost),
     Record { path: PathBuf, source: mcap::McapError },
     NotSealed { path: PathBuf },
     NotProven { path: PathBuf },
@@ -50,6 +51,32 @@ pub(crate) enum Kind {
     NotNow { expected: String, found: String, hint: &'static str },
     NoClient { client: u64, here: String },
     NotInTime { expected: String, found: String },
+}
+
+impl Kind {
+    /// Nothing behind it can be read, until somebody finds a way.
+    pub(crate) fn damaged(path: &Path, offset: u64, reason: String) -> Self {
+        Self::Damaged(Damaged { path: path.to_owned(), offset, until: None, reason })
+    }
+}
+
+/// A place at which a capture is damaged.
+#[derive(Debug)]
+pub(crate) struct Damaged {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    /// Where reading goes on, if there is anything to go on with.
+    pub(crate) until: Option<u64>,
+    pub(crate) reason: String,
+}
+
+/// What a damage has cost a subscription.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    pub(crate) subscription: String,
+    pub(crate) topic: String,
+    /// In words: which frames.
+    pub(crate) frames: String,
 }
 
 /// A line of which no frame can be made.
@@ -119,9 +146,18 @@ impl Error {
         matches!(*self.0, Kind::FaultFile { .. })
     }
 
+    pub(crate) fn into_kind(self) -> Kind {
+        *self.0
+    }
+
     /// A capture is cut or damaged. What is whole can still be read.
     pub fn is_damage(&self) -> bool {
-        matches!(*self.0, Kind::Damaged { .. })
+        matches!(*self.0, Kind::Damaged(_) | Kind::Lost(_))
+    }
+
+    /// Which frames a damage has cost that was told before.
+    pub fn is_cost_of_damage(&self) -> bool {
+        matches!(*self.0, Kind::Lost(_))
     }
 
     /// A frame could not be decoded; the ones after it may well be.
@@ -201,9 +237,11 @@ impl Error {
             Kind::InUse { .. } => "choose another output, or stop the recording that writes it",
             Kind::NoCapture { .. } => "a capture is a .mcap file, or a folder that holds some",
             Kind::NotACapture { .. } => "captures are MCAP files, made by record or synth",
-            Kind::Damaged { .. } => {
-                "what comes before is whole; the rest of this file was left out"
+            Kind::Damaged(Damaged { until: None, .. }) => {
+                "what comes before is whole; nothing behind it could be read"
             }
+            Kind::Damaged(_) => "what comes before and behind is whole",
+            Kind::Lost(_) => "the damage has cost them that was told before",
             Kind::Undecodable(_) => {
                 "a newer schema may know it: --proto DIR, or another --payload TOPIC=MESSAGE"
             }
@@ -341,9 +379,8 @@ impl fmt::Display for Error {
             Kind::NotACapture { path, found } => {
                 write!(f, "expected an MCAP file, found {found} in {}", path.display())
             }
-            Kind::Damaged { path, offset, reason } => {
-                write!(f, "damaged capture {} at byte {offset}: {reason}", path.display())
-            }
+            Kind::Damaged(damaged) => write!(f, "{damaged}"),
+            Kind::Lost(lost) => write!(f, "{lost}"),
             Kind::NotSealed { path } => {
                 write!(f, "cannot seal {}: it is kept as it is", path.display())
             }
@@ -391,6 +428,23 @@ impl fmt::Display for Error {
             }
             Kind::Internal { reason } => write!(f, "a fault of centralcap itself: {reason}"),
         }
+    }
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, offset, until, reason } = self;
+        write!(f, "damaged capture {} at byte {offset}: {reason}", path.display())?;
+        until.map_or(Ok(()), |until| {
+            let lost = counted(until - offset, "byte");
+            write!(f, "; {lost} left out, up to byte {until}")
+        })
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lost of {} ({}): {}", self.subscription, self.topic, self.frames)
     }
 }
 

@@ -105,8 +105,10 @@ pub struct SegmentProfile {
     pub bytes: u64,
     /// Entries that were read from it and selected.
     pub entries: u64,
-    /// What ended the reading of it too early.
+    /// The first thing that is wrong with it.
     pub damage: Option<String>,
+    /// At so many places something is wrong, and was left out.
+    pub damaged_places: u64,
 }
 
 /// The two states of a segment.
@@ -274,7 +276,7 @@ impl PayloadProfile {
 /// What is wrong with a capture, as far as can be seen without decoding it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Segments that could not be read to their end.
+    /// Segments of which not all could be read.
     pub damaged_segments: u64,
     /// Frames whose sequence numbers are missing, and that were not dropped with a word.
     pub missing_frames: u64,
@@ -452,7 +454,13 @@ impl Fold {
     }
 
     fn damage(&mut self, segment: usize, error: Error) {
-        self.segments[segment].damage = Some(error.to_string());
+        if error.is_cost_of_damage() {
+            // What the counters tell is told of each subscription.
+            return;
+        }
+        let segment = &mut self.segments[segment];
+        segment.damaged_places += 1;
+        segment.damage.get_or_insert_with(|| error.to_string());
         if error.is_not_a_capture() {
             self.strangers += 1;
             self.stranger.get_or_insert(error);
@@ -533,6 +541,7 @@ impl From<&capture::Segment> for SegmentProfile {
             bytes: segment.size,
             entries: 0,
             damage: None,
+            damaged_places: 0,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! each other as they were given. Damage in one segment ends that segment, not the capture.
 
 use std::{
+    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,6 +14,7 @@ use super::{
     HOT_SUFFIX, SEALED_SUFFIX,
     chunk::Unpacked,
     hot,
+    loss::Losses,
     reader::{self, SegmentEntries, Shared},
 };
 use crate::{
@@ -83,6 +85,8 @@ impl Capture {
             shared: Shared::default(),
             unpacked: None,
             position: 0,
+            losses: Losses::default(),
+            told: VecDeque::new(),
         }
     }
 
@@ -156,16 +160,7 @@ fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
     if !segment.hot
         && let Some(summary) = reader::summary(&segment.path)
     {
-        return Ok(summary
-            .channels
-            .values()
-            .map(|channel| {
-                let schema = channel.schema.as_ref();
-                let data = schema.map(|schema| schema.data.to_vec().into()).unwrap_or_default();
-                let schema = schema.map(|schema| (schema.name.as_str(), &data));
-                reader::Channel::new(&channel.topic, &channel.metadata, schema)
-            })
-            .collect());
+        return Ok(summary.channels.values().map(|channel| reader::of_summary(channel)).collect());
     }
     let mut entries = open(segment)?;
     while let Some(entry) = entries.next() {
@@ -185,6 +180,9 @@ pub struct Entries {
     shared: Shared,
     unpacked: Option<Arc<Unpacked>>,
     position: usize,
+    losses: Losses,
+    /// What is to be returned before anything else.
+    told: VecDeque<Result<Entry>>,
 }
 
 impl Entries {
@@ -210,12 +208,32 @@ impl Iterator for Entries {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            if let Some(told) = self.told.pop_front() {
+                return Some(told);
+            }
             if let Some(entries) = &mut self.current
                 && let Some(entry) = entries.next()
             {
-                return Some(entry);
+                let lost = match &entry {
+                    Ok(entry) => self.losses.see(entry),
+                    Err(error) => {
+                        if error.is_damage()
+                            && !error.is_cost_of_damage()
+                            && entries.counters_tell()
+                        {
+                            self.losses.damaged(entries.last_sequences());
+                        }
+                        None
+                    }
+                };
+                let Some(lost) = lost else { return Some(entry) };
+                self.told.push_back(entry);
+                return Some(Err(lost.into()));
             }
-            let segment = self.waiting.next()?;
+            let Some(segment) = self.waiting.next() else {
+                self.told.extend(self.losses.end().map(|lost| Err(lost.into())));
+                return self.told.pop_front();
+            };
             self.position += 1;
             if let Some(ended) = self.current.take() {
                 self.shared = ended.into_shared();

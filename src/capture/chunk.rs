@@ -18,6 +18,10 @@ use super::RECORD_LIMIT;
 /// An opcode and a length stand before every record.
 const HEADER_SIZE: usize = 1 + 8;
 
+/// What a chunk has but the name of its compression, and its content: two times, a size, a checksum and two
+/// lengths.
+const HEADER_OF_CHUNK: usize = 8 + 8 + 8 + 4 + 4 + 8;
+
 /// What many readers of one capture have unpacked. Whoever comes to a chunk that another one still has
 /// shares it: however many they are, a chunk is unpacked about once, and is in memory once.
 #[derive(Debug, Default)]
@@ -109,8 +113,9 @@ impl Chunk {
         self.shared = Some(unpacked);
     }
 
-    /// Takes a chunk record in place of the last one, or says what is wrong with it.
-    pub(super) fn open(&mut self, record: &[u8]) -> Result<(), String> {
+    /// Takes a chunk record in place of the last one, or says what is wrong with it. Returns how many bytes of
+    /// the record are none of its.
+    pub(super) fn open(&mut self, record: &[u8]) -> Result<u64, String> {
         let read = mem::take(&mut self.content);
         // What is shared belongs to others, too.
         if !read.is_empty() && self.shared.is_none() {
@@ -118,10 +123,12 @@ impl Chunk {
             self.read.push_front(read);
         }
         self.at = 0;
+        let length = record.len();
         let record = mcap::parse_record(op::CHUNK, record).map_err(|error| error.to_string())?;
         let Record::Chunk { header, data } = record else {
             return Err("a chunk is none".to_owned());
         };
+        let own = HEADER_OF_CHUNK + header.compression.len() + data.len();
         if header.uncompressed_size > RECORD_LIMIT as u64 {
             let size = header.uncompressed_size;
             return Err(format!("a chunk of {size} bytes is over the limit"));
@@ -133,7 +140,7 @@ impl Chunk {
             }
             _ => self.checked(&header, &data)?.into(),
         };
-        Ok(())
+        Ok(length.saturating_sub(own) as u64)
     }
 
     fn checked(&mut self, header: &ChunkHeader, data: &[u8]) -> Result<Vec<u8>, String> {

@@ -2,13 +2,13 @@
 //!
 //! All checks of the `mcap` reader are on (the checksums of the data section and of the summary, a
 //! limit on every length), and four of our own: a chunk is checked before anything of it comes out,
-//! opcodes that MCAP reserves are damage, a hot segment's checkpoints must agree with what stands
-//! before them, and a segment must end as its state demands. The first thing that is wrong ends the
-//! segment. Chunks are unpacked here and not by the `mcap` reader, which does it piece by piece: at
-//! once takes half the time.
+//! opcodes that MCAP reserves are damage, so is a piece of a hot segment that the checkpoint behind it does
+//! not prove, and a segment must end as its state demands. What is wrong is told and left out, and reading
+//! goes on where something is proven to be whole. Chunks are unpacked here and not by the `mcap` reader, which
+//! does it piece by piece: at once takes half the time.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
@@ -26,10 +26,11 @@ use super::{
     HOT_SUFFIX, PROFILE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
+    salvage::{self, Piece, Search},
 };
 use crate::{
     entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
-    error::{Error, Kind, Result},
+    error::{Damaged, Error, Kind, Lost, Result, counted},
     schema,
 };
 
@@ -70,7 +71,7 @@ pub(super) enum Record {
     Metadata(records::Metadata),
 }
 
-/// The records of a segment. After an error there are no more.
+/// The records of a segment. Damage need not be the end of it: see [`Records::end`].
 pub(super) struct Records {
     linear: LinearReader,
     chunk: Chunk,
@@ -81,11 +82,24 @@ pub(super) struct Records {
     left_over: bool,
     /// Bytes handed to the linear reader.
     fed: u64,
-    /// Hot only: where the next record begins, the checksum of all before, the messages so far.
+    /// Where the next record begins, or the one in which something is wrong.
     offset: u64,
+    /// Hot only: the checksum of all before.
     checksum: crc32fast::Hasher,
+    /// So many have come by.
     messages: u64,
     proven: Option<Checkpoint>,
+    proven_until: u64,
+    /// A chunk has come by, so messages are in chunks.
+    chunked: bool,
+    /// Hot only: up to here it was judged.
+    judged: u64,
+    /// Hot only: what comes before this checkpoint is damaged. Who has a channel is believed all the same, as
+    /// what comes behind it depends on that; messages are left out.
+    distrusted: Option<Checkpoint>,
+    /// All messages have come by: what is wrong behind them costs none.
+    complete: bool,
+    search: Search,
     state: State,
     /// Room for the bytes of the next messages.
     block: BytesMut,
@@ -119,16 +133,10 @@ impl Records {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
-        let options = LinearReaderOptions::default()
-            .with_emit_chunks(true)
-            .with_validate_data_section_crc(true)
-            .with_validate_summary_section_crc(true)
-            .with_check_finishes_after_end_magic(true)
-            .with_record_length_limit(RECORD_LIMIT);
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(mcap::MAGIC);
         Ok(Self {
-            linear: LinearReader::new_with_options(options),
+            linear: LinearReader::new_with_options(checks()),
             chunk: Chunk::default(),
             file,
             path: path.to_owned(),
@@ -139,6 +147,12 @@ impl Records {
             checksum,
             messages: 0,
             proven: None,
+            proven_until: 0,
+            chunked: false,
+            judged: 0,
+            distrusted: None,
+            complete: false,
+            search: Search::default(),
             state: State::Start,
             block: BytesMut::new(),
         })
@@ -152,14 +166,19 @@ impl Records {
         }
     }
 
-    /// Everything before this byte is what was written. Hot only.
-    pub(super) fn proven_until(&self) -> u64 {
-        self.proven.map_or(0, |checkpoint| checkpoint.offset)
+    /// What came last is of a damaged piece: who has a channel.
+    pub(super) const fn is_distrusted(&self) -> bool {
+        self.distrusted.is_some()
     }
 
-    /// Where the next record begins or, in a sealed segment, how far the file was read.
-    pub(super) fn place(&self) -> u64 {
-        if self.hot { self.offset } else { self.fed }
+    /// Everything before this byte is what was written, but for damage that was told. Hot only.
+    pub(super) fn proven_until(&self) -> u64 {
+        self.proven_until
+    }
+
+    /// Where the next record begins; in a sealed segment, the one behind the chunk.
+    pub(super) const fn place(&self) -> u64 {
+        self.offset
     }
 
     /// Says that what was read last makes no sense, which ends it.
@@ -168,20 +187,112 @@ impl Records {
         damaged(&self.path, self.place(), reason)
     }
 
+    /// The next record. An error may have more behind it, unless this [has ended](Self::end).
     pub(super) fn next(&mut self) -> Option<Result<Record>> {
-        if self.end().is_some() {
-            return None;
-        }
-        let next = self.step().transpose();
-        // Whoever knows better how it ended has said so.
-        if self.end().is_none() {
-            match &next {
-                Some(Ok(_)) => {}
-                None => self.state = State::Ended(End::Whole),
-                Some(Err(_)) => self.state = State::Ended(End::Broken),
+        loop {
+            if self.end().is_some() {
+                return None;
+            }
+            match self.step() {
+                Ok(Some(record)) => return Some(Ok(record)),
+                Ok(None) => self.state = State::Ended(End::Whole),
+                Err(error) => {
+                    // Whoever knows better how it ended has said so.
+                    let told = if self.end().is_some() { Some(error) } else { self.read_on(error) };
+                    if let Some(error) = told {
+                        return Some(Err(error));
+                    }
+                }
             }
         }
-        next
+    }
+
+    /// Goes where reading can go on after an error, and returns what there is to be told.
+    fn read_on(&mut self, error: Error) -> Option<Error> {
+        let (offset, reason) = match error.into_kind() {
+            // It has gone there already.
+            Kind::Damaged(damage) if damage.until.is_some() => {
+                return Some(Kind::Damaged(damage).into());
+            }
+            // Nothing else was to be expected there.
+            Kind::Damaged(_) | Kind::NotACapture { .. }
+                if let Some(checkpoint) = self.distrusted =>
+            {
+                return self.skip_to(checkpoint).err();
+            }
+            Kind::Damaged(Damaged { offset, reason, .. }) => (offset, reason),
+            Kind::NotACapture { found, .. } if !self.hot && is_ours(&self.path) => {
+                (0, format!("it begins like {found}"))
+            }
+            other => {
+                self.state = State::Ended(End::Broken);
+                return Some(other.into());
+            }
+        };
+        // A length that is wrong may have swallowed whole chunks.
+        let from = self.offset.max(MAGIC_SIZE);
+        let from = if offset == from { from + 1 } else { from };
+        let found = if self.hot { Ok(None) } else { self.search.next_chunk(&self.file, from) };
+        let until = match found
+            .and_then(|found| found.map(|place| self.go_to(place).map(|()| place)).transpose())
+        {
+            Ok(until) => until,
+            Err(source) => {
+                self.state = State::Ended(End::Broken);
+                return Some(Error::io("read", &self.path)(source));
+            }
+        };
+        if until.is_none() {
+            self.state = State::Ended(End::Broken);
+        }
+        let path = self.path.clone();
+        Some(Kind::Damaged(Damaged { path, offset, until, reason }).into())
+    }
+
+    /// Reads on with the record that begins there.
+    fn go_to(&mut self, place: u64) -> io::Result<()> {
+        // The checksum of the data section is of what was left out, too.
+        let checks = checks().with_skip_start_magic(true).with_validate_data_section_crc(false);
+        self.linear = LinearReader::new_with_options(checks);
+        self.file.seek(SeekFrom::Start(place))?;
+        (self.fed, self.offset) = (place, place);
+        self.state = State::Reading;
+        Ok(())
+    }
+
+    /// Decides, before anything of it comes out, whether the next piece of a hot segment is what was written.
+    fn judge(&mut self) -> Result<()> {
+        let crc = self.checksum.clone().finalize();
+        let piece = salvage::judge(&self.file, self.offset, crc)
+            .and_then(|piece| self.file.seek(SeekFrom::Start(self.fed)).map(|_| piece))
+            .map_err(Error::io("read", &self.path))?;
+        match piece {
+            Piece::Proven(until) => (self.judged, self.proven_until) = (until, until),
+            Piece::Open => self.judged = u64::MAX,
+            Piece::Damaged(checkpoint) => {
+                (self.judged, self.distrusted) = (u64::MAX, Some(checkpoint));
+                let entries = checkpoint.entries.saturating_sub(self.messages);
+                let reason =
+                    format!("a checksum does not hold over {}", counted(entries, "message"));
+                return Err(Kind::Damaged(Damaged {
+                    path: self.path.clone(),
+                    offset: self.offset,
+                    until: Some(checkpoint.offset),
+                    reason,
+                })
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on behind a damaged piece of a hot segment.
+    fn skip_to(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let Checkpoint { offset, entries, crc } = checkpoint;
+        self.go_to(offset).map_err(Error::io("read", &self.path))?;
+        self.checksum = crc32fast::Hasher::new_with_initial_len(crc, offset);
+        (self.messages, self.judged, self.distrusted) = (entries, offset, None);
+        Ok(())
     }
 
     fn step(&mut self) -> Result<Option<Record>> {
@@ -191,10 +302,20 @@ impl Records {
                 let parsed = record.and_then(|(opcode, span)| {
                     parse(opcode, &content[span], |data| content.slice_ref(data))
                 });
-                match parsed.map_err(|reason| damaged(&self.path, self.place(), reason))? {
-                    Some(Parsed::Record(record)) => return Ok(Some(record)),
+                match parsed.map_err(|reason| self.nonsense(reason))? {
+                    Some(Parsed::Record(record)) => {
+                        self.messages += u64::from(matches!(record, Record::Message { .. }));
+                        return Ok(Some(record));
+                    }
                     Some(Parsed::Header(_)) | None => continue,
                 }
+            }
+            match self.distrusted {
+                Some(checkpoint) if self.offset >= checkpoint.offset => {
+                    self.skip_to(checkpoint)?;
+                }
+                None if self.hot && self.offset >= self.judged => self.judge()?,
+                _ => {}
             }
             let (opcode, parsed, length) = match self.linear.next_event() {
                 None => return Ok(None),
@@ -208,7 +329,14 @@ impl Records {
                     if !self.hot && self.state != State::Start =>
                 {
                     let opened = self.chunk.open(data);
-                    opened.map_err(|reason| damaged(&self.path, self.place(), reason))?;
+                    let rest = opened.map_err(|reason| damaged(&self.path, self.offset, reason))?;
+                    self.offset += RECORD_HEADER_SIZE + data.len() as u64 - rest;
+                    self.chunked = true;
+                    if rest > 0 {
+                        // The length of the record is wrong, and what it swallows is the next one.
+                        self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
+                        return Err(self.nonsense(format!("a chunk ends {rest} bytes early")));
+                    }
                     continue;
                 }
                 Some(Ok(LinearReadEvent::Record { data, opcode })) => {
@@ -225,28 +353,49 @@ impl Records {
                             check(data, self.proven, found)
                                 .map_err(|reason| damaged(&self.path, self.offset, reason))?;
                             self.proven = Some(found);
+                            self.proven_until = self.proven_until.max(self.offset);
+                            if self.judged == u64::MAX && self.distrusted.is_none() {
+                                // Where the file has grown there may be another one by now.
+                                self.judged = 0;
+                            }
                         }
                         self.checksum.update(&[opcode]);
                         self.checksum.update(&(data.len() as u64).to_le_bytes());
                         self.checksum.update(data);
                     }
+                    if opcode == op::MESSAGE && self.chunked {
+                        let reason = "a message is outside of the chunks".to_owned();
+                        return Err(damaged(&self.path, self.offset, reason));
+                    }
                     let parsed = parse(opcode, data, |data| copied(data, &mut self.block));
                     (opcode, parsed, data.len() as u64)
                 }
-                Some(Err(error)) => return Err(self.fault(&error)),
+                Some(Err(error)) => {
+                    // The counts of the summary say what it has cost.
+                    self.complete |= matches!(error, McapError::BadDataCrc { .. });
+                    return Err(self.fault(&error));
+                }
             };
             let record = parsed.map_err(|reason| damaged(&self.path, self.place(), reason))?;
             self.offset += RECORD_HEADER_SIZE + length;
+            self.complete |= opcode == op::DATA_END;
             self.messages += u64::from(opcode == op::MESSAGE);
             if self.state == State::Start {
                 self.state = State::Reading;
                 self.check_header(opcode, record.as_ref())?;
             }
             match record {
+                Some(Parsed::Record(Record::Message { .. })) if self.distrusted.is_some() => {}
                 Some(Parsed::Record(record)) => return Ok(Some(record)),
                 Some(Parsed::Header(_)) | None => {}
             }
         }
+    }
+
+    /// A record of a whole chunk makes no sense: it was written like that. The next ones may.
+    fn nonsense(&self, reason: String) -> Error {
+        let (path, place) = (self.path.clone(), self.offset);
+        Kind::Damaged(Damaged { path, offset: place, until: Some(place), reason }).into()
     }
 
     fn check_header(&self, opcode: u8, record: Option<&Parsed>) -> Result<()> {
@@ -292,6 +441,10 @@ impl Records {
             }
             return Err(self.not_a_capture("an empty file"));
         }
+        if self.distrusted.is_some() {
+            // A length in there is wrong.
+            return Err(damaged(&self.path, self.offset, "a record has no end".to_owned()));
+        }
         if !self.hot {
             // A whole file ends behind its magic, where the linear reader asks for nothing more
             // except to see that nothing follows.
@@ -299,7 +452,8 @@ impl Records {
             return match self.linear.next_event() {
                 None => Ok(None),
                 _ if self.state != State::Start => {
-                    Err(damaged(&self.path, self.fed, "the file ends before its footer".to_owned()))
+                    let reason = "the file ends before its footer".to_owned();
+                    Err(damaged(&self.path, self.offset, reason))
                 }
                 _ => Err(self.not_a_capture("the beginning of one at most")),
             };
@@ -310,46 +464,19 @@ impl Records {
         if !self.left_over && hot::is_owned(&self.file) {
             return Ok(None);
         }
-        if let Some(missed) = self.missed_checkpoint()? {
-            let reason = format!("the length of a record before byte {missed} is wrong");
-            return Err(damaged(&self.path, self.proven_until(), reason));
-        }
         if torn == 0 {
             return Ok(None);
+        }
+        if whole > 0 && self.proven_until == whole {
+            return Err(damaged(
+                &self.path,
+                whole,
+                "the length of a checkpoint is wrong".to_owned(),
+            ));
         }
         self.state = State::Ended(End::Torn);
         let reason = format!("the last record is incomplete, {torn} bytes of it are there");
         Err(damaged(&self.path, whole, reason))
-    }
-
-    /// A checkpoint behind the last one that came by as a record. A wrong length has swallowed it,
-    /// and frames with it: the end of such a file may look as if a kill had cut it off.
-    fn missed_checkpoint(&mut self) -> Result<Option<u64>> {
-        const SIZE: usize = RECORD_HEADER_SIZE as usize + Checkpoint::SIZE;
-
-        let mut start = self.proven.map_or(0, |checkpoint| checkpoint.offset + SIZE as u64);
-        let mut block = Vec::with_capacity(READ_SIZE);
-        self.file.seek(SeekFrom::Start(start)).map_err(Error::io("read", &self.path))?;
-        loop {
-            let room = (READ_SIZE - block.len()) as u64;
-            let read = (&self.file).take(room).read_to_end(&mut block);
-            if read.map_err(Error::io("read", &self.path))? == 0 {
-                return Ok(None);
-            }
-            // It says itself where it stands, so hardly anything else can be taken for it.
-            let missed = block.windows(SIZE).enumerate().find_map(|(at, record)| {
-                let place = start + at as u64;
-                let (header, data) = record.split_at(RECORD_HEADER_SIZE as usize);
-                let is_it = || Checkpoint::from_bytes(data).is_some_and(|it| it.offset == place);
-                (header[0] == CHECKPOINT && is_it()).then_some(place)
-            });
-            if missed.is_some() {
-                return Ok(missed);
-            }
-            let searched = block.len().saturating_sub(SIZE - 1);
-            block.drain(..searched);
-            start += searched as u64;
-        }
     }
 
     fn fault(&self, error: &McapError) -> Error {
@@ -357,10 +484,21 @@ impl Records {
             McapError::BadMagic if self.state == State::Start => {
                 self.not_a_capture("something else")
             }
-            McapError::Io(source) => {
-                damaged(&self.path, self.fed, format!("its content cannot be unpacked: {source}"))
+            McapError::Io(source) => damaged(
+                &self.path,
+                self.offset,
+                format!("its content cannot be unpacked: {source}"),
+            ),
+            McapError::BadDataCrc { .. } => {
+                let expected = summary(&self.path).and_then(|summary| summary.stats);
+                let expected = expected.map_or(self.messages, |counts| counts.message_count);
+                let missing = counted(expected.saturating_sub(self.messages), "message");
+                let reason = format!(
+                    "the checksum over all before does not hold; {missing} did not come by"
+                );
+                damaged(&self.path, self.offset, reason)
             }
-            error => damaged(&self.path, self.fed, error.to_string()),
+            error => damaged(&self.path, self.offset, error.to_string()),
         }
     }
 
@@ -370,7 +508,24 @@ impl Records {
 }
 
 fn damaged(path: &Path, offset: u64, reason: String) -> Error {
-    Kind::Damaged { path: path.to_owned(), offset, reason }.into()
+    Kind::damaged(path, offset, reason).into()
+}
+
+/// What the `mcap` reader checks.
+fn checks() -> LinearReaderOptions {
+    LinearReaderOptions::default()
+        .with_emit_chunks(true)
+        .with_validate_data_section_crc(true)
+        .with_validate_summary_section_crc(true)
+        .with_check_finishes_after_end_magic(true)
+        .with_record_length_limit(RECORD_LIMIT)
+}
+
+/// Whether the end of a sealed segment says that it is one, whatever its beginning says.
+fn is_ours(path: &Path) -> bool {
+    summary(path).is_some_and(|summary| {
+        summary.channels.values().any(|channel| channel.metadata.contains_key("subscription"))
+    })
 }
 
 enum Parsed {
@@ -436,9 +591,21 @@ fn check(data: &[u8], last: Option<Checkpoint>, found: Checkpoint) -> Result<(),
 pub(super) struct SegmentEntries {
     records: Records,
     schemas: BTreeMap<u16, (String, Bytes)>,
-    channels: BTreeMap<u16, Channel>,
+    channels: BTreeMap<u16, Numbered>,
     metadata: Vec<records::Metadata>,
     shared: Shared,
+    /// Messages so far.
+    count: u64,
+    /// Channels of messages that nobody has declared: where that was is damaged.
+    unknown: BTreeSet<u16>,
+}
+
+/// A channel, and where the counter of its frames has come to.
+struct Numbered {
+    channel: Channel,
+    last: u32,
+    /// Which message of the segment that was.
+    at: u64,
 }
 
 /// What the channels of all segments of a capture have in common, each once: whoever keeps something
@@ -513,6 +680,8 @@ impl SegmentEntries {
             channels: BTreeMap::new(),
             metadata: Vec::new(),
             shared: Shared::default(),
+            count: 0,
+            unknown: BTreeSet::new(),
         })
     }
 
@@ -540,7 +709,32 @@ impl SegmentEntries {
 
     /// The channels that came by so far.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.channels.values()
+        self.channels.values().map(|numbered| &numbered.channel)
+    }
+
+    /// Where the counters of all frames have come to; 0 for those of which none has come.
+    pub(super) fn last_sequences(&self) -> Vec<(Arc<Subscription>, u32)> {
+        let mut last = HashMap::<_, &Numbered>::new();
+        for numbered in self.channels.values().filter(|numbered| numbered.channel.kind.is_some()) {
+            let latest = last.entry(&numbered.channel.subscription).or_insert(numbered);
+            if latest.at < numbered.at {
+                *latest = numbered;
+            }
+        }
+        last.into_iter().map(|(of, numbered)| (Arc::clone(of), numbered.last)).collect()
+    }
+
+    /// The damage may have cost frames, and counters tell which.
+    pub(super) fn counters_tell(&self) -> bool {
+        !self.records.complete && self.records.end() != Some(End::Torn) && !self.has_holes()
+    }
+
+    /// What is a selection has counters with holes.
+    fn has_holes(&self) -> bool {
+        self.metadata.iter().any(|record| {
+            let whole = record.metadata.get("option.edit.whole");
+            record.name == PROFILE && whole.is_some_and(|whole| whole == "no")
+        })
     }
 
     pub(super) fn next(&mut self) -> Option<Result<Entry>> {
@@ -548,7 +742,7 @@ impl SegmentEntries {
             match self.records.next()? {
                 Err(error) => return Some(Err(error)),
                 Ok(Record::Schema { id, name, data, .. }) => {
-                    self.schemas.insert(id, (name, data));
+                    self.schemas.entry(id).or_insert((name, data));
                 }
                 Ok(Record::Channel(channel)) => {
                     let schema = self.schemas.get(&channel.schema_id);
@@ -556,21 +750,50 @@ impl SegmentEntries {
                     // Channels are repeated in the summary; the first word stands.
                     self.channels.entry(channel.id).or_insert_with(|| {
                         let new = Channel::new(&channel.topic, &channel.metadata, schema);
-                        self.shared.of(new)
+                        Numbered { channel: self.shared.of(new), last: 0, at: 0 }
                     });
                 }
                 Ok(Record::Metadata(metadata)) => self.metadata.push(metadata),
-                Ok(Record::Message { header, data }) => return Some(self.entry(&header, data)),
+                Ok(Record::Message { header, data }) => {
+                    if let Some(entry) = self.entry(&header, data).transpose() {
+                        return Some(entry);
+                    }
+                }
             }
         }
     }
 
-    fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Entry> {
-        let Some(channel) = self.channels.get(&header.channel_id) else {
-            let id = header.channel_id;
-            let reason = format!("a message is on channel {id}, which is not declared");
-            return Err(self.records.damaged(reason));
+    /// The channel of a message that nobody has declared so far: the summary may know it.
+    fn declare(&mut self, id: u16) {
+        let summary = if self.records.hot { None } else { summary(&self.records.path) };
+        let Some(channel) = summary.as_ref().and_then(|summary| summary.channels.get(&id)) else {
+            return;
         };
+        let channel = of_summary(channel);
+        let numbered = Numbered { channel: self.shared.of(channel), last: 0, at: 0 };
+        self.channels.insert(id, numbered);
+    }
+
+    /// None for a message that nothing can be made of, of which was told before.
+    fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Option<Entry>> {
+        self.count += 1;
+        let id = header.channel_id;
+        if !self.channels.contains_key(&id) {
+            if !self.unknown.insert(id) {
+                return Ok(None);
+            }
+            self.declare(id);
+        }
+        let Some(numbered) = self.channels.get_mut(&id) else {
+            return Err(Kind::Lost(Lost {
+                subscription: format!("channel {id}"),
+                topic: "nobody knows whose it is".to_owned(),
+                frames: "all from here on".to_owned(),
+            })
+            .into());
+        };
+        (numbered.last, numbered.at) = (header.sequence, self.count);
+        let channel = &numbered.channel;
         let what = match &channel.kind {
             Some(kind) => What::Frame(Frame {
                 sequence: header.sequence,
@@ -580,15 +803,23 @@ impl SegmentEntries {
                 data,
             }),
             None => What::Event(schema::session_event(&data).map_err(|error| {
-                self.records.damaged(format!("a session event is none: {error}"))
+                self.records.nonsense(format!("a session event is none: {error}"))
             })?),
         };
-        Ok(Entry {
+        Ok(Some(Entry {
             subscription: Arc::clone(&channel.subscription),
             received: Timestamp::from_nanos(header.log_time),
             what,
-        })
+        }))
     }
+}
+
+/// A channel as the summary has it.
+pub(super) fn of_summary(channel: &mcap::Channel<'_>) -> Channel {
+    let schema = channel.schema.as_ref();
+    let data = schema.map(|schema| schema.data.to_vec().into()).unwrap_or_default();
+    let schema = schema.map(|schema| (schema.name.as_str(), &data));
+    Channel::new(&channel.topic, &channel.metadata, schema)
 }
 
 /// The summary of a sealed segment, without reading the rest; None if it has no whole one.

@@ -4,6 +4,7 @@
 //! there, the rename was the last thing that happened, and the sealed one stands.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
@@ -144,9 +145,10 @@ fn same_entries(hot: &Path, sealed_path: &Path) -> Result<u64> {
     loop {
         match (next_message(&mut hot), next_message(&mut sealed)) {
             (Some(Ok(hot)), Some(Ok(sealed))) if hot == sealed => same += 1,
+            (None, None) => return Ok(same),
             // What is torn in the hot one was never sealed.
-            (None | Some(Err(_)), None) => return Ok(same),
-            (_, Some(Err(error))) => return Err(error),
+            (Some(Err(_)), None) if hot.end() == Some(End::Torn) => return Ok(same),
+            (Some(Err(error)), None) | (_, Some(Err(error))) => return Err(error),
             _ => return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into()),
         }
     }
@@ -185,12 +187,22 @@ fn copy(hot: &Path, sealed_path: &Path, until: u64, compression: Compression) ->
     let mut records = Records::of_left_over(hot)?;
     let mut target = SealedFile::bare(sealed_path, compression)?;
     let (mut anything, mut entries, mut damage) = (false, 0, None);
+    let mut declared = BTreeSet::new();
     while records.place() < until
         && let Some(record) = records.next()
         // What is no entry may have been skipped on the way to it.
         && records.place() <= until
     {
         let copied = record.and_then(|record| {
+            // What is sealed passes for whole: nothing gets in that depends on what is not proven.
+            match &record {
+                _ if records.is_distrusted() => return Ok(false),
+                Record::Channel(channel) => _ = declared.insert(channel.id),
+                Record::Message { header, .. } if !declared.contains(&header.channel_id) => {
+                    return Ok(false);
+                }
+                _ => {}
+            }
             let is_entry = matches!(record, Record::Message { .. });
             match copy_record(record, &mut target) {
                 Ok(()) => Ok(is_entry),
@@ -204,7 +216,9 @@ fn copy(hot: &Path, sealed_path: &Path, until: u64, compression: Compression) ->
                 anything = true;
                 entries += u64::from(is_entry);
             }
-            Err(error) if error.is_damage() || error.is_not_a_capture() => damage = Some(error),
+            Err(error) if error.is_damage() || error.is_not_a_capture() => {
+                damage.get_or_insert(error);
+            }
             Err(error) => return Err(error),
         }
     }

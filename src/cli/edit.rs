@@ -20,7 +20,7 @@ use super::{Outcome, Words, decode::StyleArgs, record, select};
 ///
 /// Every PATH is an input. Each keeps its own order; of entries that were received at the same moment, those
 /// of the input that is named first come first. Frames stay bit for bit, session events and sequence
-/// numbers as they are. Of a damaged file everything before the damage is taken. Inputs are never changed,
+/// numbers as they are. Of a damaged file all that is whole is taken. Inputs are never changed,
 /// and the output says in its metadata what was done.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

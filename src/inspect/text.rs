@@ -158,6 +158,10 @@ impl Page {
             for line in segment.damage.iter().flat_map(|damage| wrapped(damage, WIDTH - 4)) {
                 self.line(4, Style::Alarm, &line);
             }
+            if segment.damaged_places > 1 {
+                let more = counted(segment.damaged_places - 1, "more damaged place");
+                self.line(4, Style::Alarm, &format!("and {more}"));
+            }
         }
     }
 

@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_the_capture_decides_by_its_weight() {
-        let damage = || Kind::Damaged { path: "feed.mcap".into(), offset: 7, reason: "bad".into() };
+        let damage = || Kind::damaged("feed.mcap".as_ref(), 7, "bad".to_owned());
         let refused = || Kind::Internal { reason: "no thread".into() };
         let with = |faults: Vec<Kind>| {
             let faults = faults.into_iter().map(Error::from).collect();

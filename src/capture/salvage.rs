@@ -1,0 +1,180 @@
+//! Where to read on in a damaged segment.
+//!
+//! Of a sealed one, with the next whole chunk: it is known by its header, and proven by the checksum of its
+//! content. Of a hot one, with the next checkpoint: a piece between two of them is proven before anything of
+//! it comes out, so a piece that is not costs itself and nothing behind it.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+};
+
+use mcap::records::{Record, op};
+
+use super::{
+    RECORD_LIMIT,
+    chunk::Chunk,
+    hot::{CHECKPOINT, Checkpoint},
+};
+
+/// An opcode and a length stand before every record.
+const RECORD_HEADER: usize = 1 + 8;
+
+/// How much is searched at once.
+const BLOCK: usize = 256 * 1024;
+
+/// How many checkpoints are looked at until one proves what is before it: bytes of a frame may look like one.
+const LOOKED_AT: usize = 8;
+
+/// Beyond what the file has itself, so much may be unpacked in vain. Whoever made up a file of beginnings of
+/// chunks does not keep us for ever.
+const UNPACKED_IN_VAIN: u64 = 1024 * 1024 * 1024;
+
+/// So many bytes of a chunk's record are enough to know it by: two times, a size, a checksum, how its content is
+/// compressed, and how long that is then.
+const CHUNK_HEADER: usize = 8 + 8 + 8 + 4 + (4 + 4) + 8;
+
+/// The search for whole chunks.
+#[derive(Default)]
+pub(super) struct Search {
+    in_vain: u64,
+}
+
+impl Search {
+    /// Where the next whole chunk begins that does so at `from` or behind it.
+    pub(super) fn next_chunk(&mut self, file: &File, from: u64) -> io::Result<Option<u64>> {
+        let size = file.metadata()?.len();
+        let mut chunk = Chunk::default();
+        let mut places = Places::of(file, from, op::CHUNK, RECORD_HEADER + CHUNK_HEADER);
+        while let Some((place, header)) = places.next()? {
+            let (_, length) = record_header(&header);
+            let left = size.saturating_sub(place + RECORD_HEADER as u64);
+            if length > left.min(RECORD_LIMIT as u64) || !is_chunk(&header[RECORD_HEADER..], length)
+            {
+                continue;
+            }
+            let mut record = Vec::new();
+            (&*file).seek(SeekFrom::Start(place + RECORD_HEADER as u64))?;
+            file.take(length).read_to_end(&mut record)?;
+            // Without a checksum nothing is proven.
+            let parsed = mcap::parse_record(op::CHUNK, &record);
+            let Ok(Record::Chunk { header, .. }) = parsed else { continue };
+            if header.uncompressed_crc != 0 && chunk.open(&record) == Ok(0) {
+                return Ok(Some(place));
+            }
+            self.in_vain = self.in_vain.saturating_add(header.uncompressed_size);
+            if self.in_vain > size.saturating_add(UNPACKED_IN_VAIN) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a record of that length may be a chunk that begins so.
+fn is_chunk(header: &[u8], length: u64) -> bool {
+    let (sizes, name) = header.split_at(28);
+    let rest =
+        [&b"\x04\0\0\0zstd"[..], b"\0\0\0\0"].iter().find_map(|known| name.strip_prefix(*known));
+    let Some(packed) = rest.and_then(|rest| rest.first_chunk()) else { return false };
+    let before = 28 + name.len() - rest.map_or(0, <[u8]>::len) + 8;
+    let unpacked = sizes[16..].first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
+    u64::from_le_bytes(*packed) == length.saturating_sub(before as u64)
+        && unpacked <= RECORD_LIMIT as u64
+}
+
+/// A piece of a hot segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Up to this byte, where a checkpoint begins, it is what was written.
+    Proven(u64),
+    /// Something before this checkpoint is not what was written.
+    Damaged(Checkpoint),
+    /// No checkpoint follows that could tell.
+    Open,
+}
+
+/// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
+pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
+    let mut checksum = crc32fast::Hasher::new_with_initial(crc);
+    let mut summed = from;
+    let mut first = None;
+    // A checkpoint at `from` is the one before this piece.
+    let mut places = Places::of(file, from + 1, CHECKPOINT, RECORD_HEADER + Checkpoint::SIZE);
+    let mut looked_at = 0;
+    while looked_at < LOOKED_AT
+        && let Some((place, record)) = places.next()?
+    {
+        let (_, length) = record_header(&record);
+        let Some(checkpoint) = Checkpoint::from_bytes(&record[RECORD_HEADER..]) else { continue };
+        // It says itself where it stands, so hardly anything else can be taken for it.
+        if checkpoint.offset != place || length < Checkpoint::SIZE as u64 {
+            continue;
+        }
+        looked_at += 1;
+        sum(file, summed, place, &mut checksum)?;
+        summed = place;
+        if checksum.clone().finalize() == checkpoint.crc {
+            return Ok(Piece::Proven(place));
+        }
+        first.get_or_insert(checkpoint);
+    }
+    Ok(first.map_or(Piece::Open, Piece::Damaged))
+}
+
+/// Adds these bytes of a file to a checksum.
+fn sum(mut file: &File, from: u64, to: u64, checksum: &mut crc32fast::Hasher) -> io::Result<()> {
+    file.seek(SeekFrom::Start(from))?;
+    let mut left = to - from;
+    let mut block = vec![0; BLOCK.min(usize::try_from(left).unwrap_or(BLOCK))];
+    while left > 0 {
+        let wanted = block.len().min(usize::try_from(left).unwrap_or(BLOCK));
+        file.read_exact(&mut block[..wanted])?;
+        checksum.update(&block[..wanted]);
+        left -= wanted as u64;
+    }
+    Ok(())
+}
+
+fn record_header(record: &[u8]) -> (u8, u64) {
+    let length = record[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    (record[0], length)
+}
+
+/// The places of a file at which an opcode stands, each with as many bytes as were asked for.
+struct Places<'f> {
+    file: &'f File,
+    opcode: u8,
+    size: usize,
+    block: Vec<u8>,
+    /// Where the block begins,
+    start: u64,
+    /// and how much of it has been searched.
+    at: usize,
+}
+
+impl<'f> Places<'f> {
+    fn of(file: &'f File, from: u64, opcode: u8, size: usize) -> Self {
+        Self { file, opcode, size, block: Vec::new(), start: from, at: 0 }
+    }
+
+    fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
+        loop {
+            let whole = self.block.len().saturating_sub(self.size - 1);
+            let rest = self.block.get(self.at..whole).unwrap_or_default();
+            if let Some(found) = memchr::memchr(self.opcode, rest) {
+                let at = self.at + found;
+                self.at = at + 1;
+                return Ok(Some((self.start + at as u64, self.block[at..at + self.size].to_vec())));
+            }
+            self.block.drain(..whole);
+            (self.start, self.at) = (self.start + whole as u64, 0);
+            let end = self.start + self.block.len() as u64;
+            self.file.seek(SeekFrom::Start(end))?;
+            let room = (BLOCK - self.block.len()) as u64;
+            if self.file.take(room).read_to_end(&mut self.block)? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
