@@ -1,6 +1,6 @@
 """Measures what merging captures takes, beside unpacking and packing the same alone.
 
-Both are whole processes on one set of captures, in turn and several times over, and the best of each counts:
+Both are whole processes on one set of captures, in turn and several times over if that is asked for, and the best of each counts:
 by the clock, and by what they used of the processor. What is merged is checked by the command itself, which
 counts its frames.
 """
@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ROUNDS = int(os.environ.get("ROUNDS", "1"))
 CAPTURES = int(os.environ.get("CAPTURES", "20"))
 FRAMES = 240_000  # of monitoring: about 100 MB in a sealed capture
 
