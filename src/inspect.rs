@@ -30,6 +30,7 @@ use crate::{
     capture::{self, Capture, PROFILE},
     entry::{Entry, Frame, Subscription, Timestamp, What},
     error::{Error, Result},
+    plain::{json_escape, unobeyed},
     select::Selection,
 };
 
@@ -315,7 +316,7 @@ impl Profile {
     /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
     pub fn json(&self) -> String {
         let json = serde_json::to_string_pretty(self).expect("a profile has only what JSON has");
-        let mut text = text::unobeyed(&json, text::json_escape);
+        let mut text = unobeyed(&json, json_escape);
         text.push('\n');
         text
     }

@@ -18,6 +18,7 @@ pub mod entry;
 pub mod error;
 
 mod dice;
+mod plain;
 
 pub mod codec;
 pub mod protocol;

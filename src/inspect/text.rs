@@ -15,7 +15,7 @@ use super::{
     Axis, ConnectionCounts, Event, Happening, History, Losses, Profile, SegmentProfile, Sequence,
     State, SubscriptionProfile,
 };
-use crate::{entry::Timestamp, error::counted};
+use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 
 mod gaps;
 
@@ -507,33 +507,6 @@ fn widths(table: &[Vec<String>]) -> Vec<usize> {
     (0..columns).map(width).collect()
 }
 
-/// The text with everything escaped that a terminal might obey: control characters, and the marks
-/// that turn the direction of writing round.
-pub(super) fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
-    let obeyed = |character: char| {
-        (character.is_control() && character != '\n')
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if obeyed(character) {
-            shown.push_str(&escape(character));
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
-/// A character as JSON's own escape.
-pub(super) fn json_escape(character: char) -> String {
-    let mut escape = String::new();
-    for unit in character.encode_utf16(&mut [0; 2]) {
-        let _ = write!(escape, "\\u{unit:04x}");
-    }
-    escape
-}
-
 /// For terminals that show nothing else.
 fn ascii(text: &str) -> String {
     let shown = |character: char| match character {
@@ -563,13 +536,6 @@ mod tests {
     fn anything_at_all_is_drawn() {
         assert_eq!(drawing(&[0, 1, 500, 1000], 1000, true), " ▁▄█");
         assert_eq!(drawing(&[0, 1, 500, 1000], 1000, false), " .=@");
-    }
-
-    #[test]
-    fn what_a_terminal_obeys_is_shown() {
-        let shown = unobeyed("a\x1b[2Jb\u{202e}c", |c| c.escape_default().to_string());
-        assert_eq!(shown, "a\\u{1b}[2Jb\\u{202e}c");
-        assert_eq!(unobeyed("\u{202e}", json_escape), "\\u202e");
     }
 
     #[test]
