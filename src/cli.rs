@@ -13,6 +13,7 @@ use self::log::{Format, Level, Line};
 mod accounts;
 mod decode;
 mod demo;
+mod diff;
 mod edit;
 mod encode;
 mod faults;
@@ -59,6 +60,7 @@ enum Command {
     Inspect(inspect::Args),
     Edit(edit::Args),
     Encode(encode::Args),
+    Diff(diff::Args),
     Synth(synth::Args),
     Demo(demo::Args),
 }
@@ -191,6 +193,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(args, words),
         Command::Edit(args) => edit::run(args, words),
         Command::Encode(args) => encode::run(args, words),
+        Command::Diff(args) => diff::run(args, words),
         Command::Synth(args) => synth::run(args, words),
         Command::Demo(args) => demo::run(args, words),
     };

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -167,6 +167,87 @@ fn create(path: &Path, started: Timestamp) -> Result<SealedFile> {
     let mut kinds: Vec<_> = types.all().map(AsRef::as_ref).collect();
     kinds.sort_by_key(|kind| &kind.label);
     SealedFile::create(path, &about, &kinds)
+}
+
+/// A file of lines that is read as a capture is.
+#[derive(Clone, Debug)]
+pub struct Lines {
+    path: PathBuf,
+    options: Options,
+}
+
+impl Lines {
+    /// Reads this file as the options say. It is not opened yet.
+    pub fn new(path: &Path, options: &Options) -> Self {
+        Self { path: path.to_owned(), options: options.clone() }
+    }
+
+    /// Whether a file begins as lines of JSON do, packed by zstd or not, and not as a capture does.
+    pub fn are_in(path: &Path) -> Result<bool> {
+        let metadata = path.metadata().map_err(Error::io("open", path))?;
+        if !metadata.is_file() {
+            return Ok(false);
+        }
+        let mut input = Input::open(path)?;
+        let start = input.reader.fill_buf().map_err(Error::io("read", path))?;
+        Ok(start.trim_ascii_start().first() == Some(&b'{'))
+    }
+
+    /// The frame of each line, from the first one. After an error there are no more.
+    pub fn entries(&self) -> Result<LineEntries> {
+        let input = Input::open(&self.path)?;
+        let encoder = Encoder::new(&self.options);
+        Ok(LineEntries { input, encoder, line: 0, text: Vec::new(), is_over: false })
+    }
+
+    /// Whether any line says what the schema does not know, as `decode --unknown` does.
+    pub fn show_unknown(&self) -> Result<bool> {
+        const KEY: &[u8] = b"\"@unknown\":";
+
+        let mut input = Input::open(&self.path)?;
+        let mut text = Vec::new();
+        let mut number = 1;
+        while let Some(line) = input.next(number, &mut text)? {
+            // Within a string its quotes would be escaped.
+            if line.windows(KEY.len()).any(|part| part == KEY) {
+                return Ok(true);
+            }
+            number += 1;
+        }
+        Ok(false)
+    }
+}
+
+/// The entries of [`Lines`].
+pub struct LineEntries {
+    input: Input,
+    encoder: Encoder,
+    /// The number of the one that was read last.
+    line: usize,
+    text: Vec<u8>,
+    is_over: bool,
+}
+
+impl Iterator for LineEntries {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        while !self.is_over {
+            self.line += 1;
+            let entry = match self.input.next(self.line, &mut self.text) {
+                Ok(Some(line)) if line.trim_ascii().is_empty() => continue,
+                Ok(Some(line)) => match self.encoder.entry(line) {
+                    Ok(entry) => return Some(Ok(entry)),
+                    Err(unfit) => Some(Err(self.input.unfit(self.line, unfit))),
+                },
+                Ok(None) => None,
+                Err(error) => Some(Err(error)),
+            };
+            self.is_over = true;
+            return entry;
+        }
+        None
+    }
 }
 
 /// Turns lines into entries.

@@ -11,6 +11,7 @@
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
 //! edit      captures -> Entry -> merge, select -> capture
 //! encode    NDJSON -> codec -> Entry -> capture
+//! diff      two captures -> Entry -> codec -> align -> Report -> text | JSON
 //! synth     seed -> Entry -> capture
 //! ```
 
@@ -39,6 +40,7 @@ pub mod state;
 pub mod net;
 
 pub mod decode;
+pub mod diff;
 pub mod edit;
 pub mod encode;
 pub mod inspect;

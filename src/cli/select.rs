@@ -17,6 +17,14 @@ pub(super) struct Args {
     #[arg(required = true, value_name = "PATH")]
     pub(super) paths: Vec<PathBuf>,
 
+    #[command(flatten)]
+    of: SelectionArgs,
+}
+
+/// What is taken of what is read.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct SelectionArgs {
     /// Only this topic (may be given more than once).
     #[arg(long, value_name = "TOPIC", help_heading = "Selection")]
     topic: Vec<String>,
@@ -47,6 +55,12 @@ pub(super) struct Args {
 }
 
 impl Args {
+    pub(super) fn selection(&self) -> Selection {
+        self.of.selection()
+    }
+}
+
+impl SelectionArgs {
     pub(super) fn selection(&self) -> Selection {
         Selection {
             topics: self.topic.clone(),

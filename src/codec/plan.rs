@@ -401,6 +401,12 @@ impl Plan {
         &self.messages[0]
     }
 
+    /// Whether anything in it is shown as an object whose names have no order of their own.
+    pub fn has_maps(&self) -> bool {
+        let is_map = |field: &Field| matches!(field.kind, Kind::Map(_));
+        self.messages.iter().any(|message| message.fields.iter().any(is_map))
+    }
+
     /// The style that it was made for.
     pub const fn style(&self) -> Style {
         self.style
