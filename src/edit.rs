@@ -1,4 +1,4 @@
-//! captures -> merge -> select -> where -> rename -> dedup -> sample -> times -> one sealed capture.
+//! captures -> merge -> select -> where -> rename -> dedup -> sample -> minimise -> times -> one sealed capture.
 //!
 //! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
 //! their length. What is not meant to change stays: frames bit for bit, session events, sequence numbers.
@@ -6,13 +6,22 @@
 //! Damage is told and counted, and what is whole behind it goes on.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use self::{merge::Merge, names::Names, parts::Parts, sample::Sample, times::Mover, twice::Twice};
-pub use self::{names::Rename, parts::SplitBy, times::Times};
+use self::{
+    merge::Merge, minimise::Minimal, names::Names, parts::Parts, sample::Sample, times::Mover,
+    twice::Twice,
+};
+pub use self::{
+    minimise::{Coverage, Covered},
+    names::Rename,
+    parts::SplitBy,
+    times::Times,
+};
 use crate::{
     capture::{About, Capture, Compression, Entries, PROFILE},
     codec::plan::Style,
@@ -26,7 +35,9 @@ use crate::{
     },
 };
 
+mod features;
 mod merge;
+mod minimise;
 mod names;
 mod parts;
 mod sample;
@@ -60,6 +71,9 @@ pub struct Options {
     /// Takes so many frames of each topic at most, spread evenly over all that are left, for which the
     /// inputs are read twice.
     pub sample: Option<u64>,
+    /// Takes the fewest and smallest frames that have every payload type, field, enum value, length of a
+    /// list (none, one, more) and unknown field that all have, for which the inputs are read once more.
+    pub minimise: bool,
     /// What becomes of times; None leaves them.
     pub times: Option<Times>,
     /// Makes a folder with a capture for each part; None makes one file.
@@ -85,6 +99,8 @@ pub struct Summary {
     pub damaged: u64,
     /// The output's size in bytes.
     pub size: u64,
+    /// What the frames cover, if they were to be as few as can be.
+    pub coverage: Option<Coverage>,
 }
 
 /// Makes one sealed capture of the inputs, each of which is a file or a folder, in the order in which
@@ -107,15 +123,23 @@ pub fn edit(
 
     let mut tally = Tally::default();
     let entries = early.into_iter().map(Err).chain(merge);
-    let sample = options.sample.map(|wanted| {
-        let all = Merge::new(captures.iter().map(Capture::entries).collect());
-        Sample::of(wanted, options.wanted(all))
-    });
-    let mut wanted = options.wanted(entries);
-    if let Some(mut sample) = sample {
-        wanted = Box::new(
-            wanted.filter(move |entry| entry.as_ref().map_or(true, |entry| sample.takes(entry))),
-        );
+    let again = || Merge::new(captures.iter().map(Capture::entries).collect());
+    let sample = options.sample.map(|wanted| Sample::of(wanted, options.wanted(again())));
+    let minimal = if options.minimise {
+        let all = sampled(sample.clone(), options.wanted(again()));
+        Some(RefCell::new(Minimal::of(options.resolver.clone(), all)?))
+    } else {
+        None
+    };
+    let mut wanted = sampled(sample, options.wanted(entries));
+    if let Some(minimal) = &minimal {
+        wanted = Box::new(wanted.filter_map(|entry| match entry {
+            Ok(entry) => match minimal.borrow_mut().takes(&entry) {
+                Ok(is_taken) => is_taken.then_some(Ok(entry)),
+                Err(error) => Some(Err(error)),
+            },
+            Err(error) => Some(Err(error)),
+        }));
     }
     for entry in options.moved(wanted) {
         match entry {
@@ -127,12 +151,19 @@ pub fn edit(
         }
     }
     let segments = captures.iter().map(|capture| capture.segments().len()).sum();
-    let summary = tally.finish(segments, lost)?;
+    let coverage = minimal.map(|minimal| minimal.into_inner().coverage());
+    let summary = Summary { coverage, ..tally.finish(segments, lost)? };
     Ok(Summary { size: parts.finish(&summary)?, ..summary })
 }
 
 /// Entries on their way.
 type Chain<'a> = Box<dyn Iterator<Item = Result<Entry>> + 'a>;
+
+/// Those of them that are in the sample, if there is one.
+fn sampled(sample: Option<Sample>, entries: Chain<'_>) -> Chain<'_> {
+    let Some(mut sample) = sample else { return entries };
+    Box::new(entries.filter(move |entry| entry.as_ref().map_or(true, |entry| sample.takes(entry))))
+}
 
 impl Options {
     /// The sequence numbers of what is left have no holes that are of our making.
@@ -141,6 +172,7 @@ impl Options {
             && self.condition.is_none()
             && self.window.is_none()
             && self.sample.is_none()
+            && !self.minimise
             && self.split.is_none()
     }
 
@@ -193,7 +225,12 @@ impl Summary {
             ("unjudged", self.unjudged),
             ("damaged", self.damaged),
         ];
-        let metadata = counts.map(|(name, count)| (name.to_owned(), count.to_string())).into();
+        let mut metadata: BTreeMap<_, _> =
+            counts.map(|(name, count)| (name.to_owned(), count.to_string())).into();
+        for (name, Covered { covered, seen }) in self.coverage.iter().flat_map(Coverage::parts) {
+            let name = format!("minimise.{}", name.replace(' ', "_"));
+            metadata.insert(name, format!("{covered} of {seen}"));
+        }
         mcap::records::Metadata { name: RESULT.to_owned(), metadata }
     }
 }
@@ -348,6 +385,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
         ("dedup", options.window.map(|window| format!("{window:?}"))),
         ("sample", options.sample.map(|wanted| wanted.to_string())),
+        ("minimise", options.minimise.then(|| "yes".to_owned())),
         ("split-by", options.split.map(|split| split.name().to_owned())),
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];

@@ -8,7 +8,7 @@ use std::{
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Options, Rename, SplitBy, Summary, Times},
+    edit::{self, Coverage, Covered, Options, Rename, SplitBy, Summary, Times},
     entry::Timestamp,
     error::{Error, counted},
     sink::filter::Condition,
@@ -61,6 +61,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
 
+    /// Take the fewest and smallest frames that still have, for each topic and payload type, every field,
+    /// enum value, unknown field and length of a list (none, one, more) that all frames have, and the first
+    /// session event of each kind; reads the inputs once more.
+    #[arg(long)]
+    minimise: bool,
+
     /// Make a folder with one capture for each topic, subscription or hour (of UTC).
     #[arg(long, value_name = "WHAT", value_parser = str::parse::<SplitBy>)]
     split_by: Option<SplitBy>,
@@ -89,6 +95,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         times: args.shift.or(args.restamp.map(Times::Restamped)),
         window: args.dedup,
         sample: args.sample,
+        minimise: args.minimise,
         split: args.split_by,
         compression: args.level,
     };
@@ -102,6 +109,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let summary = edit::edit(&args.capture.paths, &args.output, &options, lost)?;
     if told > TOLD && !words.verbose {
         words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
+    }
+    if let Some(coverage) = summary.coverage {
+        words.say(covered(&coverage, summary.frames));
     }
     words.say(format_args!(
         "{} and {}, {} in {} on disk: {}",
@@ -125,4 +135,15 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         words.say(counted(damaged, "damaged place"));
     }
     Ok(Outcome::Lossy)
+}
+
+/// What the frames cover that were taken, on one line.
+fn covered(coverage: &Coverage, frames: u64) -> String {
+    let parts = coverage.parts().into_iter();
+    let parts = parts.filter(|(name, part)| *name != "broken" || part.seen > 0);
+    let parts: Vec<_> = parts
+        .map(|(name, Covered { covered, seen })| format!("{covered} of {seen} {name}"))
+        .collect();
+    let cut = if coverage.is_cut { "; there are more that were not told apart" } else { "" };
+    format!("{frames} of {} frames cover {}{cut}", coverage.frames, parts.join(", "))
 }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use crate::{entry::Entry, error::Result};
 
 /// Which frames are taken. Made from all there are, before the first is taken.
+#[derive(Clone)]
 pub(super) struct Sample {
     wanted: u64,
     topics: HashMap<String, Topic>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Topic {
     /// How many frames there are,
     all: u64,
