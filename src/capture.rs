@@ -12,7 +12,7 @@ pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,
     hot::HotSegment,
-    reader::{Contents, contents},
+    reader::{Contents, contents, each_record},
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
     writer::{Compression, SealedFile, Writer},
 };

@@ -882,6 +882,29 @@ pub fn contents(path: &Path) -> Option<Contents> {
     })
 }
 
+/// Every record of a file with its opcode, just as it is in the file or in one of its chunks: for whoever
+/// wants to see all that was written, whatever it means.
+pub fn each_record(path: &Path, mut see: impl FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
+    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let options = LinearReaderOptions::default()
+        .with_prevalidate_chunk_crcs(true)
+        .with_record_length_limit(RECORD_LIMIT);
+    let mut reader = LinearReader::new_with_options(options);
+    let mut read = 0;
+    while let Some(event) = reader.next_event() {
+        match event.map_err(|error| damaged(path, read, error.to_string()))? {
+            LinearReadEvent::ReadRequest(wanted) => {
+                let buffer = reader.insert(wanted.max(READ_SIZE));
+                let count = file.read(buffer).map_err(Error::io("read", path))?;
+                reader.notify_read(count);
+                read += count as u64;
+            }
+            LinearReadEvent::Record { data, opcode } => see(opcode, data)?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether the summary is what its checksum says. It covers all from the summary's start up to the
 /// checksum itself, the last field of the footer.
 fn summary_holds(file: &mut File, size: u64) -> io::Result<bool> {

@@ -260,6 +260,11 @@ impl SealedFile {
 
     /// Finishes the file, brings it to the disk and gives it its name. Returns its size in bytes.
     pub fn finish(self) -> Result<u64> {
+        self.finish_if(|_| Ok(()))
+    }
+
+    /// The same if this finds nothing wrong with the file, which has another name until then.
+    pub fn finish_if(self, check: impl FnOnce(&Path) -> Result<()>) -> Result<u64> {
         let path = self.path;
         let file = self
             .writer
@@ -268,6 +273,7 @@ impl SealedFile {
             .map_err(|error| Error::io("write", &path)(error.into_error()))?;
         file.sync_all().map_err(Error::io("write", &path))?;
         let size = file.metadata().map_err(Error::io("look at", &path))?.len();
+        check(&self.temporary)?;
         self.temporary.persist_noclobber(&path).map_err(|error| match error.error.kind() {
             std::io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.clone() }.into(),
             _ => Error::io("create", &path)(error.error),
