@@ -1,4 +1,5 @@
-//! captures -> merge -> select -> where -> rename -> dedup -> sample -> minimise -> times -> one sealed capture.
+//! captures -> merge -> select -> where -> rename -> dedup -> sample -> minimise -> times -> redact -> one
+//! sealed capture.
 //!
 //! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
 //! their length. What is not meant to change stays: frames bit for bit, session events, sequence numbers.
@@ -13,13 +14,14 @@ use std::{
 };
 
 use self::{
-    merge::Merge, minimise::Minimal, names::Names, parts::Parts, sample::Sample, times::Mover,
-    twice::Twice,
+    merge::Merge, minimise::Minimal, names::Names, parts::Parts, redaction::Masker, sample::Sample,
+    times::Mover, twice::Twice,
 };
 pub use self::{
     minimise::{Coverage, Covered},
     names::Rename,
     parts::SplitBy,
+    redaction::{Redacted, Redaction, fresh_key, key_from, policy_from},
     times::Times,
 };
 use crate::{
@@ -40,6 +42,7 @@ mod merge;
 mod minimise;
 mod names;
 mod parts;
+mod redaction;
 mod sample;
 mod times;
 mod twice;
@@ -76,6 +79,8 @@ pub struct Options {
     pub minimise: bool,
     /// What becomes of times; None leaves them.
     pub times: Option<Times>,
+    /// Replaces names, addresses and places, for which the inputs are read twice.
+    pub redaction: Option<Redaction>,
     /// Makes a folder with a capture for each part; None makes one file.
     pub split: Option<SplitBy>,
     /// How the output is compressed.
@@ -97,6 +102,8 @@ pub struct Summary {
     pub unjudged: u64,
     /// Places at which an input is damaged, and files among others that are no capture.
     pub damaged: u64,
+    /// What was redacted; None if nothing was to be.
+    pub redacted: Option<Redacted>,
     /// The output's size in bytes.
     pub size: u64,
     /// What the frames cover, if they were to be as few as can be.
@@ -118,7 +125,11 @@ pub fn edit(
     let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
     let early = merge.begin();
     let about = about(inputs, options, &merge);
-    let records = inputs_about(inputs, merge.inputs());
+    // What recorders said about themselves may name anybody.
+    let records = match &options.redaction {
+        None => inputs_about(inputs, merge.inputs()),
+        Some(_) => Vec::new(),
+    };
     let mut parts = Parts::create(output, options.split, about, records, options.compression)?;
 
     let mut tally = Tally::default();
@@ -131,29 +142,39 @@ pub fn edit(
     } else {
         None
     };
-    let mut wanted = sampled(sample, options.wanted(entries));
+    let mut masker = match &options.redaction {
+        Some(redaction) => {
+            let all = sampled(sample.clone(), options.wanted(again()));
+            let all = minimised(minimal.as_ref(), all);
+            let moves_times = options.times.is_some();
+            Some(Masker::learnt(redaction, &options.renames, moves_times, all)?)
+        }
+        None => None,
+    };
     if let Some(minimal) = &minimal {
-        wanted = Box::new(wanted.filter_map(|entry| match entry {
-            Ok(entry) => match minimal.borrow_mut().takes(&entry) {
-                Ok(is_taken) => is_taken.then_some(Ok(entry)),
-                Err(error) => Some(Err(error)),
-            },
-            Err(error) => Some(Err(error)),
-        }));
+        minimal.borrow_mut().begin();
     }
+    let wanted = minimised(minimal.as_ref(), sampled(sample, options.wanted(entries)));
     for entry in options.moved(wanted) {
+        let entry = entry.and_then(|entry| match &mut masker {
+            Some(masker) => masker.apply(entry),
+            None => Ok(Some(entry)),
+        });
         match entry {
-            Ok(entry) => {
+            Ok(Some(entry)) => {
+                tally.summary.redacted = masker.as_ref().map(Masker::redacted);
                 parts.append(&entry, &tally.summary)?;
                 tally.entry(&entry);
             }
+            Ok(None) => {}
             Err(error) => tally.loss(error, &mut lost)?,
         }
     }
+    tally.summary.redacted = masker.as_mut().map(Masker::written).transpose()?;
     let segments = captures.iter().map(|capture| capture.segments().len()).sum();
     let coverage = minimal.map(|minimal| minimal.into_inner().coverage());
     let summary = Summary { coverage, ..tally.finish(segments, lost)? };
-    Ok(Summary { size: parts.finish(&summary)?, ..summary })
+    Ok(Summary { size: parts.finish(&summary, masker.as_ref())?, ..summary })
 }
 
 /// Entries on their way.
@@ -165,6 +186,18 @@ fn sampled(sample: Option<Sample>, entries: Chain<'_>) -> Chain<'_> {
     Box::new(entries.filter(move |entry| entry.as_ref().map_or(true, |entry| sample.takes(entry))))
 }
 
+/// Those of them that are to be taken where as few as can be are.
+fn minimised<'a>(minimal: Option<&'a RefCell<Minimal>>, entries: Chain<'a>) -> Chain<'a> {
+    let Some(minimal) = minimal else { return entries };
+    Box::new(entries.filter_map(|entry| match entry {
+        Ok(entry) => match minimal.borrow_mut().takes(&entry) {
+            Ok(is_taken) => is_taken.then_some(Ok(entry)),
+            Err(error) => Some(Err(error)),
+        },
+        Err(error) => Some(Err(error)),
+    }))
+}
+
 impl Options {
     /// The sequence numbers of what is left have no holes that are of our making.
     fn takes_all_frames(&self) -> bool {
@@ -174,6 +207,7 @@ impl Options {
             && self.sample.is_none()
             && !self.minimise
             && self.split.is_none()
+            && self.redaction.is_none()
     }
 
     /// What is wanted of these entries.
@@ -206,15 +240,16 @@ impl Options {
     /// These entries at their new times.
     fn moved<'a>(&self, entries: Chain<'a>) -> Chain<'a> {
         let Some(times) = self.times else { return entries };
-        let mut mover = Mover::new(times, self.resolver.clone());
+        let mut mover = Mover::new(times, self.redaction.is_some(), self.resolver.clone());
         Box::new(entries.map(move |entry| mover.apply(entry?)))
     }
 }
 
 impl Summary {
     /// Something was lost or is wrong.
-    pub const fn is_lossy(&self) -> bool {
-        self.undecodable + self.unjudged + self.damaged > 0
+    pub fn is_lossy(&self) -> bool {
+        let denied = self.redacted.map_or(0, |redacted| redacted.denied);
+        self.undecodable + self.unjudged + self.damaged + denied > 0
     }
 
     fn metadata(&self) -> mcap::records::Metadata {
@@ -225,8 +260,12 @@ impl Summary {
             ("unjudged", self.unjudged),
             ("damaged", self.damaged),
         ];
+        let redacted = self.redacted.map(|Redacted { denied, counts }| {
+            [("denied", denied), ("dropped", counts.dropped), ("replaced", counts.originals)]
+        });
+        let counts = counts.into_iter().chain(redacted.into_iter().flatten());
         let mut metadata: BTreeMap<_, _> =
-            counts.map(|(name, count)| (name.to_owned(), count.to_string())).into();
+            counts.map(|(name, count)| (name.to_owned(), count.to_string())).collect();
         for (name, Covered { covered, seen }) in self.coverage.iter().flat_map(Coverage::parts) {
             let name = format!("minimise.{}", name.replace(' ', "_"));
             metadata.insert(name, format!("{covered} of {seen}"));
@@ -356,13 +395,16 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
     let mut asked = asked(options);
     let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
     asked.insert("inputs", names.join(", "));
+    if options.redaction.is_some() {
+        hide(&mut asked, inputs.len());
+    }
     let was_whole = said("option.edit.whole").iter().all(|whole| whole == "yes");
     let is_whole = was_whole && inputs.len() == 1 && options.takes_all_frames();
     asked.insert("whole", if is_whole { "yes" } else { "no" }.to_owned());
     let started = started.or(merge.first()).unwrap_or_default();
     About {
         started: options.times.map_or(started, |times| times.start(started)),
-        host,
+        host: if options.redaction.is_none() { host } else { String::new() },
         options: asked.into_iter().map(|(name, what)| (format!("edit.{name}"), what)).collect(),
     }
 }
@@ -390,6 +432,19 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("where", options.condition.as_ref().map(Condition::to_string)),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Leaves of what was asked for that it was: names of files and subscriptions are somebody's, and whoever
+/// knows by how much times were moved can move them back.
+fn hide(asked: &mut BTreeMap<&'static str, String>, inputs: usize) {
+    for (name, value) in asked.iter_mut() {
+        match *name {
+            "topic" | "skip" | "limit" | "dedup" | "sample" | "minimise" | "split-by" => {}
+            "inputs" => *value = inputs.to_string(),
+            _ => "redacted".clone_into(value),
+        }
+    }
+    asked.insert("redact", "yes".to_owned());
 }
 
 /// What an input says about itself, as far as it was read.

@@ -25,6 +25,9 @@ pub(crate) enum Kind {
     Usage { expected: String, found: String, hint: &'static str },
     InputFile { path: PathBuf, expected: String, found: String },
     FaultFile { origin: String, line: usize, field: String, expected: String, found: String },
+    PolicyFile { origin: String, line: usize, field: String, expected: String, found: String },
+    RedactKey { path: PathBuf, expected: &'static str, found: String },
+    Survived { found: String },
     Line(BadLine),
     NoKey { subscription: String },
     OutputExists { path: PathBuf },
@@ -150,6 +153,11 @@ impl Error {
         *self.0
     }
 
+    /// A value that was replaced is still in what was written.
+    pub fn is_survivor(&self) -> bool {
+        matches!(*self.0, Kind::Survived { .. })
+    }
+
     /// A capture is cut or damaged. What is whole can still be read.
     pub fn is_damage(&self) -> bool {
         matches!(*self.0, Kind::Damaged(_) | Kind::Lost(_))
@@ -223,6 +231,13 @@ impl Error {
             }
             Kind::FaultFile { .. } => {
                 "docs/faults.md says what a file of faults can hold, --list-scenarios has examples"
+            }
+            Kind::PolicyFile { .. } => "docs/redaction.md says what a policy can hold",
+            Kind::RedactKey { .. } => {
+                "make one: (umask 077; head -c 32 /dev/urandom | base64 > redact.key)"
+            }
+            Kind::Survived { .. } => {
+                "there is no output; a policy that keeps a field keeps what is replaced in others"
             }
             Kind::Line(_) => {
                 r#"a line looks as decode writes it, or just {"topic": "audit", "data": {...}}"#
@@ -330,6 +345,7 @@ impl From<Unjudged> for Error {
 }
 
 impl fmt::Display for Error {
+    #[allow(clippy::too_many_lines, reason = "it is a table: a sentence for each condition")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*self.0 {
             Kind::Io { doing, path, source } => {
@@ -345,9 +361,13 @@ impl fmt::Display for Error {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
             Kind::FaultFile { origin, line, field, expected, found }
+            | Kind::PolicyFile { origin, line, field, expected, found }
             | Kind::Line(BadLine { origin, line, field, expected, found, .. }) => {
                 let at = if field.is_empty() { String::new() } else { format!(" as {field}") };
                 write!(f, "expected {expected}{at} in line {line} of {origin}, found {found}")
+            }
+            Kind::Survived { found } => {
+                write!(f, "expected no value that was replaced, found {found}")
             }
             Kind::NoKey { subscription } => {
                 write!(f, "expected a key for subscription {subscription:?}, found none")
@@ -420,7 +440,8 @@ impl fmt::Display for Error {
             Kind::Certificates { path: None, reason } => {
                 write!(f, "expected usable certificates, found {reason}")
             }
-            Kind::Identity { path, expected, found } => {
+            Kind::Identity { path, expected, found }
+            | Kind::RedactKey { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
             Kind::NoClient { client, here } => {

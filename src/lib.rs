@@ -9,7 +9,7 @@
 //! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
 //! replay    capture -> Entry -> pace, restamp, fault -> net::server -> sockets
 //! inspect   capture -> Entry -> fold -> Profile -> text | JSON
-//! edit      captures -> Entry -> merge, select -> capture
+//! edit      captures -> Entry -> merge, select, redact -> capture
 //! encode    NDJSON -> codec -> Entry -> capture
 //! diff      two captures -> Entry -> codec -> align -> Report -> text | JSON
 //! synth     seed -> Entry -> capture
@@ -33,6 +33,7 @@ pub mod accounts;
 
 pub mod fault;
 pub mod pace;
+pub mod redact;
 pub mod restamp;
 pub mod session;
 pub mod state;

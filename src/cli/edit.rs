@@ -8,9 +8,12 @@ use std::{
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
-    edit::{self, Coverage, Covered, Options, Rename, SplitBy, Summary, Times},
+    edit::{
+        self, Coverage, Covered, Options, Redacted, Redaction, Rename, SplitBy, Summary, Times,
+    },
     entry::Timestamp,
-    error::{Error, counted},
+    error::{self, Error, counted},
+    redact::Policy,
     sink::filter::Condition,
 };
 
@@ -19,8 +22,9 @@ use super::{Outcome, Words, decode::StyleArgs, record, select};
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
 /// Every PATH is an input. Each keeps its own order; of entries that were received at the same moment, those
-/// of the input that is named first come first. Frames stay bit for bit, session events and sequence
-/// numbers as they are. Of a damaged file all that is whole is taken. Inputs are never changed,
+/// of the input that is named first come first. Unless --redact or --restamp says otherwise, frames stay
+/// bit for bit, session events and sequence numbers as they are. Of a damaged file all that is whole is
+/// taken. Inputs are never changed,
 /// and the output says in its metadata what was done.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -41,7 +45,7 @@ pub(super) struct Args {
     rename: Vec<Rename>,
 
     /// Everything was received so much later, or earlier with a -: for a recorder whose clock was wrong.
-    /// Frames stay bit for bit.
+    /// Frames stay bit for bit; with --redact the times in them move along.
     #[arg(long, value_name = "D", allow_hyphen_values = true, conflicts_with = "restamp")]
     shift: Option<Times>,
 
@@ -71,12 +75,56 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHAT", value_parser = str::parse::<SplitBy>)]
     split_by: Option<SplitBy>,
 
+    #[command(flatten)]
+    redaction: RedactionArgs,
+
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
 
     #[command(flatten)]
     style: StyleArgs,
+}
+
+/// What stands in the place of names.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Redaction")]
+struct RedactionArgs {
+    /// Put pseudonyms in the place of names, addresses and places: the same for the same value, in every
+    /// frame and field. What the bundled schema does not know is left out, frames of other topics whole.
+    /// Before the output gets its name, all that was replaced is looked for in it. Reads the inputs twice.
+    /// docs/redaction.md says what remains: the output is pseudonymous, not anonymous.
+    #[arg(long)]
+    redact: bool,
+
+    /// Make pseudonyms with the key in this file, so that those of several captures agree; nobody but its
+    /// owner may be allowed to read it. Without, a fresh key is made and thrown away.
+    #[arg(long, value_name = "FILE", requires = "redact")]
+    redact_key_file: Option<PathBuf>,
+
+    /// Treat some fields otherwise, as this TOML file says: keep them, drop them, or take them for
+    /// something else.
+    #[arg(long, value_name = "FILE", requires = "redact")]
+    redact_policy: Option<PathBuf>,
+
+    /// Leave the first three bytes of MAC addresses, which say who made the device.
+    #[arg(long, requires = "redact")]
+    keep_oui: bool,
+}
+
+impl RedactionArgs {
+    fn redaction(&self) -> error::Result<Option<Redaction>> {
+        if !self.redact {
+            return Ok(None);
+        }
+        let policy = self.redact_policy.as_deref().map(edit::policy_from).transpose()?;
+        let key = match &self.redact_key_file {
+            Some(path) => edit::key_from(path)?,
+            None => edit::fresh_key()?,
+        };
+        let policy: Policy = policy.unwrap_or_default();
+        Ok(Some(Redaction { key, policy, keep_oui: self.keep_oui }))
+    }
 }
 
 /// So many losses are told one by one, unless the user wants more.
@@ -97,6 +145,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         sample: args.sample,
         minimise: args.minimise,
         split: args.split_by,
+        redaction: args.redaction.redaction()?,
         compression: args.level,
     };
     let mut told = 0;
@@ -121,6 +170,20 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         ByteSize::b(summary.size).display().iec(),
         args.output.display()
     ));
+    if let Some(Redacted { denied, counts }) = summary.redacted {
+        words.say(format_args!(
+            "redacted: {} replaced, of which none was found in what was written",
+            counted(counts.originals, "value")
+        ));
+        if denied + counts.dropped > 0 {
+            words.say(format_args!(
+                "left out: {} of payloads that the schema does not know, and {} that it does not know or \
+                 that are of no known place",
+                counted(denied, "frame"),
+                counted(counts.dropped, "field")
+            ));
+        }
+    }
     if !summary.is_lossy() {
         return Ok(Outcome::Done);
     }

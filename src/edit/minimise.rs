@@ -118,6 +118,13 @@ impl Minimal {
         })
     }
 
+    /// From here on the entries come by again, from the first one on.
+    pub(super) fn begin(&mut self) {
+        self.frames = 0;
+        self.covered.fill(false);
+        self.events.clear();
+    }
+
     /// Whether the entry is taken. Of the session events of a topic the first of each kind is.
     pub(super) fn takes(&mut self, entry: &Entry) -> Result<bool> {
         let frame = match &entry.what {

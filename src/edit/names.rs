@@ -19,6 +19,11 @@ impl Rename {
     pub fn old(&self) -> &str {
         &self.old
     }
+
+    /// The name that it gets.
+    pub fn new_name(&self) -> &str {
+        &self.new
+    }
 }
 
 impl FromStr for Rename {

@@ -12,7 +12,7 @@ use std::{
 use mcap::records::Metadata;
 use tempfile::TempDir;
 
-use super::Summary;
+use super::{Summary, redaction::Masker};
 use crate::{
     capture::{About, Compression, SEALED_SUFFIX, SealedFile, sync_folder_of},
     entry::{Entry, What},
@@ -151,12 +151,19 @@ impl Parts {
         Ok(())
     }
 
-    /// Finishes all files, and returns how many bytes they have.
-    pub(super) fn finish(mut self, summary: &Summary) -> Result<u64> {
+    /// Finishes all files, and returns how many bytes they have. What is proven of them is so before they
+    /// have their names.
+    pub(super) fn finish(mut self, summary: &Summary, proof: Option<&Masker<'_>>) -> Result<u64> {
         for part in std::mem::take(&mut self.open) {
-            self.end(part, summary)?;
+            self.end(part, summary, proof.filter(|_| self.folder.is_none()))?;
         }
         if let Some(folder) = self.folder {
+            if let Some(proof) = proof {
+                for name in fs::read_dir(folder.path()).map_err(Error::io("read", &self.output))? {
+                    let name = name.map_err(Error::io("read", &self.output))?;
+                    proof.prove(&name.path())?;
+                }
+            }
             // An empty folder of that name would give way to this one.
             if self.output.exists() {
                 return Err(Kind::OutputExists { path: self.output }.into());
@@ -193,7 +200,7 @@ impl Parts {
         };
         if split == SplitBy::Hour {
             let oldest = self.open.remove(0);
-            return self.end(oldest, so_far);
+            return self.end(oldest, so_far, None);
         }
         Err(Error::usage(
             format!("at most {} parts to split by {}", split.open_at_most(), split.name()),
@@ -202,10 +209,10 @@ impl Parts {
         ))
     }
 
-    fn end(&mut self, mut part: Part, summary: &Summary) -> Result<()> {
+    fn end(&mut self, mut part: Part, summary: &Summary, proof: Option<&Masker<'_>>) -> Result<()> {
         let own = Summary { frames: part.frames, events: part.events, ..*summary };
         part.file.metadata(&own.metadata())?;
-        self.size += part.file.finish()?;
+        self.size += part.file.finish_if(|path| proof.map_or(Ok(()), |proof| proof.prove(path)))?;
         Ok(())
     }
 }

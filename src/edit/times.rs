@@ -17,8 +17,8 @@ use crate::{
 /// What becomes of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// Everything was received so many nanoseconds later, or earlier; frames stay bit for bit. This is for
-    /// a recorder whose clock was wrong.
+    /// Everything was received so many nanoseconds later, or earlier; frames stay bit for bit, unless they
+    /// are redacted. This is for a recorder whose clock was wrong.
     Shifted(i64),
     /// The first entry was received at this moment, everything else as long after it as it was, and the
     /// times in frames move with that.
@@ -68,6 +68,8 @@ impl FromStr for Times {
 /// Moves the times of one entry after the other.
 pub(super) struct Mover {
     times: Times,
+    /// Those in frames, too.
+    inside: bool,
     resolver: Resolver,
     /// By how many nanoseconds: known from the first entry on.
     by: Option<i64>,
@@ -76,8 +78,10 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    pub(super) fn new(times: Times, resolver: Resolver) -> Self {
-        Self { times, resolver, by: None, types: HashMap::new() }
+    /// `inside` says that frames need not stay bit for bit in any case.
+    pub(super) fn new(times: Times, inside: bool, resolver: Resolver) -> Self {
+        let inside = inside || matches!(times, Times::Restamped(_));
+        Self { times, inside, resolver, by: None, types: HashMap::new() }
     }
 
     pub(super) fn apply(&mut self, mut entry: Entry) -> Result<Entry> {
@@ -94,7 +98,7 @@ impl Mover {
             What::Event(event) => move_event(event, by)?,
             What::Frame(frame) => {
                 let protocol = protocol::by_name(&entry.subscription.protocol);
-                if let Times::Restamped(_) = self.times {
+                if self.inside {
                     let shift = Shift {
                         received,
                         sent: entry.received,

@@ -1,0 +1,537 @@
+//! Frames and session events with pseudonyms in the place of what says who or where somebody is.
+//!
+//! A [`Rules`] is made from a frame's descriptor: what each field is stands in one [table], and a
+//! [`Policy`] may say otherwise. What the table does not know is dropped: unknown fields, and values of
+//! another type than their field's. Everything else is written again, field by field and in the order in
+//! which it stood. The same value gets the same pseudonym wherever it is: in another field, in a sentence,
+//! in another frame, and in another capture by the same [`Key`].
+//!
+//! A [`Redactor`] first learns what there is, and then writes; what it replaced is remembered, so that a
+//! [`Proof`] can look for it in what was written. Nothing here reads a file, a clock or a dice.
+//!
+//! [table]: Class
+
+use std::{borrow::Cow, fmt, net::IpAddr};
+
+use self::{
+    originals::{Needles, Originals},
+    secrets::{Motion, Secrets},
+    words::{Digits, Shape},
+};
+pub use self::{
+    policy::Policy,
+    proof::{Proof, Survivor},
+    rewrite::Rules,
+    secrets::Key,
+    table::Class,
+};
+use crate::error::{Error, Result};
+
+mod originals;
+mod policy;
+mod proof;
+mod rewrite;
+mod secrets;
+mod table;
+mod words;
+
+/// What stands in a sentence where a word was that nobody may read.
+const MASK: &str = "***";
+
+/// In a word of a harmless field: builds have five digits, and versions several numbers.
+const IN_VERSIONS: Digits = Digits { together: 5, altogether: 10 };
+
+/// In a word of a sentence.
+const IN_SENTENCES: Digits = Digits { together: 3, altogether: 6 };
+
+/// What is longer is no word of many, but a sentence.
+const LONGEST_WORD: usize = 64;
+
+/// What was done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Fields that the table does not know, and coordinates of nowhere.
+    pub dropped: u64,
+    /// Different values that were replaced.
+    pub originals: u64,
+    /// What the proof looks for: an address has several spellings, and a common word is none.
+    pub looked_for: u64,
+}
+
+/// Replaces values and remembers them.
+pub struct Redactor {
+    secrets: Secrets,
+    originals: Originals,
+    /// What was learnt; None while learning.
+    known: Option<Needles>,
+    /// What stays though it should not: only a test may say so.
+    #[cfg(test)]
+    sabotaged: Option<Class>,
+    /// Times were moved, so those that were not must not stay.
+    moves_times: bool,
+    dropped: u64,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor(..)")
+    }
+}
+
+impl Redactor {
+    /// One that learns. `keep_oui` leaves the first three bytes of MAC addresses, `moves_times` says that
+    /// the times in frames are not what they were.
+    pub fn new(key: &Key, keep_oui: bool, moves_times: bool) -> Self {
+        Self {
+            secrets: Secrets::asleep(key, keep_oui),
+            originals: Originals::new(originals::MOST),
+            known: None,
+            #[cfg(test)]
+            sabotaged: None,
+            moves_times,
+            dropped: 0,
+        }
+    }
+
+    /// Values of this class stay, as if it had been forgotten.
+    #[cfg(test)]
+    pub(crate) fn sabotage(&mut self, class: Class) {
+        self.sabotaged = Some(class);
+    }
+
+    /// Ends the learning: from now on, what was learnt is found in sentences, too.
+    pub fn learnt(&mut self) -> Result<()> {
+        self.check()?;
+        self.secrets.wake();
+        self.known = Some(self.originals.needles(&self.secrets));
+        self.dropped = 0;
+        Ok(())
+    }
+
+    /// Fails if there were more values than are remembered.
+    pub fn check(&self) -> Result<()> {
+        if self.originals.are_too_many() {
+            return Err(Error::usage(
+                format!("at most {} different values to replace", originals::MOST),
+                "more",
+                "redact parts of it with one key file: pseudonyms agree, whatever the parts are",
+            ));
+        }
+        Ok(())
+    }
+
+    /// What was done so far, and what [`prove`](Self::prove) looks for.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            dropped: self.dropped,
+            originals: self.originals.len() as u64,
+            looked_for: self.known.as_ref().map_or(0, |known| known.len() as u64),
+        }
+    }
+
+    /// Ends the writing: all that was replaced until now is what has to be looked for.
+    pub fn written(&mut self) -> Result<()> {
+        self.check()?;
+        self.known = Some(self.originals.needles(&self.secrets));
+        Ok(())
+    }
+
+    /// Looks for all that was replaced until [`written`](Self::written) was said.
+    pub fn prove(&self) -> Option<Proof<'_>> {
+        self.known.as_ref().map(Proof::new)
+    }
+
+    /// A value of a field that holds text or bytes. What comes of text is text.
+    fn value<'a>(&mut self, class: Class, is_bytes: bool, value: &'a [u8]) -> Cow<'a, [u8]> {
+        if value.is_empty() {
+            return Cow::Borrowed(value);
+        }
+        let made = self.made(class, is_bytes, value);
+        #[cfg(test)]
+        if self.sabotaged == Some(class) {
+            return Cow::Borrowed(value);
+        }
+        made
+    }
+
+    fn made<'a>(&mut self, class: Class, is_bytes: bool, value: &'a [u8]) -> Cow<'a, [u8]> {
+        let text = str::from_utf8(value);
+        let replaced = match (class, text) {
+            (Class::Mac, _) if is_bytes && matches!(value.len(), 6 | 8) => {
+                self.originals.mac(value, class);
+                self.secrets.mac(value)
+            }
+            (Class::Ip, _) if is_bytes && matches!(value.len(), 4 | 16) => self.ip_octets(value),
+            (Class::Time, Ok(text)) if words::is_time(text) => {
+                let stays = !self.moves_times;
+                return Cow::Borrowed(if stays { value } else { &[] });
+            }
+            (Class::Text | Class::Time, Ok(text)) => self.sentence(text).into_bytes(),
+            (Class::Harmless, Ok(text)) => self.harmless(text).into_bytes(),
+            (_, Ok(text)) => self.name(class, text).into_bytes(),
+            // What is said in it, nobody knows.
+            (Class::Text | Class::Time | Class::Harmless, Err(_)) => Vec::new(),
+            (_, Err(_)) => {
+                self.originals.bytes(value, class);
+                if is_bytes && class != Class::Essid {
+                    self.secrets.bytes(value)
+                } else {
+                    self.secrets.name(value).into_bytes()
+                }
+            }
+        };
+        Cow::Owned(replaced)
+    }
+
+    fn ip_octets(&mut self, octets: &[u8]) -> Vec<u8> {
+        let Some(address) = secrets::ip_of(octets) else { return Vec::new() };
+        self.originals.ip(address, Class::Ip);
+        match self.secrets.ip(address) {
+            IpAddr::V4(made) if octets.len() == 16 => made.to_ipv6_mapped().octets().to_vec(),
+            IpAddr::V4(made) => made.octets().to_vec(),
+            IpAddr::V6(made) => made.octets().to_vec(),
+        }
+    }
+
+    /// A number that is a name. It is at most `limit`.
+    fn number(&mut self, class: Class, number: u64, limit: u64) -> u64 {
+        match u32::try_from(number) {
+            Ok(bits) if class == Class::Ip && bits > 0 => {
+                let octets = self.ip_octets(&bits.to_be_bytes());
+                octets.iter().fold(0, |sum, &octet| sum << 8 | u64::from(octet))
+            }
+            _ if class == Class::Harmless => number,
+            // It is not remembered: there are too many numbers that are just as large.
+            _ => self.secrets.number(number, limit),
+        }
+    }
+
+    fn motion(&self, place: &[u8]) -> Motion {
+        self.secrets.motion(place)
+    }
+
+    /// The pseudonym of a name of any kind, which looks like the name in as far as its looks tell what it
+    /// is: an address stays one, digits stay digits.
+    pub fn name(&mut self, class: Class, name: &str) -> String {
+        match words::shape(name) {
+            Shape::Mac => {
+                let octets = words::octets(name);
+                self.originals.mac(&octets, class);
+                words::with_digits(name, &self.secrets.mac(&octets))
+            }
+            Shape::Ip(address) => {
+                self.originals.ip(address.to_canonical(), class);
+                self.secrets.ip(address.to_canonical()).to_string()
+            }
+            Shape::Endpoint(before, address, behind) => {
+                self.originals.ip(address.to_canonical(), class);
+                format!("{before}{}{behind}", self.secrets.ip(address.to_canonical()))
+            }
+            Shape::Hex => {
+                self.originals.text(name, class);
+                let octets = words::octets(name);
+                let mut made = self.secrets.bytes(&octets);
+                if name.bytes().filter(u8::is_ascii_hexdigit).count() % 2 == 1 {
+                    // The last digit has no other half.
+                    made = self.secrets.bytes(name.to_ascii_lowercase().as_bytes());
+                } else {
+                    self.originals.bytes(&octets, class);
+                }
+                words::with_digits(name, &made)
+            }
+            Shape::Decimal => {
+                self.originals.text(name, class);
+                self.secrets.decimal(name)
+            }
+            Shape::Email(local, domain) => {
+                self.originals.text(name, class);
+                let domain = self.host(domain);
+                self.originals.text(local, class);
+                format!("{}@{domain}", self.secrets.name(local.as_bytes()))
+            }
+            Shape::Url { scheme, host, port, rest } => {
+                self.originals.text(name, class);
+                let host = self.host(host);
+                let path = match rest.split_at_checked(1) {
+                    Some((slash, path)) if !path.is_empty() => {
+                        slash.to_owned() + &self.secrets.name(path.as_bytes())
+                    }
+                    _ => rest.to_owned(),
+                };
+                format!("{scheme}{host}{port}{path}")
+            }
+            Shape::Login(before, name) => {
+                let of = before.trim_end_matches(['\\', '/']);
+                let parting = &before[of.len()..];
+                let of = if words::is_common(of) { of.to_owned() } else { self.name(class, of) };
+                of + parting + &self.name(class, name)
+            }
+            Shape::Word => {
+                self.originals.text(name, class);
+                self.secrets.name(name.as_bytes())
+            }
+        }
+    }
+
+    /// The pseudonym of a host: an address, or a domain of those that are nobody's (RFC 2606).
+    pub fn host(&mut self, host: &str) -> String {
+        match words::shape(host) {
+            Shape::Mac | Shape::Ip(_) | Shape::Endpoint(..) => self.name(Class::Url, host),
+            _ => {
+                let (name, port) = match host.rsplit_once(':') {
+                    Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                        (name, &host[name.len()..])
+                    }
+                    _ => (host, ""),
+                };
+                self.originals.text(name, Class::Url);
+                format!("{}.example{port}", self.secrets.name(name.as_bytes()))
+            }
+        }
+    }
+
+    /// A word of many stays if nothing is in it that could be anything else.
+    fn harmless(&mut self, text: &str) -> String {
+        if text.len() > LONGEST_WORD {
+            return self.sentence(text);
+        }
+        let known = self.known.as_ref();
+        let is_known = || known.is_some_and(|known| known.is_in_version(text));
+        if words::is_version(text, IN_VERSIONS) && !is_known() {
+            return text.to_owned();
+        }
+        if words::is_of_words(text, IN_VERSIONS) && !words::has_address(text) {
+            return self.replaced(text, |_, word| Some(word.to_owned()));
+        }
+        self.name(Class::Harmless, text)
+    }
+
+    /// A sentence with pseudonyms for names that are known and for what looks like an address. Of the rest
+    /// only common words stay, and short numbers that belong to one.
+    pub fn sentence(&mut self, text: &str) -> String {
+        // What may part a number from what stood before: "port 1/1/24", but no telephone number.
+        let mut parting: &[u8] = b"";
+        self.replaced(text, |before, word| {
+            let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
+            let follows = !before.is_empty() && before.bytes().all(|byte| parting.contains(&byte));
+            let stays = words::is_of_words(word, IN_SENTENCES) && (!is_number || follows);
+            parting = match (stays, is_number) {
+                (true, true) => b"/.:",
+                (true, false) => b" /.:#(=\"'",
+                (false, _) => b"",
+            };
+            stays.then(|| word.to_owned())
+        })
+    }
+
+    /// The text with each known name and each address replaced, and each other word as `keep` says when
+    /// it is told what stands between it and the word before.
+    fn replaced(
+        &mut self,
+        text: &str,
+        mut keep: impl FnMut(&str, &str) -> Option<String>,
+    ) -> String {
+        let small = text.to_ascii_lowercase();
+        let mut made = String::with_capacity(text.len());
+        let (mut at, mut behind_word) = (0, 0);
+        let mut inside = false;
+        while let Some(character) = text[at..].chars().next() {
+            if !inside && let Some(end) = self.found(text, &small, at) {
+                made += &self.name(Class::Text, &text[at..end]);
+                (at, behind_word, inside) = (end, end, true);
+                continue;
+            }
+            if !words::is_of_word(character) {
+                made.push(character);
+                at += character.len_utf8();
+                inside = false;
+                continue;
+            }
+            let is_part = |c: char| words::is_of_word(c) || c == '-' || c == '_';
+            let word = text[at..].split(|c| !is_part(c)).next().unwrap_or_default();
+            let word = word.trim_end_matches(['-', '_']);
+            match keep(&text[behind_word..at], word) {
+                Some(kept) if !inside => made += &kept,
+                // What is stuck to a name belongs to it.
+                _ => made += MASK,
+            }
+            at += word.len();
+            (behind_word, inside) = (at, true);
+        }
+        made
+    }
+
+    /// Where something ends that has a pseudonym and begins there.
+    fn found(&self, text: &str, small: &str, at: usize) -> Option<usize> {
+        let known = self.known.as_ref().and_then(|known| known.name_at(small, at));
+        known
+            .or_else(|| words::mac_at(text, at))
+            .or_else(|| words::endpoint_at(text, at))
+            .or_else(|| words::link_at(text, at).map(|place| place.end))
+    }
+}
+
+/// Whether a number can be that.
+fn is_for_numbers(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Ip
+            | Class::User
+            | Class::Device
+            | Class::Serial
+            | Class::Customer
+            | Class::Site
+            | Class::Harmless
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that has learnt these names.
+    fn knowing(names: &[&str]) -> Redactor {
+        let key = Key::new(b"synthetic key for tests").unwrap();
+        let mut redactor = Redactor::new(&key, false, false);
+        for name in names {
+            redactor.name(Class::User, name);
+        }
+        redactor.learnt().unwrap();
+        redactor
+    }
+
+    #[test]
+    fn a_mac_is_the_same_client_in_every_notation() {
+        let mut redactor = knowing(&[]);
+        let raw =
+            redactor.value(Class::Mac, true, &[0x24, 0xf2, 0x7f, 0xcc, 0x4a, 0x22]).into_owned();
+        let hex = crate::codec::bytes::hex(&raw);
+        assert_eq!(redactor.value(Class::Mac, true, b"24f27fcc4a22"), hex.as_bytes());
+        assert_eq!(redactor.name(Class::User, "24F27FCC4A22"), hex.to_uppercase());
+        let with = |separator: &str| {
+            raw.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(separator)
+        };
+        assert_eq!(redactor.name(Class::Device, "24-f2-7f-cc-4a-22"), with("-"));
+        let sentence = redactor.sentence("client 24:f2:7f:cc:4a:22 moved");
+        assert_eq!(sentence, format!("client {} moved", with(":")));
+    }
+
+    #[test]
+    fn names_keep_what_their_looks_tell() {
+        let mut redactor = knowing(&[]);
+        let mut name = |text| redactor.name(Class::User, text);
+        assert_eq!(name("Alice"), name("alice"));
+        assert!(name("alice").starts_with("id-"));
+        let domain = name("corp.example.org");
+        assert!(domain.ends_with(".example"), "{domain}");
+        assert_eq!(name("alice@corp.example.org"), format!("{}@{domain}", name("alice")));
+        assert_eq!(name("https://corp.example.org:8443/"), format!("https://{domain}:8443/"));
+        assert_eq!(name("CORP\\alice"), format!("{}\\{}", name("CORP"), name("alice")));
+        assert_eq!(name("host/alice"), format!("host/{}", name("alice")));
+        let endpoint = name("192.0.2.7:443");
+        assert_eq!(endpoint, format!("{}:443", name("192.0.2.7")));
+        assert_eq!(name("1000001").len(), 7);
+        let id = name("0011AABB-0011-AABB-0011-AABB0011AABB");
+        assert_eq!(id.len(), 36);
+        assert_eq!(id.replace('-', "").to_lowercase(), name("0011aabb0011aabb0011aabb0011aabb"));
+    }
+
+    #[test]
+    fn of_a_sentence_what_says_nothing_stays() {
+        let mut redactor = knowing(&["alice", "north-ap-001", "Guest Wifi", "ap-17"]);
+        let [alice, ap, wifi, other] = ["alice", "north-ap-001", "guest wifi", "ap-17"]
+            .map(|name| redactor.name(Class::Device, name));
+        let mut sentence = |text| redactor.sentence(text);
+        assert_eq!(
+            sentence("vlan 20 added on North-AP-001 by Alice (really)"),
+            format!("vlan 20 added on {ap} by {alice} (***)")
+        );
+        assert_eq!(sentence("the guest wifi is down"), format!("the {wifi} is down"));
+        assert_eq!(sentence("ap-17, ap-18"), format!("{other}, ap-18"));
+        assert_eq!(sentence("alicesque aliceb"), "*** ***");
+        assert_eq!(sentence("port 1/1/24 up"), "port 1/1/24 up");
+        assert_eq!(sentence("call 044 123 45 67"), "call 044 *** *** ***");
+        assert_eq!(sentence("user=bob, pin 123456"), "user=***, *** ***");
+        assert_eq!(sentence("\u{e9}t\u{e9} \u{2603}"), "*** ***");
+        assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn addresses_in_sentences_are_replaced_with_what_is_round_them() {
+        let mut redactor = knowing(&[]);
+        let ip = redactor.name(Class::Ip, "192.0.2.7");
+        let mail = redactor.name(Class::User, "bob@corp.example.org");
+        let mut sentence = |text| redactor.sentence(text);
+        assert_eq!(sentence("from 192.0.2.7:443."), format!("from {ip}:443."));
+        assert_eq!(sentence("192.0.2.7/24"), format!("{ip}/24"));
+        assert_eq!(sentence("user:bob@corp.example.org, ok"), format!("user:{mail}, ok"));
+        assert!(!sentence("see http://corp.example.org/bob?x=1 now").contains("bob"));
+        assert!(!sentence("{\"user\":\"bob\",\"host\":\"corp.example.org\"}").contains("corp"));
+    }
+
+    #[test]
+    fn a_sentence_without_end_has_one() {
+        let mut redactor = knowing(&[]);
+        for part in ["a.", "1:", "aa:", "f", "a@", "//", "\u{e9}-", "::"] {
+            let long = part.repeat(10_000);
+            let made = redactor.sentence(&long);
+            assert!(made.len() <= long.len() * 3, "{part}");
+        }
+    }
+
+    #[test]
+    fn a_harmless_field_keeps_words_of_many_and_no_name() {
+        let mut redactor = knowing(&["ap-17", "10.0.0.1"]);
+        let mut harmless = |text: &str| redactor.harmless(text);
+        for text in ["AP-515", "10.6.0.1-synthetic", "wpa2-psk", "1/1/24", "monitoring", "iOS"] {
+            assert_eq!(harmless(text), text);
+        }
+        for text in [
+            "ap-17",
+            "zrh-ap-17",
+            "alice",
+            "10.0.0.1",
+            "10.0.0.1-beta",
+            "24f27fcc4a22",
+            "example.com",
+            "1000001",
+        ] {
+            assert!(!harmless(text).contains(text), "{text}");
+        }
+        let long = "alice ".repeat(20);
+        assert_eq!(harmless(&long), "*** ".repeat(20));
+    }
+
+    #[test]
+    fn what_fits_no_class_is_replaced_all_the_same() {
+        let mut redactor = knowing(&[]);
+        assert_eq!(redactor.value(Class::Mac, true, b"\xff\xfe\xfd").len(), 3);
+        assert_ne!(&*redactor.value(Class::Mac, true, b"\xff\xfe\xfd"), b"\xff\xfe\xfd");
+        assert!(redactor.value(Class::Mac, true, b"alice").starts_with(b"id-"));
+        assert!(redactor.value(Class::Ip, false, b"caf\xe9").starts_with(b"id-"));
+        assert!(redactor.value(Class::Essid, true, b"caf\xe9").starts_with(b"id-"));
+        assert!(redactor.value(Class::Text, true, b"caf\xe9").is_empty());
+        assert!(redactor.value(Class::Mac, true, b"").is_empty());
+    }
+
+    #[test]
+    fn a_time_as_text_stays_only_if_times_do() {
+        let time = b"2026-01-05 08:00:00";
+        assert_eq!(&*knowing(&[]).value(Class::Time, false, time), time);
+        let mut moving = Redactor::new(&Key::new(&[7; 16]).unwrap(), false, true);
+        assert!(moving.value(Class::Time, false, time).is_empty());
+        assert_eq!(&*knowing(&[]).value(Class::Time, false, b"by alice"), b"by ***");
+    }
+
+    #[test]
+    fn numbers_that_are_names_and_addresses_agree_with_their_text() {
+        let mut redactor = knowing(&[]);
+        let number = redactor.number(Class::Site, 1_000_001, u64::MAX);
+        assert_eq!(number.to_string(), redactor.name(Class::Site, "1000001"));
+        let address = redactor.number(Class::Ip, 0xc000_0207, u64::MAX);
+        let text = redactor.name(Class::Ip, "192.0.2.7");
+        assert_eq!(text.parse::<std::net::Ipv4Addr>().unwrap().to_bits(), address as u32);
+        assert_eq!(redactor.number(Class::Harmless, 7, u64::MAX), 7);
+        assert!(redactor.number(Class::Device, 4_000_000_000, u32::MAX.into()) <= u32::MAX.into());
+    }
+}
