@@ -25,7 +25,7 @@ use centralcap::{
     protocol::PROTOCOLS,
     schema::{self, FrameTypes},
 };
-use mcap::records::op;
+use mcap::records::{Record, op};
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::Value;
 use support::{
@@ -542,10 +542,15 @@ fn the_programs_own_words_are_nobodys() {
     let words: BTreeSet<_> = include_str!("../src/redact/words.txt").split_whitespace().collect();
     let mut seen = 0;
     each_record(&place.path("out.mcap"), |opcode, data| {
-        if !matches!(opcode, op::CHANNEL | op::METADATA | op::HEADER) {
-            return Ok(());
-        }
-        let text = String::from_utf8_lossy(data).to_lowercase();
+        let (name, words_of) = match mcap::parse_record(opcode, data).unwrap() {
+            Record::Header(header) => (header.profile + " " + &header.library, BTreeMap::new()),
+            Record::Channel(channel) => (channel.topic, channel.metadata),
+            Record::Metadata(metadata) => (metadata.name, metadata.metadata),
+            _ => return Ok(()),
+        };
+        let text =
+            words_of.into_iter().fold(name, |text, (key, value)| text + " " + &key + " " + &value);
+        let text = text.to_lowercase();
         for part in text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
             if part.starts_with("id-") {
                 continue;
