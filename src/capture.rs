@@ -14,6 +14,7 @@ pub use self::{
     hot::HotSegment,
     reader::{Contents, contents, each_record},
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
+    unfinished::discard,
     writer::{Compression, SealedFile, Writer},
 };
 use crate::{
@@ -28,6 +29,7 @@ mod loss;
 mod reader;
 mod salvage;
 mod seal;
+pub(crate) mod unfinished;
 mod writer;
 
 /// The MCAP profile of a capture, and the name of its metadata record.

@@ -89,6 +89,8 @@ mod exit {
     pub(super) const FAILED: u8 = 1;
     pub(super) const USAGE: u8 = 2;
     pub(super) const LOSSY: u8 = 3;
+    /// What a shell makes of the death by SIGINT.
+    pub(super) const INTERRUPTED: u8 = 130;
 }
 
 /// How to talk to the user. stdout carries data, stderr words.

@@ -15,7 +15,7 @@ use mcap::{McapError, records::MessageHeader};
 use super::{
     Compression, HOT_SUFFIX, SealedFile, hot,
     reader::{End, Record, Records},
-    sync_folder_of, writer,
+    sync_folder_of, unfinished,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -42,7 +42,7 @@ pub struct Sealed {
 /// Seals every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing
 /// left half-done is swept away.
 pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<Vec<Sealed>> {
-    writer::sweep(folder);
+    unfinished::sweep(folder);
     let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut found = Vec::new();
     for item in listing {

@@ -13,7 +13,7 @@ use std::{
 use mcap::{WriteOptions, records::MessageHeader, write::NoSeek};
 use prost::Message;
 
-use super::{About, PROFILE, channel_metadata, hot, sync_folder_of};
+use super::{About, PROFILE, channel_metadata, hot, sync_folder_of, unfinished};
 use crate::{
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
@@ -43,10 +43,6 @@ impl Default for Compression {
         Self(3)
     }
 }
-
-/// How the name of an unfinished sealed capture begins and ends.
-const PART_PREFIX: &str = ".centralcap-";
-const PART_SUFFIX: &str = ".part";
 
 const LIBRARY: &str = concat!("centralcap ", env!("CARGO_PKG_VERSION"));
 
@@ -231,9 +227,7 @@ impl SealedFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let (file, temporary) = tempfile::Builder::new()
-            .prefix(PART_PREFIX)
-            .suffix(PART_SUFFIX)
+        let (file, temporary) = unfinished::names()
             .permissions_of_new_files()
             .tempfile_in(folder)
             .map_err(Error::io("create a file in", folder))?
@@ -280,22 +274,6 @@ impl SealedFile {
         })?;
         sync_folder_of(&path).map_err(Error::io("write", &path))?;
         Ok(size)
-    }
-}
-
-/// Deletes what those left half-written in a folder who were killed while they wrote a sealed capture.
-/// All of it is still where it came from.
-pub(super) fn sweep(folder: &Path) {
-    let Ok(listing) = std::fs::read_dir(folder) else { return };
-    for item in listing.flatten() {
-        let name = item.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(PART_PREFIX)
-            && name.ends_with(PART_SUFFIX)
-            && File::open(item.path()).is_ok_and(|file| file.try_lock().is_ok())
-        {
-            std::fs::remove_file(item.path()).ok();
-        }
     }
 }
 

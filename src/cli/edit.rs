@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
@@ -17,7 +18,7 @@ use centralcap::{
     sink::filter::Condition,
 };
 
-use super::{Outcome, Words, decode::StyleArgs, record, select};
+use super::{Outcome, Words, decode::StyleArgs, record, select, signal};
 
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
@@ -134,6 +135,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output == Path::new("-") {
         return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
     }
+    signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
     let options = Options {
         selection: args.capture.selection(),
         condition: args.condition,

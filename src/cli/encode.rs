@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     encode::{self, Input, Options, START},
@@ -15,6 +16,7 @@ use centralcap::{
 use super::{
     Outcome, Words,
     decode::{self, Bytes},
+    signal,
 };
 
 /// Turn lines of JSON back into a capture: the inverse of decode.
@@ -57,6 +59,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let resolver = decode::resolver(proto.as_deref(), &payload)?;
     let options = Options { bytes: bytes.style(), raw, start, resolver };
     let inputs = inputs.iter().map(|path| input(path)).collect::<error::Result<_>>()?;
+    signal::leave_nothing_of(&output).context("cannot wait for signals")?;
     let summary = encode::write(&options, inputs, &output)?;
     words.say(format_args!(
         "{}, {} in {} on disk: {}",

@@ -1,9 +1,13 @@
-//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped. SIGHUP: a new segment. SIGXFSZ:
-//! not the end at all.
+//! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped, and the early end of what makes a
+//! file. SIGHUP: a new segment. SIGXFSZ: not the end at all.
 
-use std::{io, sync::Arc};
+use std::{io, path::Path, process, sync::Arc, thread};
+
+use centralcap::capture;
 
 use tokio::sync::Notify;
+
+use super::exit;
 
 /// Completes at Ctrl-C or SIGTERM. They are caught from now on, not from the first poll.
 #[cfg(unix)]
@@ -27,6 +31,27 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         interrupt.recv().await;
     })
+}
+
+/// At Ctrl-C or SIGTERM nothing is left of an output that has not got its name yet, and the process ends
+/// as one that was interrupted.
+pub(super) fn leave_nothing_of(output: &Path) -> io::Result<()> {
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => Path::new(".").to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let stop = {
+        let _inside = runtime.enter();
+        stop()?
+    };
+    // Not between the entries: reading may wait for a terminal or a pipe.
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(stop);
+        capture::discard(&folder);
+        process::exit(exit::INTERRUPTED.into());
+    })?;
+    Ok(())
 }
 
 /// Rings at each SIGHUP, for ever. It is caught from now on.

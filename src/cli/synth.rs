@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     entry::Timestamp,
@@ -9,7 +10,7 @@ use centralcap::{
     synth::{self, Options, START},
 };
 
-use super::{Outcome, Words};
+use super::{Outcome, Words, signal};
 
 /// Make a capture from a seed: believable frames for those who have no feed at hand.
 ///
@@ -53,6 +54,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let Args { seed, messages, topics, devices, customers, rate, start, output } = args;
     let options = Options { seed, messages, topics, devices, customers, rate, start };
+    signal::leave_nothing_of(&output).context("cannot wait for signals")?;
     let summary = synth::write(&options, &output)?;
     words.say(format_args!(
         "{}, {} in {} on disk: {}",

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{Summary, redaction::Masker};
 use crate::{
-    capture::{About, Compression, SEALED_SUFFIX, SealedFile, sync_folder_of},
+    capture::{About, Compression, SEALED_SUFFIX, SealedFile, sync_folder_of, unfinished},
     entry::{Entry, What},
     error::{Error, Kind, Result},
 };
@@ -225,8 +225,7 @@ fn folder_for(output: &Path) -> Result<TempDir> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".centralcap-").suffix(".part");
+    let mut builder = unfinished::names();
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
