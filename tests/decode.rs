@@ -229,6 +229,8 @@ fn a_selection_leaves_what_it_says() {
     assert_eq!(selected(&made, &[]), [0, 1, 2, 3, 4, 5, 6, 7]);
     assert_eq!(selected(&made, &["--topic", "location"]), [1, 3, 5, 7]);
     assert_eq!(selected(&made, &["--topic", "weather"]), [0; 0]);
+    let both = selected(&made, &["--topic", "location", "--topic", "audit"]);
+    assert_eq!(selected(&made, &["--topic", "audit,location"]), both);
     assert_eq!(selected(&made, &["--subscription", "north-*"]), [0, 2, 4, 6]);
     assert_eq!(selected(&made, &["--customer", "1000002"]), [4, 5, 6, 7]);
     assert_eq!(selected(&made, &["--from", "+2s", "--to", "+5s"]), [2, 3, 4]);

@@ -25,16 +25,16 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct SelectionArgs {
-    /// Only this topic (may be given more than once).
-    #[arg(long, value_name = "TOPIC", help_heading = "Selection")]
+    /// Only this topic (may be given more than once, or several with commas between them).
+    #[arg(long, value_name = "TOPIC", help_heading = "Selection", value_delimiter = ',')]
     topic: Vec<String>,
 
     /// Only subscriptions whose name matches (may be given more than once).
     #[arg(long, value_name = "GLOB", help_heading = "Selection", value_parser = glob)]
     subscription: Vec<GlobMatcher>,
 
-    /// Only frames of this customer id (may be given more than once).
-    #[arg(long, value_name = "ID", help_heading = "Selection")]
+    /// Only frames of this customer id (may be given more than once, or several with commas between them).
+    #[arg(long, value_name = "ID", help_heading = "Selection", value_delimiter = ',')]
     customer: Vec<String>,
 
     /// Nothing before: RFC 3339, or +10m from the start of the capture.
