@@ -101,24 +101,55 @@ fn the_demo_serves_records_inspects_and_decodes() {
     assert!(stderr.contains("already there"), "{stderr}");
 }
 
-/// Runs every `$ centralcap ...` line of the README as it stands there, and what spoils a file for one, in a folder with the
-/// fixtures. Lines with a made-up host are for those who have an account, and so are those with what
-/// they recorded; `replay` waits for a client, which the tests of replay have.
+/// A folder with the fixtures, and the command by its name: where the README's commands run.
+#[cfg(unix)]
+struct Stranger {
+    folder: tempfile::TempDir,
+    path: String,
+    readme: String,
+}
+
+#[cfg(unix)]
+impl Stranger {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let fixtures = folder.path().join("fixtures");
+        fs::create_dir(&fixtures).unwrap();
+        for item in fs::read_dir("fixtures").unwrap() {
+            let item = item.unwrap();
+            fs::copy(item.path(), fixtures.join(item.file_name())).unwrap();
+        }
+        let command = assert_cmd::cargo::cargo_bin!("centralcap");
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", command.parent().unwrap().display());
+        Self { folder, path, readme: fs::read_to_string("README.md").unwrap() }
+    }
+
+    /// What a script says on stdout.
+    #[track_caller]
+    fn run(&self, script: &str) -> String {
+        let output = Command::new("sh")
+            .args(["-e", "-c", script])
+            .current_dir(self.folder.path())
+            .env("PATH", &self.path)
+            .env("CENTRALCAP_KEY", "synthetic-key")
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{script}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+/// Runs every `$ centralcap ...` line of the README as it stands there, and what spoils a file for one.
+/// Lines with a made-up host are for those who have an account, and so are those with what they
+/// recorded; `replay` waits for a client, which the tests of replay have.
 #[cfg(unix)]
 #[test]
 fn the_commands_in_the_readme_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let fixtures = folder.path().join("fixtures");
-    fs::create_dir(&fixtures).unwrap();
-    for item in fs::read_dir("fixtures").unwrap() {
-        let item = item.unwrap();
-        fs::copy(item.path(), fixtures.join(item.file_name())).unwrap();
-    }
-    let command = assert_cmd::cargo::cargo_bin!("centralcap");
-    let path =
-        format!("{}:{}", command.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let readme = fs::read_to_string("README.md").unwrap();
-    let lines: Vec<_> = readme
+    let stranger = Stranger::new();
+    let lines: Vec<_> = stranger
+        .readme
         .lines()
         .filter_map(|line| line.strip_prefix("$ "))
         .filter(|line| {
@@ -130,14 +161,22 @@ fn the_commands_in_the_readme_run() {
         .collect();
     assert!(lines.len() >= 4, "{lines:?}");
     for line in lines {
-        let output = Command::new("sh")
-            .args(["-c", line])
-            .current_dir(folder.path())
-            .env("PATH", &path)
-            .env("CENTRALCAP_KEY", "synthetic-key")
-            .output()
-            .unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{line}: {stderr}");
+        stranger.run(line);
     }
+}
+
+/// The whole of it, as one script, but for the port: another may be in use here.
+#[cfg(unix)]
+#[test]
+fn the_recipe_in_the_readme_ends_without_differences() {
+    let stranger = Stranger::new();
+    let (_, recipe) = stranger.readme.split_once("## From a capture to a test").unwrap();
+    let (_, script) = recipe.split_once("```sh\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    assert_eq!(script.matches("18443").count(), 2, "{script}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // The server's own exit code counts as well.
+    let script = script.replace("18443", &port.to_string());
+    let said = stranger.run(&format!("exec 2>&1\n{script}wait $!"));
+    assert!(said.contains("no differences in 8 frames"), "{said}");
 }
