@@ -1,4 +1,4 @@
-//! captures -> merge -> select -> where -> rename -> dedup -> sample -> minimise -> times -> redact -> one
+//! captures -> merge -> select -> where -> rename -> dedup -> sample -> minimise -> redact -> times -> one
 //! sealed capture.
 //!
 //! Entries pass one by one through a chain of iterators, so memory follows the number of inputs, never
@@ -154,13 +154,9 @@ pub fn edit(
     if let Some(minimal) = &minimal {
         minimal.borrow_mut().begin();
     }
-    let wanted = minimised(minimal.as_ref(), sampled(sample, options.wanted(entries)));
-    for entry in options.moved(wanted) {
-        let entry = entry.and_then(|entry| match &mut masker {
-            Some(masker) => masker.apply(entry),
-            None => Ok(Some(entry)),
-        });
-        match entry {
+    let mut mover = options.mover();
+    for entry in minimised(minimal.as_ref(), sampled(sample, options.wanted(entries))) {
+        match entry.and_then(|entry| changed(entry, masker.as_mut(), mover.as_mut())) {
             Ok(Some(entry)) => {
                 tally.summary.redacted = masker.as_ref().map(Masker::redacted);
                 parts.append(&entry, &tally.summary)?;
@@ -196,6 +192,23 @@ fn minimised<'a>(minimal: Option<&'a RefCell<Minimal>>, entries: Chain<'a>) -> C
         },
         Err(error) => Some(Err(error)),
     }))
+}
+
+/// The entry with pseudonyms and at its new time, as far as that is wanted. None if nothing is known of
+/// what is in it.
+fn changed(
+    entry: Entry,
+    masker: Option<&mut Masker<'_>>,
+    mover: Option<&mut Mover>,
+) -> Result<Option<Entry>> {
+    let entry = match masker {
+        Some(masker) => masker.apply(entry)?,
+        None => Some(entry),
+    };
+    match (entry, mover) {
+        (Some(entry), Some(mover)) => mover.apply(entry).map(Some),
+        (entry, _) => Ok(entry),
+    }
 }
 
 impl Options {
@@ -237,11 +250,12 @@ impl Options {
         chain
     }
 
-    /// These entries at their new times.
-    fn moved<'a>(&self, entries: Chain<'a>) -> Chain<'a> {
-        let Some(times) = self.times else { return entries };
-        let mut mover = Mover::new(times, self.redaction.is_some(), self.resolver.clone());
-        Box::new(entries.map(move |entry| mover.apply(entry?)))
+    /// What moves times, if any are to be moved. Redacted frames are of the bundled schema, whatever their
+    /// capture says of its fields.
+    fn mover(&self) -> Option<Mover> {
+        let is_redacted = self.redaction.is_some();
+        let resolver = if is_redacted { Resolver::default() } else { self.resolver.clone() };
+        Some(Mover::new(self.times?, is_redacted, resolver))
     }
 }
 

@@ -46,16 +46,10 @@ impl Shift {
         moved.max(self.floor)
     }
 
-    /// The value of a field that holds a time, moved. None if it holds none, or the new one would not be
-    /// taken for one, or there is no room for it.
-    fn moved_value(&self, value: u64, limit: u64) -> Option<(u64, Timestamp)> {
-        let unit = Unit::of(value);
-        let nanos = value.checked_mul(unit.nanos())?;
-        // Before September 2001, or negative: whatever it is, it is no time of this feed.
-        if value > limit || nanos < EARLIEST {
-            return None;
-        }
-        let moved = self.moved(Timestamp::from_nanos(nanos));
+    /// The value of a field that holds this time, moved. None if the new one would not be taken for one, or
+    /// there is no room for it.
+    fn moved_value(&self, time: Timestamp, unit: Unit, limit: u64) -> Option<(u64, Timestamp)> {
+        let moved = self.moved(time);
         let value = moved.as_nanos() / unit.nanos();
         (moved.as_nanos() >= EARLIEST && value <= limit).then_some((value, moved))
     }
@@ -63,6 +57,14 @@ impl Shift {
 
 /// The first time that is taken for one, in nanoseconds: as many seconds as have ten digits.
 const EARLIEST: u64 = 1_000_000_000 * 1_000_000_000;
+
+/// The time that the value of a field is. Before September 2001, or negative: whatever it is, it is no time
+/// of this feed.
+fn time_of(value: u64, limit: u64) -> Option<(Timestamp, Unit)> {
+    let unit = Unit::of(value);
+    let nanos = value.checked_mul(unit.nanos())?;
+    (value <= limit && nanos >= EARLIEST).then(|| (Timestamp::from_nanos(nanos), unit))
+}
 
 /// Where the times are in frames of one type.
 #[derive(Debug)]
@@ -129,6 +131,8 @@ pub struct Moved {
     pub data: Bytes,
     /// The latest time of the outermost message, the envelope; None if there was none.
     pub sent: Option<Timestamp>,
+    /// The first time that stayed, as the new one would not be taken for one, or there is no room for it.
+    pub stays: Option<Timestamp>,
 }
 
 impl Restamp {
@@ -159,10 +163,12 @@ impl Restamp {
 
     /// The frame with its times moved.
     pub fn apply(&self, frame: &Bytes, shift: &Shift) -> Moved {
-        let mut walk = Walk { messages: &self.messages, shift, patches: Vec::new(), sent: None };
+        let mut walk =
+            Walk { messages: &self.messages, shift, patches: Vec::new(), sent: None, stays: None };
         let is_message = walk.message(0, frame, 0, 0).is_ok();
         if !is_message || walk.patches.is_empty() {
-            return Moved { data: frame.clone(), sent: walk.sent.filter(|_| is_message) };
+            let sent = walk.sent.filter(|_| is_message);
+            return Moved { data: frame.clone(), sent, stays: walk.stays };
         }
         let mut data = Vec::with_capacity(frame.len() + 16);
         let mut done = 0;
@@ -176,7 +182,7 @@ impl Restamp {
             done = range.end;
         }
         data.extend_from_slice(&frame[done..]);
-        Moved { data: data.into(), sent: walk.sent }
+        Moved { data: data.into(), sent: walk.sent, stays: walk.stays }
     }
 }
 
@@ -238,6 +244,7 @@ struct Walk<'a> {
     /// In the order in which they stand.
     patches: Vec<Patch>,
     sent: Option<Timestamp>,
+    stays: Option<Timestamp>,
 }
 
 /// A message is no protobuf. Nothing in it is changed.
@@ -342,7 +349,11 @@ impl Walk<'_> {
             true => written / 2,
             false => written,
         };
-        let Some((moved, time)) = self.shift.moved_value(decoded, limit) else { return 0 };
+        let Some((time, unit)) = time_of(decoded, limit) else { return 0 };
+        let Some((moved, time)) = self.shift.moved_value(time, unit, limit) else {
+            self.stays.get_or_insert(time);
+            return 0;
+        };
         if outermost {
             self.sent = self.sent.max(Some(time));
         }

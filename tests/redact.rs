@@ -629,6 +629,50 @@ fn times_in_frames_move_with_all_others() {
     assert!(!String::from_utf8_lossy(&unpacked(&place.path("out.mcap"))).contains("1000h"));
 }
 
+/// What there is no room for, or what would be taken for no time there, cannot be moved; so it must not be
+/// told either.
+#[test]
+fn times_that_cannot_move_are_not_told() {
+    let place = Place::new();
+    place.synth(&["--messages", "20"]);
+    for to in ["2000-01-01T00:00:00Z", "2110-01-01T00:00:00Z"] {
+        let before = place.names();
+        let ran = place.redact("in.mcap", "out.mcap", &["--restamp", to]);
+        assert_eq!((ran.code, place.names()), (2, before), "{}", ran.stderr);
+        assert!(ran.stderr.contains("expected a time from 2001-09-09 to 2106"), "{}", ran.stderr);
+    }
+}
+
+/// What the capture itself says of its fields is no ground to leave a time where it is.
+#[test]
+fn times_move_whatever_schema_a_capture_brings_along() {
+    let place = Place::new();
+    let mut entries = Entries::new();
+    let audit = subscription("north-audit", "audit");
+    entries.frame(Duration::ZERO, &audit, envelope("audit", "1000001", int(2, 1_767_600_000)));
+    let Some(What::Frame(frame)) = entries.made.last_mut().map(|entry| &mut entry.what) else {
+        panic!("a frame was made")
+    };
+    // The same names, but for those of times.
+    let mut kind = (*frame.kind).clone();
+    let renamed = kind.descriptors.windows(9).map(|part| part == b"timestamp");
+    let places: Vec<_> = renamed.enumerate().filter_map(|(at, is)| is.then_some(at)).collect();
+    assert!(places.len() >= 2);
+    let mut descriptors = kind.descriptors.to_vec();
+    for at in places {
+        descriptors[at..at + 9].copy_from_slice(b"timefield");
+    }
+    kind.descriptors = descriptors.into();
+    frame.kind = kind.into();
+    entries.write(&place.path("in.mcap"));
+    place.redacted("in.mcap", "out.mcap", &["--shift", "-1000h"]);
+    let moved = Duration::from_hours(1000);
+    let [old, new] = ["in.mcap", "out.mcap"].map(|name| entries_of(&place.path(name)));
+    assert_eq!(new[0].received, old[0].received.before(moved));
+    let line = &decoded(&place.path("out.mcap"))[0];
+    assert_eq!(line["data"]["timestamp"], 1_767_600_000 - 3_600_000, "{line}");
+}
+
 #[test]
 fn a_field_that_is_kept_while_its_values_are_replaced_elsewhere_fails_the_proof() {
     let place = Place::new();

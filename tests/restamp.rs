@@ -150,7 +150,7 @@ fn nonsense_is_left_alone_as_far_as_it_goes() {
     // The envelope is torn.
     let torn = [int(4, START.as_nanos()), tag(2, 2), vec![100]].concat();
     let found = restamp.apply(&torn.clone().into(), &shift);
-    assert_eq!(found, Moved { data: torn.into(), sent: None });
+    assert_eq!(found, Moved { data: torn.into(), sent: None, stays: None });
 }
 
 #[test]

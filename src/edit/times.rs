@@ -70,6 +70,8 @@ pub(super) struct Mover {
     times: Times,
     /// Those in frames, too.
     inside: bool,
+    /// None may stay where it was.
+    all: bool,
     resolver: Resolver,
     /// By how many nanoseconds: known from the first entry on.
     by: Option<i64>,
@@ -78,10 +80,10 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// `inside` says that frames need not stay bit for bit in any case.
-    pub(super) fn new(times: Times, inside: bool, resolver: Resolver) -> Self {
-        let inside = inside || matches!(times, Times::Restamped(_));
-        Self { times, inside, resolver, by: None, types: HashMap::new() }
+    /// `all` says that no time in a frame may stay where it was.
+    pub(super) fn new(times: Times, all: bool, resolver: Resolver) -> Self {
+        let inside = all || matches!(times, Times::Restamped(_));
+        Self { times, inside, all, resolver, by: None, types: HashMap::new() }
     }
 
     pub(super) fn apply(&mut self, mut entry: Entry) -> Result<Entry> {
@@ -106,7 +108,11 @@ impl Mover {
                         floor: Timestamp::default(),
                     };
                     let restamp = self.restamp(&entry.subscription.topic, protocol, frame)?;
-                    frame.data = restamp.apply(&frame.data, &shift).data;
+                    let moved = restamp.apply(&frame.data, &shift);
+                    if let Some(time) = moved.stays.filter(|_| self.all) {
+                        return Err(stays(time, by));
+                    }
+                    frame.data = moved.data;
                 }
                 // Where it was received and sent at once, the capture may not have said so.
                 frame.sent = protocol.envelope(&frame.data).time;
@@ -128,6 +134,16 @@ impl Mover {
         }
         Ok(&self.types[&address].1)
     }
+}
+
+/// One that stayed would tell by how much all others were moved.
+fn stays(time: Timestamp, by: i64) -> Error {
+    let by = SignedDuration::from_nanos(by);
+    Error::usage(
+        "a time from 2001-09-09 to 2106 for each in a frame that is redacted",
+        format!("{time} moved by {by:#}"),
+        "choose another --shift or --restamp",
+    )
 }
 
 fn moved(time: Timestamp, by: i64) -> Result<Timestamp> {

@@ -46,7 +46,7 @@ impl Stamper {
             None => wall.before(instant - at),
         };
         let shift = Shift { received: cue.received, sent, speed, floor: self.floor };
-        let Moved { data, sent } = restamp.apply(&cue.frame.data, &shift);
+        let Moved { data, sent, .. } = restamp.apply(&cue.frame.data, &shift);
         cue.frame.data = data;
         self.highest = self.highest.max(sent.unwrap_or_default());
     }
