@@ -301,7 +301,7 @@ impl Redactor {
             return text.to_owned();
         }
         if words::is_of_words(text, IN_VERSIONS) && !words::has_address(text) {
-            return self.replaced(text, |_, word| Some(word.to_owned()));
+            return self.replaced(text, |_, word, _| Some(word.to_owned()));
         }
         self.name(Class::Harmless, text)
     }
@@ -311,10 +311,18 @@ impl Redactor {
     pub fn sentence(&mut self, text: &str) -> String {
         // What may part a number from what stood before: "port 1/1/24", but no telephone number.
         let mut parting: &[u8] = b"";
-        self.replaced(text, |before, word| {
+        // Several letters that stand alone spell a name, or are UTF-16.
+        let mut may_be_letter = true;
+        self.replaced(text, |before, word, behind| {
             let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
             let follows = !before.is_empty() && before.bytes().all(|byte| parting.contains(&byte));
-            let stays = words::is_of_words(word, IN_SENTENCES) && (!is_number || follows);
+            let is_letter = words::has_lone_letter(word);
+            let stays = words::is_of_words(word, IN_SENTENCES)
+                && (!is_number || follows)
+                && (!is_letter || may_be_letter)
+                && !words::begins_row(word, behind, IN_SENTENCES)
+                && !words::has_odd_address(word);
+            may_be_letter = stays && !is_letter;
             parting = match (stays, is_number) {
                 (true, true) => b"/.:",
                 (true, false) => b" /.:#(=\"'",
@@ -325,11 +333,11 @@ impl Redactor {
     }
 
     /// The text with each known name and each address replaced, and each other word as `keep` says when
-    /// it is told what stands between it and the word before.
+    /// it is told what stands between it and the word before, and what is behind it.
     fn replaced(
         &mut self,
         text: &str,
-        mut keep: impl FnMut(&str, &str) -> Option<String>,
+        mut keep: impl FnMut(&str, &str, &str) -> Option<String>,
     ) -> String {
         let small = text.to_ascii_lowercase();
         let mut made = String::with_capacity(text.len());
@@ -350,7 +358,7 @@ impl Redactor {
             let is_part = |c: char| words::is_of_word(c) || c == '-' || c == '_';
             let word = text[at..].split(|c| !is_part(c)).next().unwrap_or_default();
             let word = word.trim_end_matches(['-', '_']);
-            match keep(&text[behind_word..at], word) {
+            match keep(&text[behind_word..at], word, &text[at + word.len()..]) {
                 Some(kept) if !inside => made += &kept,
                 // What is stuck to a name belongs to it.
                 _ => made += MASK,
@@ -467,6 +475,41 @@ mod tests {
         assert_eq!(sentence("user:bob@corp.example.org, ok"), format!("user:{mail}, ok"));
         assert!(!sentence("see http://corp.example.org/bob?x=1 now").contains("bob"));
         assert!(!sentence("{\"user\":\"bob\",\"host\":\"corp.example.org\"}").contains("corp"));
+    }
+
+    #[test]
+    fn numbers_in_a_row_are_an_address_or_a_telephone_in_some_notation() {
+        let mut redactor = knowing(&[]);
+        for (text, made) in [
+            // With leading zeros, without them, and stuck to a word.
+            ("from 192.168.001.005", "from ***.***.***.***"),
+            ("mac=0:1b:22:33:44:5e moved", "mac=***:***:***:***:***:*** moved"),
+            ("ip192.0.2.7 up", "***.***.***.*** up"),
+            ("at 192.0.2.7ms", "at ***.***.***.***"),
+            ("phone 044.123.45.67", "phone ***.***.***.***"),
+            ("phone: 044/123/45/67", "phone: ***/***/***/***"),
+            ("slot 1/1/24, 1/1/25", "slot 1/1/24, ***/***/***"),
+            ("client ip-10-0-0-1 connected", "client *** connected"),
+            ("at 08:15:00", "at 08:15:00"),
+        ] {
+            assert_eq!(redactor.sentence(text), made);
+        }
+        for text in
+            ["ip192.0.2.7", "ip-10-0-0-1", "192.168.001.005", "0:1b:22:33:44:5e", "192.0.2.7eth"]
+        {
+            assert!(redactor.harmless(text).starts_with("id-"), "{text}");
+        }
+        assert_eq!(redactor.harmless("FL.10.13.1000"), "FL.10.13.1000");
+    }
+
+    #[test]
+    fn letters_that_stand_alone_spell_nothing() {
+        let mut redactor = knowing(&[]);
+        assert_eq!(redactor.sentence("by a l i c e, on a port"), "by a *** *** *** ***, on a port");
+        // As UTF-16, which is valid UTF-8, too.
+        let wide: String = "alice".chars().flat_map(|letter| [letter, '\0']).collect();
+        assert_eq!(redactor.sentence(&wide), "a\0***\0***\0***\0***\0");
+        assert_eq!(redactor.sentence("channel 36e is a 5g one"), "channel 36e is a *** one");
     }
 
     #[test]

@@ -152,17 +152,22 @@ fn is_value(data: &[u8], at: usize, length: usize) -> bool {
 
 /// Whether no word and no number goes on before it or behind it.
 fn is_apart(data: &[u8], at: usize, length: usize) -> bool {
-    let goes_on = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-    let after = &data[at + length..];
+    let (value, after) = (&data[at..at + length], &data[at + length..]);
+    // An address goes on in digits only: what is stuck to it does not hide it.
+    let is_dotted =
+        value.contains(&b'.') && value.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let goes_on = |byte: Option<&u8>| {
+        byte.is_some_and(|byte| byte.is_ascii_digit() || !is_dotted && byte.is_ascii_alphabetic())
+    };
     // An address goes on behind a dot, and one with colons behind another one.
-    let parts: &[u8] = if data[at..at + length].contains(&b':') { b".:" } else { b"." };
+    let parts: &[u8] = if value.contains(&b':') { b".:" } else { b"." };
     let has_more = |part: Option<&u8>, next: Option<&u8>| {
         part.is_some_and(|part| parts.contains(part)) && goes_on(next)
     };
     let before = &data[..at];
     let (last, last_but_one) = (before.last(), before.len().checked_sub(2).map(|at| &before[at]));
     let is_of_number = |byte: &u8| byte.is_ascii_hexdigit() || b".:".contains(byte);
-    let is_number = data[at..at + length].iter().all(is_of_number);
+    let is_number = value.iter().all(is_of_number);
     !goes_on(last)
         && !goes_on(after.first())
         && !(is_number && (has_more(last, last_but_one) || has_more(after.first(), after.get(1))))
@@ -276,7 +281,11 @@ mod tests {
         assert_eq!(found(b"in 01020d00000001"), Some((Class::Mac, "as hex digits")));
         assert_eq!(found(b"c0000211"), Some((Class::Ip, "as hex digits")));
         assert_eq!(found(b"to 192.0.2.17:443"), Some((Class::Ip, "as it is")));
-        for other in ["192.0.2.170", "1.192.0.2.17", "192.0.2.17.5", "x192.0.2.17"] {
+        // No number goes on in a letter.
+        for stuck in ["x192.0.2.17", "192.0.2.17ms"] {
+            assert_eq!(found(stuck.as_bytes()), Some((Class::Ip, "as it is")), "{stuck}");
+        }
+        for other in ["192.0.2.170", "1192.0.2.17", "1.192.0.2.17", "192.0.2.17.5"] {
             assert_eq!(found(other.as_bytes()), None, "{other}");
         }
         assert_eq!(found(b""), None);

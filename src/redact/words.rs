@@ -51,6 +51,25 @@ pub(super) fn is_of_words(text: &str, digits: Digits) -> bool {
     true
 }
 
+/// Whether a letter is in it that belongs to no word.
+pub(super) fn has_lone_letter(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphabetic()).any(|letters| letters.len() == 1)
+}
+
+/// Whether the first number in a word begins an address that no parser takes, or a telephone number, as it
+/// goes on behind the word: `192.168.001.005`, `0:1b:2c:3:4:5`, `044/123/45/67`.
+pub(super) fn begins_row(word: &str, behind: &str, digits: Digits) -> bool {
+    let Some(first) = word.find(|c: char| c.is_ascii_digit()) else { return false };
+    let near = word[first..].bytes().chain(behind.bytes()).take(LONGEST_ADDRESS);
+    let (mut altogether, mut numbers, mut inside) = (0, 0, false);
+    for byte in near.take_while(|byte| byte.is_ascii_hexdigit() || b"/.:".contains(byte)) {
+        altogether += usize::from(byte.is_ascii_digit());
+        numbers += usize::from(byte.is_ascii_hexdigit() && !inside);
+        inside = byte.is_ascii_hexdigit();
+    }
+    numbers > 3 || altogether > digits.altogether
+}
+
 /// A character that a name or a number is made of.
 pub(super) fn is_of_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || !character.is_ascii()
@@ -290,7 +309,21 @@ pub(super) fn link_at(text: &str, at: usize) -> Option<Range<usize>> {
 pub(super) fn has_address(text: &str) -> bool {
     starts(text).any(|at| {
         mac_at(text, at).is_some() || ip_at(text, at).is_some() || link_at(text, at).is_some()
-    })
+    }) || has_odd_address(text)
+}
+
+/// Whether there is an address that no parser takes: it is stuck to a word, has leading zeros or none, or
+/// hyphens between its numbers.
+pub(super) fn has_odd_address(text: &str) -> bool {
+    let of_four = ['.', '-', '_'].iter().any(|separator| {
+        text.split(|c: char| !c.is_ascii_digit() && c != *separator).any(|run| {
+            run.split(*separator).filter(|number| number.parse::<u8>().is_ok()).count() >= 4
+        })
+    });
+    let of_six = text
+        .split(|c: char| !c.is_ascii_hexdigit() && c != ':')
+        .any(|run| run.split(':').filter(|number| matches!(number.len(), 1 | 2)).count() >= 6);
+    of_four || of_six
 }
 
 /// Where something may begin.
