@@ -474,19 +474,29 @@ fn a_key_decides_on_every_byte_of_every_frame() {
     assert_ne!(one, fresh);
     assert_ne!(fresh, other);
     assert!(!part.is_empty() && part.iter().all(|frame| one.contains(frame)));
-    let options = [&keyed[..], &["--keep-oui"]].concat();
-    place.redacted("in.mcap", "oui.mcap", &options);
-    let makers = |name: &str| {
-        let lines = decoded(&place.path(name));
-        let seen = lines.iter().filter_map(|line| line["data"]["pa_rssi_event"]["rssi"].as_array());
-        let clients = seen.flatten().filter_map(|seen| seen["sta_eth_mac"]["addr"].as_str());
-        clients.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (old, new) = (makers("in.mcap"), makers("oui.mcap"));
-    assert!(!old.is_empty() && old != new);
-    for (old, new) in old.iter().zip(&new) {
-        assert_eq!(old[..8], new[..8]);
+}
+
+#[test]
+fn a_maker_stays_if_asked_for_and_if_there_is_one() {
+    let place = Place::new();
+    let mut entries = Entries::new();
+    let presence = subscription("presence", "presence");
+    for mac in ["24f27f000001", "24f27fcc4a22", "0e5ac3000001", "0e5ac3000002"] {
+        let seen = len(6, &len(1, &len(1, &len(1, mac.as_bytes()))));
+        entries.frame(Duration::ZERO, &presence, envelope("presence", "", seen));
     }
+    entries.write(&place.path("in.mcap"));
+    place.redacted("in.mcap", "out.mcap", &["--keep-oui"]);
+    let lines = decoded(&place.path("out.mcap"));
+    let of = |line: &Value| {
+        let client = &line["data"]["pa_rssi_event"]["rssi"][0]["sta_eth_mac"]["addr"];
+        client.as_str().unwrap().to_owned()
+    };
+    let [first, second, third, fourth] = [0, 1, 2, 3].map(|at| of(&lines[at]));
+    assert!(first.starts_with("24:f2:7f:") && second.starts_with("24:f2:7f:"), "{first} {second}");
+    assert!(first != second && first[9..] != *"00:00:01" && second[9..] != *"cc:4a:22");
+    // What a device made up for itself is all its own, and no maker's.
+    assert!(third[..8] != *"0e:5a:c3" && third[..8] != fourth[..8], "{third} {fourth}");
 }
 
 #[test]

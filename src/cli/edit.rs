@@ -108,7 +108,8 @@ struct RedactionArgs {
     #[arg(long, value_name = "FILE", requires = "redact")]
     redact_policy: Option<PathBuf>,
 
-    /// Leave the first three bytes of MAC addresses, which say who made the device.
+    /// Leave the first three bytes of MAC addresses, which say who made the device; not of those that a
+    /// device made up for itself.
     #[arg(long, requires = "redact")]
     keep_oui: bool,
 }

@@ -109,12 +109,15 @@ impl Secrets {
         blocks.take(data.len()).collect()
     }
 
-    /// A MAC address for one: locally administered and nobody's group, or of the same maker.
+    /// A MAC address for one: locally administered and nobody's group, or of the same maker if it has one.
     pub(super) fn mac(&self, octets: &[u8]) -> Vec<u8> {
         if is_nobodys_mac(octets) {
             return octets.to_vec();
         }
-        if let Some((maker, rest)) = octets.split_at_checked(3).filter(|_| self.keep_oui) {
+        // Of an address that is locally administered, these bytes are no maker's: a phone makes them up, and
+        // they tell it from all others.
+        let has_maker = |(maker, _): &(&[u8], &[u8])| self.keep_oui && maker[0] & 2 == 0;
+        if let Some((maker, rest)) = octets.split_at_checked(3).filter(has_maker) {
             let number = rest.iter().fold(0, |sum, &octet| sum << 8 | u64::from(octet));
             let moved = self.permuted("mac", maker, number, 1 << (8 * rest.len()));
             return [maker, &moved.to_be_bytes()[8 - rest.len()..]].concat();
@@ -339,6 +342,19 @@ mod tests {
         assert_eq!(made.len(), 20_000);
         assert!(made.iter().all(|mac| mac.starts_with(&[0, 1, 2])));
         assert_ne!(secrets.mac(&[0, 1, 2, 0, 0, 1])[3..], secrets.mac(&[0, 1, 3, 0, 0, 1])[3..]);
+    }
+
+    #[test]
+    fn an_address_without_a_maker_keeps_nothing() {
+        let secrets = secrets(KEY, true);
+        // What a phone makes up: the first three bytes tell it from nearly all others.
+        let made: HashSet<_> = (0..1000_u32)
+            .map(|n| secrets.mac(&[&[0x0e, 0x5a, 0xc3], &n.to_be_bytes()[1..]].concat()))
+            .collect();
+        assert_eq!(made.len(), 1000);
+        let makers: HashSet<_> = made.iter().map(|mac| &mac[..3]).collect();
+        assert!(makers.len() > 900, "{}", makers.len());
+        assert!(made.iter().all(|mac| mac[0] & 3 == 2));
     }
 
     #[test]
