@@ -167,10 +167,11 @@ impl Redactor {
                 return Cow::Borrowed(if stays { value } else { &[] });
             }
             (Class::Text | Class::Time, Ok(text)) => self.sentence(text).into_bytes(),
+            (Class::Version, Ok(text)) => self.version(text).into_bytes(),
             (Class::Harmless, Ok(text)) => self.harmless(text).into_bytes(),
             (_, Ok(text)) => self.name(class, text).into_bytes(),
             // What is said in it, nobody knows.
-            (Class::Text | Class::Time | Class::Harmless, Err(_)) => Vec::new(),
+            (Class::Text | Class::Time | Class::Version | Class::Harmless, Err(_)) => Vec::new(),
             (_, Err(_)) => {
                 self.originals.bytes(value, class);
                 if is_bytes && class != Class::Essid {
@@ -290,15 +291,23 @@ impl Redactor {
         }
     }
 
+    /// A version stays though it looks like an address, if it is none that is known.
+    fn version(&mut self, text: &str) -> String {
+        let known = self.known.as_ref();
+        let is_known = || known.is_some_and(|known| known.is_in_version(text));
+        match words::version(text, IN_VERSIONS) {
+            Some(numbers) if text.len() <= LONGEST_WORD && !is_known() => {
+                let behind = &text[numbers.len()..];
+                numbers.to_owned() + &self.replaced(behind, |_, word, _| Some(word.to_owned()))
+            }
+            _ => self.harmless(text),
+        }
+    }
+
     /// A word of many stays if nothing is in it that could be anything else.
     fn harmless(&mut self, text: &str) -> String {
         if text.len() > LONGEST_WORD {
             return self.sentence(text);
-        }
-        let known = self.known.as_ref();
-        let is_known = || known.is_some_and(|known| known.is_in_version(text));
-        if words::is_version(text, IN_VERSIONS) && !is_known() {
-            return text.to_owned();
         }
         if words::is_of_words(text, IN_VERSIONS) && !words::has_address(text) {
             return self.replaced(text, |_, word, _| Some(word.to_owned()));
@@ -513,6 +522,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_version_may_look_like_an_address() {
+        let mut redactor = knowing(&["ap-17", "10.0.0.1"]);
+        for text in ["10.6.0.1-synthetic", "8.10.0.6_84732"] {
+            assert_eq!(redactor.version(text), text);
+        }
+        assert_eq!(redactor.version("FL.10.13.1000"), "FL.10.13.1000");
+        for text in ["10.0.0.1-beta", "10.6.0.1-ap-17", "alice", "10.0.0.1", "10.6.0.1-alice"] {
+            let made = redactor.version(text);
+            for told in ["10.0.0.1", "ap-17", "alice"] {
+                assert!(!made.contains(told), "{text} {made}");
+            }
+        }
+        for text in ["192.0.2.7_eth0", "10.6.0.1-synthetic"] {
+            assert!(!redactor.harmless(text).contains(&text[..8]), "{text}");
+        }
+    }
+
+    #[test]
     fn a_sentence_without_end_has_one() {
         let mut redactor = knowing(&[]);
         for part in ["a.", "1:", "aa:", "f", "a@", "//", "\u{e9}-", "::"] {
@@ -526,7 +553,7 @@ mod tests {
     fn a_harmless_field_keeps_words_of_many_and_no_name() {
         let mut redactor = knowing(&["ap-17", "10.0.0.1"]);
         let mut harmless = |text: &str| redactor.harmless(text);
-        for text in ["AP-515", "10.6.0.1-synthetic", "wpa2-psk", "1/1/24", "monitoring", "iOS"] {
+        for text in ["AP-515", "wpa2-psk", "1/1/24", "monitoring", "iOS"] {
             assert_eq!(harmless(text), text);
         }
         for text in [

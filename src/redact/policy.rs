@@ -218,8 +218,8 @@ mod tests {
         assert_eq!(
             wrong("[fields]\n\"Monitoring.Ap.serial\" = \"hide\"\n"),
             "expected keep, drop or a class (mac, ip, essid, user, device, serial, customer, site, \
-             coordinate, url, text, time, harmless) as Monitoring.Ap.serial in line 2 of policy.toml, \
-             found \"hide\""
+             coordinate, url, text, time, version, harmless) as Monitoring.Ap.serial in line 2 of \
+             policy.toml, found \"hide\""
         );
         assert_eq!(
             wrong("[fields]\n\"Monitoring.Ap.macaddr\" = \"keep\"\n"),
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(
             wrong("[classes]\nsecret = \"drop\"\n"),
             "expected a class (mac, ip, essid, user, device, serial, customer, site, coordinate, url, \
-             text, time, harmless) as classes in line 2 of policy.toml, found \"secret\""
+             text, time, version, harmless) as classes in line 2 of policy.toml, found \"secret\""
         );
         assert_eq!(
             wrong("\nfield = 7\n"),

@@ -3,6 +3,7 @@
 
 use Class::{
     Coordinate, Customer, Device, Essid, Harmless, Ip, Mac, Serial, Site, Text, Time, Url, User,
+    Version,
 };
 
 /// What the values of a field are, and so what becomes of them.
@@ -32,12 +33,14 @@ pub enum Class {
     Text,
     /// A time as text.
     Time,
-    /// A word of many: a model, a version, a state.
+    /// The version of software, which may look like an address.
+    Version,
+    /// A word of many: a model, a kind, a state.
     Harmless,
 }
 
 /// Every class by the name that a policy calls it.
-pub(super) const CLASSES: [(&str, Class); 13] = [
+pub(super) const CLASSES: [(&str, Class); 14] = [
     ("mac", Mac),
     ("ip", Ip),
     ("essid", Essid),
@@ -50,6 +53,7 @@ pub(super) const CLASSES: [(&str, Class); 13] = [
     ("url", Url),
     ("text", Text),
     ("time", Time),
+    ("version", Version),
     ("harmless", Harmless),
 ];
 
@@ -77,7 +81,7 @@ pub(super) const TABLE: &[(&str, Class)] = &[
     ("Monitoring.MacAddress.addr", Mac),
     ("Monitoring.Swarm.swarm_id", Device),
     ("Monitoring.Swarm.name", Device),
-    ("Monitoring.Swarm.firmware_version", Harmless),
+    ("Monitoring.Swarm.firmware_version", Version),
     ("Monitoring.Tunnel.swarm_id", Device),
     ("Monitoring.Tunnel.peer_name", Device),
     ("Monitoring.Tunnel.tunnel_id", Device),
@@ -97,7 +101,7 @@ pub(super) const TABLE: &[(&str, Class)] = &[
     ("Monitoring.Ap.model", Harmless),
     ("Monitoring.Ap.mesh_role", Harmless),
     ("Monitoring.Ap.mode", Harmless),
-    ("Monitoring.Ap.firmware_version", Harmless),
+    ("Monitoring.Ap.firmware_version", Version),
     ("Monitoring.Network.swarm_id", Device),
     ("Monitoring.Network.essid", Essid),
     ("Monitoring.Network.security", Harmless),
@@ -113,12 +117,12 @@ pub(super) const TABLE: &[(&str, Class)] = &[
     ("Monitoring.Switch.serial", Serial),
     ("Monitoring.Switch.name", Device),
     ("Monitoring.Switch.model", Harmless),
-    ("Monitoring.Switch.firmware_version", Harmless),
+    ("Monitoring.Switch.firmware_version", Version),
     ("Monitoring.Switch.uplink_ports", Harmless),
     ("Monitoring.Switch.used_slots", Harmless),
     ("Monitoring.Switch.stack_id", Device),
     ("Monitoring.SwitchStack.stack_id", Device),
-    ("Monitoring.SwitchStack.firmware_version", Harmless),
+    ("Monitoring.SwitchStack.firmware_version", Version),
     ("Monitoring.WiredClient.name", User),
     ("Monitoring.WiredClient.username", User),
     ("Monitoring.WiredClient.associated_device", Serial),
@@ -126,7 +130,7 @@ pub(super) const TABLE: &[(&str, Class)] = &[
     ("Monitoring.MobilityController.serial", Serial),
     ("Monitoring.MobilityController.name", Device),
     ("Monitoring.MobilityController.model", Harmless),
-    ("Monitoring.MobilityController.firmware_version", Harmless),
+    ("Monitoring.MobilityController.firmware_version", Version),
     ("Monitoring.Uplink.device_id", Serial),
     ("Monitoring.Uplink.name", Device),
     ("Monitoring.Uplink.description", Text),

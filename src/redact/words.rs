@@ -278,12 +278,13 @@ pub(super) fn endpoint_at(text: &str, at: usize) -> Option<usize> {
     Some(if is_more && is_whole { end + 1 + digits } else { end })
 }
 
-/// Whether it is a version, though it begins like an address: `10.6.0.1-beta`, `8.10.0.6_84732`.
-pub(super) fn is_version(text: &str, digits: Digits) -> bool {
-    let Some(end) = text.find(['-', '_']) else { return false };
-    let behind = &text[end + 1..];
-    let is_number = text[..end].parse::<std::net::Ipv4Addr>().is_ok();
-    is_number && is_of_words(text, digits) && !behind.is_empty() && !has_address(behind)
+/// As much of a version as looks like an address: of `10.6.0.1-beta` and `8.10.0.6_84732`, what is before the
+/// hyphen. None if it is no such version.
+pub(super) fn version(text: &str, digits: Digits) -> Option<&str> {
+    let (numbers, behind) = text.split_once(['-', '_'])?;
+    let is_address = numbers.parse::<std::net::Ipv4Addr>().is_ok();
+    let is_one = is_address && is_of_words(text, digits) && !behind.is_empty();
+    (is_one && !has_address(behind)).then_some(numbers)
 }
 
 /// A URL, an e-mail address or a domain that begins there, and where it ends.
@@ -445,10 +446,10 @@ mod tests {
     fn versions_are_told_from_addresses() {
         let digits = Digits { together: 5, altogether: 10 };
         for text in ["8.10.0.6_84732", "10.6.0.1-synthetic"] {
-            assert!(is_version(text, digits), "{text}");
+            assert!(version(text, digits).is_some(), "{text}");
         }
         for text in ["10.6.0.1", "10.6.0.1-", "192.0.2.7-192.0.2.9", "10.6.0.1-alice", "10.6-1"] {
-            assert!(!is_version(text, digits), "{text}");
+            assert_eq!(version(text, digits), None, "{text}");
         }
     }
 
