@@ -366,7 +366,7 @@ impl Redactor {
             }
             let is_part = |c: char| words::is_of_word(c) || c == '-' || c == '_';
             let word = text[at..].split(|c| !is_part(c)).next().unwrap_or_default();
-            let word = word.trim_end_matches(['-', '_']);
+            let word = self.up_to_name(word, &small[at..]).trim_end_matches(['-', '_']);
             match keep(&text[behind_word..at], word, &text[at + word.len()..]) {
                 Some(kept) if !inside => made += &kept,
                 // What is stuck to a name belongs to it.
@@ -376,6 +376,16 @@ impl Redactor {
             (behind_word, inside) = (at, true);
         }
         made
+    }
+
+    /// As much of a word as there is before a known name that begins behind a hyphen. `small` begins where
+    /// the word does.
+    fn up_to_name<'a>(&self, word: &'a str, small: &str) -> &'a str {
+        let begins = |at: &usize| {
+            self.known.as_ref().is_some_and(|known| known.name_at(small, at + 1).is_some())
+        };
+        let end = word.match_indices(['-', '_']).map(|(at, _)| at).find(begins);
+        &word[..end.unwrap_or(word.len())]
     }
 
     /// Where something ends that has a pseudonym and begins there.
@@ -537,6 +547,16 @@ mod tests {
         for text in ["192.0.2.7_eth0", "10.6.0.1-synthetic"] {
             assert!(!redactor.harmless(text).contains(&text[..8]), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_goes_on_before_it_is_found_all_the_same() {
+        let mut redactor = knowing(&["floor-ap-12", "ap-17"]);
+        let [floor, ap] = ["floor-ap-12", "ap-17"].map(|name| redactor.name(Class::Device, name));
+        let said = redactor.sentence("old-floor-ap-12, new_floor-ap-12-radio0, my-ap-17");
+        assert_eq!(said, format!("old-{floor}, new_{floor}-radio0, my-{ap}"));
+        assert_eq!(redactor.sentence("alice-floor-ap-12"), format!("***-{floor}"));
+        assert_eq!(redactor.harmless("uplink-floor-ap-12"), format!("uplink-{floor}"));
     }
 
     #[test]
