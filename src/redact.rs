@@ -391,10 +391,9 @@ impl Redactor {
     /// Where something ends that has a pseudonym and begins there.
     fn found(&self, text: &str, small: &str, at: usize) -> Option<usize> {
         let known = self.known.as_ref().and_then(|known| known.name_at(small, at));
-        known
-            .or_else(|| words::mac_at(text, at))
-            .or_else(|| words::endpoint_at(text, at))
-            .or_else(|| words::link_at(text, at).map(|place| place.end))
+        let link = words::link_at(text, at).map(|place| place.end);
+        // Of an address that begins with a name nothing may stay behind.
+        known.max(words::mac_at(text, at)).max(words::endpoint_at(text, at)).max(link)
     }
 }
 
@@ -557,6 +556,17 @@ mod tests {
         assert_eq!(said, format!("old-{floor}, new_{floor}-radio0, my-{ap}"));
         assert_eq!(redactor.sentence("alice-floor-ap-12"), format!("***-{floor}"));
         assert_eq!(redactor.harmless("uplink-floor-ap-12"), format!("uplink-{floor}"));
+    }
+
+    #[test]
+    fn an_address_is_replaced_as_a_whole_though_it_begins_with_a_name() {
+        let mut redactor = knowing(&["02:00", "office", "ap-17"]);
+        let mac = redactor.name(Class::Mac, "02:00:5e:10:00:05");
+        let said = redactor.sentence("from 02:00:5e:10:00:05, 02:00 and ap-17");
+        let [time, ap] = ["02:00", "ap-17"].map(|name| redactor.name(Class::User, name));
+        assert_eq!(said, format!("from {mac}, {time} and {ap}"));
+        let link = redactor.name(Class::Url, "ap-17.network.example");
+        assert_eq!(redactor.sentence("at ap-17.network.example"), format!("at {link}"));
     }
 
     #[test]
