@@ -280,9 +280,7 @@ impl Redactor {
             Shape::Mac | Shape::Ip(_) | Shape::Endpoint(..) => self.name(Class::Url, host),
             _ => {
                 let (name, port) = match host.rsplit_once(':') {
-                    Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
-                        (name, &host[name.len()..])
-                    }
+                    Some((name, port)) if words::is_port(port) => (name, &host[name.len()..]),
                     _ => (host, ""),
                 };
                 self.originals.text(name, Class::Url);
@@ -567,6 +565,24 @@ mod tests {
         assert_eq!(said, format!("from {mac}, {time} and {ap}"));
         let link = redactor.name(Class::Url, "ap-17.network.example");
         assert_eq!(redactor.sentence("at ap-17.network.example"), format!("at {link}"));
+    }
+
+    #[test]
+    fn what_a_name_keeps_of_its_looks_says_nothing() {
+        let mut redactor = knowing(&[]);
+        for text in [
+            "alice://phone/1",
+            "corp.example.org:0441234567",
+            "192.0.2.7:0441234567",
+            "192.0.2.7/0441234567",
+            "[2001:db8::7]:0441234567",
+        ] {
+            let name = redactor.name(Class::User, text);
+            assert!(!name.contains("alice") && !name.contains("0441234567"), "{name}");
+        }
+        assert!(!redactor.host("corp:0441234567").contains("0441234567"));
+        assert!(redactor.host("corp:8443").ends_with(".example:8443"));
+        assert!(redactor.name(Class::Url, "WSS://corp.example.org/").starts_with("WSS://id-"));
     }
 
     #[test]

@@ -136,15 +136,19 @@ pub(super) fn shape(text: &str) -> Shape<'_> {
     url(text).unwrap_or(Shape::Word)
 }
 
+/// Whether it can be a port, or the length of a prefix: more digits are somebody's number.
+pub(super) fn is_port(text: &str) -> bool {
+    (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 fn endpoint(text: &str) -> Option<Shape<'_>> {
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if let Some((inside, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_number);
+        let has_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
         let address = inside.parse().ok().filter(|_| has_port)?;
         return Some(Shape::Endpoint("[", address, &text[1 + inside.len()..]));
     }
     let (inside, behind) = text.rsplit_once([':', '/'])?;
-    let address: IpAddr = inside.parse().ok().filter(|_| is_number(behind))?;
+    let address: IpAddr = inside.parse().ok().filter(|_| is_port(behind))?;
     // Behind the colon of a version 6 address is the rest of it.
     let is_one = address.is_ipv4() || text.as_bytes()[inside.len()] == b'/';
     is_one.then(|| Shape::Endpoint("", address, &text[inside.len()..]))
@@ -155,14 +159,13 @@ fn url(text: &str) -> Option<Shape<'_>> {
         return None;
     }
     let (scheme, rest) = match text.find("://") {
-        Some(end) if text[..end].bytes().all(|byte| byte.is_ascii_alphanumeric()) && end > 0 => {
-            text.split_at(end + 3)
-        }
+        // Anything else is a name that somebody gave.
+        Some(end) if is_common(&text[..end]) => text.split_at(end + 3),
         _ => ("", text),
     };
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (host, port) = match host.rfind(':') {
-        Some(at) if host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()) => host.split_at(at),
+        Some(at) if is_port(&host[at + 1..]) => host.split_at(at),
         _ => (host, ""),
     };
     let is_host = is_domain(host)
