@@ -586,6 +586,13 @@ mod tests {
     }
 
     #[test]
+    fn a_login_of_logins_has_an_end() {
+        let mut redactor = knowing(&[]);
+        let name = redactor.name(Class::User, &"host/".repeat(20_000));
+        assert!(name.len() < 100, "{}", name.len());
+    }
+
+    #[test]
     fn a_sentence_without_end_has_one() {
         let mut redactor = knowing(&[]);
         for part in ["a.", "1:", "aa:", "f", "a@", "//", "\u{e9}-", "::"] {

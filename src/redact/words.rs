@@ -123,8 +123,10 @@ pub(super) fn shape(text: &str) -> Shape<'_> {
     {
         return Shape::Login(&text[..=before.len()], name);
     }
-    if text.len() > 5 && text.is_char_boundary(5) && text[..5].eq_ignore_ascii_case("host/") {
-        return Shape::Login(&text[..5], &text[5..]);
+    let name = login(text);
+    // One in another has no meaning, and may have no end.
+    if let Some(name) = name.filter(|name| login(name).is_none()) {
+        return Shape::Login(&text[..text.len() - name.len()], name);
     }
     if let Some((local, domain)) = text.rsplit_once('@')
         && !local.is_empty()
@@ -134,6 +136,12 @@ pub(super) fn shape(text: &str) -> Shape<'_> {
         return Shape::Email(local, domain);
     }
     url(text).unwrap_or(Shape::Word)
+}
+
+/// The name in `host/NAME`.
+fn login(text: &str) -> Option<&str> {
+    let (before, name) = text.split_at_checked("host/".len())?;
+    (before.eq_ignore_ascii_case("host/") && !name.is_empty()).then_some(name)
 }
 
 /// Whether it can be a port, or the length of a prefix: more digits are somebody's number.
