@@ -684,6 +684,23 @@ fn times_move_whatever_schema_a_capture_brings_along() {
 }
 
 #[test]
+fn a_time_that_a_policy_drops_is_nowhere() {
+    let place = Place::new();
+    place.synth(&["--messages", "20"]);
+    let policy =
+        place.file("policy.toml", "[fields]\n\"StreamMessage.MsgProto.timestamp\" = \"drop\"\n");
+    place.redacted("in.mcap", "out.mcap", &["--redact-policy", &policy]);
+    let [old, new] = ["in.mcap", "out.mcap"].map(|name| entries_of(&place.path(name)));
+    let sent = |entries: &[Entry]| {
+        entries
+            .iter()
+            .filter(|entry| entry.frame().is_some_and(|frame| frame.sent.is_some()))
+            .count()
+    };
+    assert_eq!((sent(&old), sent(&new)), (20, 0));
+}
+
+#[test]
 fn a_field_that_is_kept_while_its_values_are_replaced_elsewhere_fails_the_proof() {
     let place = Place::new();
     place.synth(&["--messages", "80", "--devices", "12"]);

@@ -223,7 +223,10 @@ impl<'a> Masker<'a> {
                 reason: fault.to_string(),
             })
         })?;
-        Ok(Frame { kind: Arc::clone(&target.kind), data: data.into(), ..*frame })
+        // The capture may tell a time that is not in the frame, or no longer.
+        let sent = protocol::by_name(&entry.subscription.protocol).envelope(&data).time;
+        let kind = Arc::clone(&target.kind);
+        Ok(Frame { sequence: frame.sequence, sent, kind, data: data.into() })
     }
 
     fn event(&mut self, event: &SessionEvent) -> Result<SessionEvent> {
