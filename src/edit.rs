@@ -29,6 +29,7 @@ use crate::{
     codec::plan::Style,
     entry::{Entry, Timestamp, What},
     error::{Error, Result},
+    protocol::PROTOCOLS,
     schema::Resolver,
     select::Selection,
     sink::{
@@ -451,9 +452,19 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
 /// Leaves of what was asked for that it was: names of files and subscriptions are somebody's, and whoever
 /// knows by how much times were moved can move them back.
 fn hide(asked: &mut BTreeMap<&'static str, String>, inputs: usize) {
+    let is_ours = |name: &str| {
+        let mut topics = PROTOCOLS.iter().flat_map(|protocol| protocol.topics());
+        topics.any(|topic| topic.name == name)
+    };
     for (name, value) in asked.iter_mut() {
         match *name {
-            "topic" | "skip" | "limit" | "dedup" | "sample" | "minimise" | "split-by" => {}
+            "skip" | "limit" | "dedup" | "sample" | "minimise" | "split-by" => {}
+            "topic" => {
+                let told =
+                    value.split(", ").map(|name| if is_ours(name) { name } else { "redacted" });
+                let told: Vec<_> = told.collect();
+                *value = told.join(", ");
+            }
             "inputs" => *value = inputs.to_string(),
             _ => "redacted".clone_into(value),
         }

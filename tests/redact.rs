@@ -529,6 +529,12 @@ fn names_round_the_frames_are_replaced_and_nothing_else_is_told() {
     };
     assert_eq!(failed.attempt, 3);
     assert!(failed.reason.starts_with("connection to id-") && failed.reason.ends_with("refused"));
+    // A topic that is nobody's but theirs is not told, though it was asked for.
+    let topics = ["--topic", "audit", "--topic", "presence", "--topic", "acme-special"];
+    place.redacted("acme/acme.mcap", "topics.mcap", &topics);
+    let after = unpacked(&place.path("topics.mcap"));
+    assert!(!String::from_utf8_lossy(&after).contains("acme"));
+    assert!(String::from_utf8_lossy(&after).contains("audit, presence, redacted"));
     // Whoever is given a name has it.
     place.redacted("acme/acme.mcap", "named.mcap", &["--rename", "acme-audit=customer-1"]);
     assert_eq!(entries_of(&place.path("named.mcap"))[0].subscription.name, "customer-1");
