@@ -38,8 +38,11 @@ mod words;
 /// What stands in a sentence where a word was that nobody may read.
 const MASK: &str = "***";
 
-/// In a word of a harmless field: builds have five digits, and versions several numbers.
+/// In a version: builds have five digits, and before them are several numbers.
 const IN_VERSIONS: Digits = Digits { together: 5, altogether: 10 };
+
+/// In a word of another harmless field: VLANs have four digits. What has more is somebody's number.
+const IN_WORDS: Digits = Digits { together: 4, altogether: 6 };
 
 /// In a word of a sentence.
 const IN_SENTENCES: Digits = Digits { together: 3, altogether: 6 };
@@ -168,7 +171,7 @@ impl Redactor {
             }
             (Class::Text | Class::Time, Ok(text)) => self.sentence(text).into_bytes(),
             (Class::Version, Ok(text)) => self.version(text).into_bytes(),
-            (Class::Harmless, Ok(text)) => self.harmless(text).into_bytes(),
+            (Class::Harmless, Ok(text)) => self.harmless(text, IN_WORDS).into_bytes(),
             (_, Ok(text)) => self.name(class, text).into_bytes(),
             // What is said in it, nobody knows.
             (Class::Text | Class::Time | Class::Version | Class::Harmless, Err(_)) => Vec::new(),
@@ -298,16 +301,16 @@ impl Redactor {
                 let behind = &text[numbers.len()..];
                 numbers.to_owned() + &self.replaced(behind, |_, word, _| Some(word.to_owned()))
             }
-            _ => self.harmless(text),
+            _ => self.harmless(text, IN_VERSIONS),
         }
     }
 
     /// A word of many stays if nothing is in it that could be anything else.
-    fn harmless(&mut self, text: &str) -> String {
+    fn harmless(&mut self, text: &str, digits: Digits) -> String {
         if text.len() > LONGEST_WORD {
             return self.sentence(text);
         }
-        if words::is_of_words(text, IN_VERSIONS) && !words::has_address(text) {
+        if words::is_of_words(text, digits) && !words::has_address(text) {
             return self.replaced(text, |_, word, _| Some(word.to_owned()));
         }
         self.name(Class::Harmless, text)
@@ -513,9 +516,9 @@ mod tests {
         for text in
             ["ip192.0.2.7", "ip-10-0-0-1", "192.168.001.005", "0:1b:22:33:44:5e", "192.0.2.7eth"]
         {
-            assert!(redactor.harmless(text).starts_with("id-"), "{text}");
+            assert!(redactor.harmless(text, IN_WORDS).starts_with("id-"), "{text}");
         }
-        assert_eq!(redactor.harmless("FL.10.13.1000"), "FL.10.13.1000");
+        assert_eq!(redactor.harmless("1/1/24", IN_WORDS), "1/1/24");
     }
 
     #[test]
@@ -542,7 +545,7 @@ mod tests {
             }
         }
         for text in ["192.0.2.7_eth0", "10.6.0.1-synthetic"] {
-            assert!(!redactor.harmless(text).contains(&text[..8]), "{text}");
+            assert!(!redactor.harmless(text, IN_WORDS).contains(&text[..8]), "{text}");
         }
     }
 
@@ -553,7 +556,7 @@ mod tests {
         let said = redactor.sentence("old-floor-ap-12, new_floor-ap-12-radio0, my-ap-17");
         assert_eq!(said, format!("old-{floor}, new_{floor}-radio0, my-{ap}"));
         assert_eq!(redactor.sentence("alice-floor-ap-12"), format!("***-{floor}"));
-        assert_eq!(redactor.harmless("uplink-floor-ap-12"), format!("uplink-{floor}"));
+        assert_eq!(redactor.harmless("uplink-floor-ap-12", IN_WORDS), format!("uplink-{floor}"));
     }
 
     #[test]
@@ -605,7 +608,7 @@ mod tests {
     #[test]
     fn a_harmless_field_keeps_words_of_many_and_no_name() {
         let mut redactor = knowing(&["ap-17", "10.0.0.1"]);
-        let mut harmless = |text: &str| redactor.harmless(text);
+        let mut harmless = |text: &str| redactor.harmless(text, IN_WORDS);
         for text in ["AP-515", "wpa2-psk", "1/1/24", "monitoring", "iOS"] {
             assert_eq!(harmless(text), text);
         }
@@ -618,6 +621,8 @@ mod tests {
             "24f27fcc4a22",
             "example.com",
             "1000001",
+            "12345",
+            "415-555-2671",
         ] {
             assert!(!harmless(text).contains(text), "{text}");
         }
