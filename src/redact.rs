@@ -323,6 +323,7 @@ impl Redactor {
         let mut parting: &[u8] = b"";
         // Several letters that stand alone spell a name, or are UTF-16.
         let mut may_be_letter = true;
+        let moves_times = self.moves_times;
         self.replaced(text, |before, word, behind| {
             let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
             let follows = !before.is_empty() && before.bytes().all(|byte| parting.contains(&byte));
@@ -331,7 +332,8 @@ impl Redactor {
                 && (!is_number || follows)
                 && (!is_letter || may_be_letter)
                 && !words::begins_row(word, behind, IN_SENTENCES)
-                && !words::has_odd_address(word);
+                && !words::has_odd_address(word)
+                && !(moves_times && words::begins_time_of_day(word, behind));
             may_be_letter = stays && !is_letter;
             parting = match (stays, is_number) {
                 (true, true) => b"/.:",
@@ -649,6 +651,14 @@ mod tests {
         let mut moving = Redactor::new(&Key::new(&[7; 16]).unwrap(), false, true);
         assert!(moving.value(Class::Time, false, time).is_empty());
         assert_eq!(&*knowing(&[]).value(Class::Time, false, b"by alice"), b"by ***");
+    }
+
+    #[test]
+    fn a_time_of_day_in_a_sentence_stays_only_if_times_do() {
+        let text = "at 8:15:00 on port 1/1/24";
+        assert_eq!(knowing(&[]).sentence(text), text);
+        let mut moving = Redactor::new(&Key::new(&[7; 16]).unwrap(), false, true);
+        assert_eq!(moving.sentence(text), "at ***:***:*** on port 1/1/24");
     }
 
     #[test]

@@ -70,6 +70,13 @@ pub(super) fn begins_row(word: &str, behind: &str, digits: Digits) -> bool {
     numbers > 3 || altogether > digits.altogether
 }
 
+/// Whether a word is the hour of a time of day, as it goes on behind the word: `8:15`.
+pub(super) fn begins_time_of_day(word: &str, behind: &str) -> bool {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let minute = behind.strip_prefix(':').and_then(|behind| behind.get(..2));
+    word.len() <= 2 && is_number(word) && minute.is_some_and(is_number)
+}
+
 /// A character that a name or a number is made of.
 pub(super) fn is_of_word(character: char) -> bool {
     character.is_ascii_alphanumeric() || !character.is_ascii()
