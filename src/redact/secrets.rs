@@ -163,10 +163,18 @@ impl Secrets {
 
     /// The same for digits that are text.
     pub(super) fn decimal(&self, text: &str) -> String {
+        let length = text.len();
         match text.parse::<u64>() {
-            Ok(number) if !text.starts_with('0') && text.len() < 20 => self
-                .number(number, 10_u64.checked_pow(text.len() as u32).map_or(u64::MAX, |n| n - 1))
-                .to_string(),
+            // They stay among those of their length that begin so, and so no two become the same.
+            Ok(number) if text.starts_with('0') && length < 20 => {
+                let size = 10_u128.pow(length as u32 - 1);
+                let moved = self.permuted("zero", &[length as u8], number, size);
+                format!("{moved:0length$}")
+            }
+            Ok(number) if length < 20 => {
+                let limit = 10_u64.checked_pow(length as u32).map_or(u64::MAX, |next| next - 1);
+                self.number(number, limit).to_string()
+            }
             _ => {
                 let digits = self.bytes(text.as_bytes());
                 digits.iter().map(|digit| char::from(b'0' + digit % 10)).collect()
@@ -400,6 +408,16 @@ mod tests {
             assert!(made.bytes().all(|digit| digit.is_ascii_digit()), "{made}");
         }
         assert_eq!(secrets.decimal("1000001"), secrets.number(1_000_001, u64::MAX).to_string());
+    }
+
+    #[test]
+    fn numbers_that_begin_with_zeros_differ_too() {
+        let secrets = secrets(KEY, false);
+        let made: HashSet<_> = (0..1000).map(|n| secrets.decimal(&format!("{n:04}"))).collect();
+        assert_eq!(made.len(), 1000);
+        // Nor does any of them become what another number does.
+        assert!(made.iter().all(|made| made.starts_with('0') && made.len() == 4), "{made:?}");
+        assert_ne!(secrets.decimal("0017"), "0017");
     }
 
     #[test]
