@@ -410,8 +410,8 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
     let mut asked = asked(options);
     let names: Vec<_> = inputs.iter().map(|path| name_of(path)).collect();
     asked.insert("inputs", names.join(", "));
-    if options.redaction.is_some() {
-        hide(&mut asked, inputs.len());
+    if let Some(redaction) = &options.redaction {
+        hide(&mut asked, inputs.len(), redaction);
     }
     let was_whole = said("option.edit.whole").iter().all(|whole| whole == "yes");
     let is_whole = was_whole && inputs.len() == 1 && options.takes_all_frames();
@@ -451,7 +451,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
 
 /// Leaves of what was asked for that it was: names of files and subscriptions are somebody's, and whoever
 /// knows by how much times were moved can move them back.
-fn hide(asked: &mut BTreeMap<&'static str, String>, inputs: usize) {
+fn hide(asked: &mut BTreeMap<&'static str, String>, inputs: usize, redaction: &Redaction) {
     let is_ours = |name: &str| {
         let mut topics = PROTOCOLS.iter().flat_map(|protocol| protocol.topics());
         topics.any(|topic| topic.name == name)
@@ -469,7 +469,14 @@ fn hide(asked: &mut BTreeMap<&'static str, String>, inputs: usize) {
             _ => "redacted".clone_into(value),
         }
     }
-    asked.insert("redact", "yes".to_owned());
+    // Whoever gets it may want to know that it hides less than others do, or something else.
+    let ways = [
+        ("redact", true),
+        ("keep-oui", redaction.keep_oui),
+        ("redact-policy", !redaction.policy.is_empty()),
+    ];
+    let ways = ways.into_iter().filter(|(_, is_so)| *is_so);
+    asked.extend(ways.map(|(name, _)| (name, "yes".to_owned())));
 }
 
 /// What an input says about itself, as far as it was read.

@@ -553,7 +553,9 @@ fn the_programs_own_words_are_nobodys() {
     place.synth(&["--messages", "60"]);
     let options =
         ["--restamp", "2031-03-04T05:06:07Z", "--sample", "5", "--from", "+1s", "--to", "+2h"];
-    let options = [&options[..], &["--minimise", "--dedup"]].concat();
+    let policy = place.file("policy.toml", "[classes]\nsite = \"drop\"\n");
+    let more = ["--minimise", "--dedup", "--keep-oui", "--redact-policy", &policy];
+    let options = [&options[..], &more].concat();
     place.redacted("in.mcap", "out.mcap", &options);
     let words: BTreeSet<_> = include_str!("../src/redact/words.txt").split_whitespace().collect();
     let mut seen = 0;
@@ -737,6 +739,22 @@ fn a_field_that_is_kept_while_its_values_are_replaced_elsewhere_fails_the_proof(
     assert_eq!(place.names(), before);
     let policy = place.file("policy.toml", "[classes]\nserial = \"keep\"\n");
     place.redacted("in.mcap", "parts", &["--redact-policy", &policy, "--split-by", "topic"]);
+}
+
+/// Whoever gets a capture can see that it hides less than others do, or something else.
+#[test]
+fn what_was_asked_for_besides_is_told() {
+    let place = Place::new();
+    place.synth(&["--messages", "10"]);
+    let policy = place.file("policy.toml", "[classes]\nserial = \"keep\"\n");
+    place.redacted("in.mcap", "plain.mcap", &[]);
+    place.redacted("in.mcap", "out.mcap", &["--keep-oui", "--redact-policy", &policy]);
+    for (name, is_told) in [("plain.mcap", false), ("out.mcap", true)] {
+        let all = unpacked(&place.path(name));
+        let all = String::from_utf8_lossy(&all);
+        assert_eq!(all.contains("edit.keep-oui"), is_told, "{name}");
+        assert_eq!(all.contains("edit.redact-policy"), is_told, "{name}");
+    }
 }
 
 #[test]

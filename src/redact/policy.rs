@@ -41,6 +41,11 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// All is as in the table.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty() && self.classes.is_empty()
+    }
+
     /// Reads a policy. `origin` is the file's name.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
         let source = Source { text, origin };
