@@ -778,6 +778,14 @@ fn a_key_that_is_none_or_that_others_can_read_is_refused() {
     assert!(
         refused(&place.0.path().display().to_string()).contains("expected a file with a key in")
     );
+    if cfg!(unix) {
+        // Nobody writes to it, so whoever opens it waits.
+        let pipe = place.path("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        permit(&pipe, 0o600);
+        let said = refused(&pipe.display().to_string());
+        assert!(said.contains("expected a file with a key in"), "{said}");
+    }
     let key = place.secret("open", "a synthetic key, for tests only\n");
     if cfg!(unix) {
         permit(Path::new(&key), 0o640);

@@ -64,11 +64,12 @@ pub fn key_from(path: &Path) -> Result<Key> {
     let wrong = |expected: &'static str, found: String| -> Error {
         Kind::RedactKey { path: path.to_owned(), expected, found }.into()
     };
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    let metadata = file.metadata().map_err(Error::io("read", path))?;
-    if !metadata.is_file() {
+    // Opening a pipe would wait until somebody writes to it.
+    if !fs::metadata(path).map_err(Error::io("read", path))?.is_file() {
         return Err(wrong("a file with a key", "something else".to_owned()));
     }
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
     if let Some(mode) = readable_by_others(&metadata) {
         let found = format!("the permissions {mode:03o}");
         return Err(wrong("a key that only its owner can read", found));
