@@ -21,7 +21,7 @@ use prost_reflect::{
 use crate::{
     entry::{Frame, FrameType, SessionEvent, Timestamp},
     error::{Error, Kind, Result},
-    protocol::{Payload, Protocol},
+    protocol::{self, Payload, Protocol},
 };
 
 /// The serialised descriptor set of every file in `proto/`.
@@ -169,6 +169,14 @@ fn frame_type(
             .encode_to_vec()
             .into(),
     }
+}
+
+/// The type of frames of which nothing is known but that.
+pub(crate) fn bundled_type(protocol: &str, label: &str, payload: Option<&String>) -> FrameType {
+    let protocol = protocol::by_name(protocol);
+    let mut payloads = protocol.topics().iter().flat_map(|topic| topic.payloads);
+    let known = payloads.find(|known| payload.is_some_and(|payload| payload == known.message));
+    frame_type(protocol, label, known)
 }
 
 /// The envelope's descriptors with its payload field declared as the payload's message. On the wire

@@ -92,6 +92,8 @@ pub(super) struct Records {
     proven_until: u64,
     /// A chunk has come by, so messages are in chunks.
     chunked: bool,
+    /// Sealed only: up to here all chunks have come by, or have been told of.
+    searched: u64,
     /// Hot only: up to here it was judged.
     judged: u64,
     /// Hot only: what comes before this checkpoint is damaged. Who has a channel is believed all the same, as
@@ -149,6 +151,7 @@ impl Records {
             proven: None,
             proven_until: 0,
             chunked: false,
+            searched: MAGIC_SIZE,
             judged: 0,
             distrusted: None,
             complete: false,
@@ -229,8 +232,8 @@ impl Records {
                 return Some(other.into());
             }
         };
-        // A length that is wrong may have swallowed whole chunks.
-        let from = self.offset.max(MAGIC_SIZE);
+        // A length that is wrong may have swallowed whole chunks, also that of a record which is passed over.
+        let from = self.searched;
         let from = if offset == from { from + 1 } else { from };
         let found = if self.hot { Ok(None) } else { self.search.next_chunk(&self.file, from) };
         let until = match found
@@ -242,9 +245,11 @@ impl Records {
                 return Some(Error::io("read", &self.path)(source));
             }
         };
-        if until.is_none() {
-            self.state = State::Ended(End::Broken);
+        match until {
+            Some(until) => self.searched = until,
+            None => self.state = State::Ended(End::Broken),
         }
+        let offset = if until.is_some_and(|until| until < offset) { from } else { offset };
         let path = self.path.clone();
         Some(Kind::Damaged(Damaged { path, offset, until, reason }).into())
     }
@@ -331,7 +336,7 @@ impl Records {
                     let opened = self.chunk.open(data);
                     let rest = opened.map_err(|reason| damaged(&self.path, self.offset, reason))?;
                     self.offset += RECORD_HEADER_SIZE + data.len() as u64 - rest;
-                    self.chunked = true;
+                    (self.chunked, self.searched) = (true, self.offset);
                     if rest > 0 {
                         // The length of the record is wrong, and what it swallows is the next one.
                         self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
@@ -342,7 +347,7 @@ impl Records {
                 Some(Ok(LinearReadEvent::Record { data, opcode })) => {
                     if self.hot {
                         let again = opcode == op::HEADER && self.state != State::Start;
-                        if again || !is_hot(opcode) {
+                        if (again || !is_hot(opcode)) && self.distrusted.is_none() {
                             let reason = format!("opcode {opcode:#04x} is none of a recorder's");
                             return Err(damaged(&self.path, self.offset, reason));
                         }
@@ -350,9 +355,14 @@ impl Records {
                             let crc = self.checksum.clone().finalize();
                             let found =
                                 Checkpoint { offset: self.offset, entries: self.messages, crc };
-                            check(data, self.proven, found)
-                                .map_err(|reason| damaged(&self.path, self.offset, reason))?;
-                            self.proven = Some(found);
+                            match check(data, self.proven, found) {
+                                Ok(()) => self.proven = Some(found),
+                                // That it is wrong has been told.
+                                Err(_) if self.distrusted.is_some() => {}
+                                Err(reason) => {
+                                    return Err(damaged(&self.path, self.offset, reason));
+                                }
+                            }
                             self.proven_until = self.proven_until.max(self.offset);
                             if self.judged == u64::MAX && self.distrusted.is_none() {
                                 // Where the file has grown there may be another one by now.
@@ -376,13 +386,20 @@ impl Records {
                     return Err(self.fault(&error));
                 }
             };
-            let record = parsed.map_err(|reason| damaged(&self.path, self.place(), reason))?;
+            let record = match parsed {
+                // Where it ends is known all the same, and what follows may say who has a channel.
+                Err(_) if self.distrusted.is_some() => None,
+                parsed => parsed.map_err(|reason| damaged(&self.path, self.place(), reason))?,
+            };
             self.offset += RECORD_HEADER_SIZE + length;
             self.complete |= opcode == op::DATA_END;
             self.messages += u64::from(opcode == op::MESSAGE);
             if self.state == State::Start {
                 self.state = State::Reading;
-                self.check_header(opcode, record.as_ref())?;
+                // Nobody but a recorder has written a checkpoint.
+                if self.distrusted.is_none() {
+                    self.check_header(opcode, record.as_ref())?;
+                }
             }
             match record {
                 Some(Parsed::Record(Record::Message { .. })) if self.distrusted.is_some() => {}
@@ -656,18 +673,22 @@ impl Channel {
             topic: value("topic"),
             host: value("host"),
         };
+        let payload = metadata.get("payload");
+        let prefix = format!("/{}/", subscription.name);
+        let label = topic.strip_prefix(&prefix).unwrap_or(topic);
         let kind = match schema {
             Some((name, _)) if name == schema::SESSION_EVENT => None,
-            schema => {
-                let prefix = format!("/{}/", subscription.name);
-                Some(Arc::new(FrameType {
-                    label: topic.strip_prefix(&prefix).unwrap_or(topic).to_owned(),
-                    envelope: schema.map(|(name, _)| name.to_owned()).unwrap_or_default(),
-                    payload: metadata.get("payload").cloned(),
-                    descriptors: schema.map(|(_, data)| data.clone()).unwrap_or_default(),
-                }))
-            }
+            Some((name, data)) => Some(FrameType {
+                label: label.to_owned(),
+                envelope: name.to_owned(),
+                payload: payload.cloned(),
+                descriptors: data.clone(),
+            }),
+            // It stood where the segment is damaged.
+            None if payload.is_some_and(|payload| payload == schema::SESSION_EVENT) => None,
+            None => Some(schema::bundled_type(&subscription.protocol, label, payload)),
         };
+        let kind = kind.map(Arc::new);
         Self { subscription: Arc::new(subscription), kind }
     }
 }
@@ -745,6 +766,9 @@ impl SegmentEntries {
                     self.schemas.entry(id).or_insert((name, data));
                 }
                 Ok(Record::Channel(channel)) => {
+                    if !self.schemas.contains_key(&channel.schema_id) {
+                        self.declare_schemas();
+                    }
                     let schema = self.schemas.get(&channel.schema_id);
                     let schema = schema.map(|(name, data)| (name.as_str(), data));
                     // Channels are repeated in the summary; the first word stands.
@@ -760,6 +784,18 @@ impl SegmentEntries {
                     }
                 }
             }
+        }
+    }
+
+    /// Schemas that stand where the segment is damaged: the summary may know them.
+    fn declare_schemas(&mut self) {
+        if self.records.hot {
+            return;
+        }
+        for (id, schema) in summary(&self.records.path).iter().flat_map(|summary| &summary.schemas)
+        {
+            let known = || (schema.name.clone(), Bytes::copy_from_slice(&schema.data));
+            self.schemas.entry(*id).or_insert_with(known);
         }
     }
 
