@@ -127,8 +127,13 @@ impl FromStr for Timestamp {
     type Err = jiff::Error;
 
     fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        let time: jiff::Timestamp = text.parse()?;
-        Ok(Self(u64::try_from(time.as_nanosecond()).unwrap_or(0)))
+        let time: jiff::Timestamp = text.parse().map_err(|error| {
+            jiff::Error::from_args(format_args!(
+                "a moment looks like 2026-11-01T08:00:00Z: {error}"
+            ))
+        })?;
+        let nanos = u64::try_from(time.as_nanosecond());
+        nanos.map(Self).map_err(|_| jiff::Error::from_args(format_args!("expected 1970 to 2554")))
     }
 }
 

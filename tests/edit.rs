@@ -501,11 +501,32 @@ fn shift_moves_when_everything_was_received_and_no_byte_of_a_frame() {
         (&["--shift", "soon"][..], "expected a duration"),
         (&["--shift", "-876000h"], "expected times from 1970"),
         (&["--shift", "1h", "--restamp", "2026-11-01T08:00:00Z"], "cannot be used with"),
+        (&["--restamp", "now"], "a moment looks like 2026-11-01T08:00:00Z"),
+        (&["--restamp", "0206-12-01T08:00:00Z"], "expected 1970 to 2554"),
+        (&["--restamp", "9999-12-01T08:00:00Z"], "expected 1970 to 2554"),
+        (&["--restamp", "2554-01-01T08:00:00Z"], "at most 292 years"),
+        (&["--restamp", "2300-01-01T08:00:00Z"], "expected a time from 2001-09-09 to 2106"),
+        (&["--restamp", "1999-01-01T08:00:00Z"], "expected a time from 2001-09-09 to 2106"),
     ] {
         let ran = place.edit(&["in.mcap"], options);
         assert!(ran.code == 2 && ran.stderr.contains(expected), "{options:?}: {ran:?}");
         assert_eq!(place.names(), names);
     }
+}
+
+#[test]
+fn that_nothing_is_selected_is_said() {
+    let place = Place::new();
+    place.capture("in.mcap", &subscription("a", "audit"), &[0, 100]);
+    for options in [&["--topic", "audti"][..], &["--subscription", "b*"], &["--from", "+1h"]] {
+        let ran = place.edit(&["in.mcap"], options);
+        assert!(ran.code == 0 && ran.stderr.contains("warning: no frame is selected"), "{ran:?}");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+    }
+    // Nobody has selected anything.
+    place.capture("empty.mcap", &subscription("a", "audit"), &[]);
+    let ran = place.edit(&["empty.mcap"], &[]);
+    assert!(ran.code == 0 && !ran.stderr.contains("warning"), "{ran:?}");
 }
 
 #[test]

@@ -70,8 +70,6 @@ pub(super) struct Mover {
     times: Times,
     /// Those in frames, too.
     inside: bool,
-    /// None may stay where it was.
-    all: bool,
     resolver: Resolver,
     /// By how many nanoseconds: known from the first entry on.
     by: Option<i64>,
@@ -80,19 +78,17 @@ pub(super) struct Mover {
 }
 
 impl Mover {
-    /// `all` says that no time in a frame may stay where it was.
-    pub(super) fn new(times: Times, all: bool, resolver: Resolver) -> Self {
-        let inside = all || matches!(times, Times::Restamped(_));
-        Self { times, inside, all, resolver, by: None, types: HashMap::new() }
+    /// `redacted` says that times in frames are moved even if they were to stay bit for bit.
+    pub(super) fn new(times: Times, redacted: bool, resolver: Resolver) -> Self {
+        let inside = redacted || matches!(times, Times::Restamped(_));
+        Self { times, inside, resolver, by: None, types: HashMap::new() }
     }
 
     pub(super) fn apply(&mut self, mut entry: Entry) -> Result<Entry> {
-        let by = self.by.unwrap_or_else(|| match self.times {
-            Times::Shifted(by) => by,
-            Times::Restamped(first) => {
-                first.as_nanos().wrapping_sub(entry.received.as_nanos()).cast_signed()
-            }
-        });
+        let by = match (self.by, self.times) {
+            (Some(by), _) | (None, Times::Shifted(by)) => by,
+            (None, Times::Restamped(first)) => distance(entry.received, first)?,
+        };
         self.by = Some(by);
         let received = entry.received;
         entry.received = moved(received, by)?;
@@ -109,7 +105,7 @@ impl Mover {
                     };
                     let restamp = self.restamp(&entry.subscription.topic, protocol, frame)?;
                     let moved = restamp.apply(&frame.data, &shift);
-                    if let Some(time) = moved.stays.filter(|_| self.all) {
+                    if let Some(time) = moved.stays {
                         return Err(stays(time, by));
                     }
                     frame.data = moved.data;
@@ -136,11 +132,20 @@ impl Mover {
     }
 }
 
-/// One that stayed would tell by how much all others were moved.
+/// How many nanoseconds later the second is.
+fn distance(from: Timestamp, to: Timestamp) -> Result<i64> {
+    let distance = i128::from(to.as_nanos()) - i128::from(from.as_nanos());
+    i64::try_from(distance).map_err(|_| {
+        let found = format!("from {from} to {to}");
+        Error::usage("to move times by at most 292 years", found, "choose another --restamp")
+    })
+}
+
+/// One that stayed would contradict all others, and tell by how much they were moved.
 fn stays(time: Timestamp, by: i64) -> Error {
     let by = SignedDuration::from_nanos(by);
     Error::usage(
-        "a time from 2001-09-09 to 2106 for each in a frame that is redacted",
+        "a time from 2001-09-09 to 2106 for each that is in a frame",
         format!("{time} moved by {by:#}"),
         "choose another --shift or --restamp",
     )
