@@ -234,7 +234,8 @@ impl Error {
             }
             Kind::PolicyFile { .. } => "docs/redaction.md says what a policy can hold",
             Kind::RedactKey { .. } => {
-                "make one: (umask 077; head -c 32 /dev/urandom | base64 > redact.key)"
+                "chmod 600 keeps a key from others; a new one comes of \
+                 (umask 077; head -c 32 /dev/urandom | base64 > NEW.key)"
             }
             Kind::Survived { .. } => {
                 "there is no output; a policy that keeps a field keeps what is replaced in others"

@@ -116,6 +116,11 @@ impl Selection {
             && limit.is_none()
     }
 
+    /// Nothing is left out.
+    pub fn takes_everything(&self) -> bool {
+        self.takes_all_frames() && self.subscriptions.is_empty()
+    }
+
     fn names(&self, subscription: &Subscription) -> bool {
         self.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name))
     }

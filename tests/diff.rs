@@ -403,6 +403,9 @@ fn only_what_is_selected_is_compared() {
     desk.is_same("a.mcap", "b.mcap", &["--limit", "1"]);
     desk.is_same("a.mcap.ndjson", "b.mcap.ndjson", &["--limit", "1"]);
     assert_eq!(desk.diff("a.mcap", "b.mcap", &["--skip", "1"]).code, 1);
+    // A job that compares nothing, as a name is misspelled, is not to succeed.
+    let ran = desk.diff("a.mcap", "b.mcap", &["--topic", "audti"]);
+    assert!(ran.code == 3 && ran.stderr.contains("warning: no frame is selected"), "{ran:?}");
 }
 
 #[test]

@@ -294,6 +294,9 @@ impl Args {
             words.say(described(&summary.drift));
         }
         let Summary { decoded, undecodable, unjudged, damaged, .. } = summary;
+        if self.condition.is_none() {
+            select::warn_if_none(&self.capture.selection(), decoded + undecodable, words);
+        }
         if undecodable + unjudged + damaged == 0 {
             return Ok(Outcome::Done);
         }

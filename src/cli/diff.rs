@@ -16,7 +16,7 @@ use centralcap::{
 use super::{
     Outcome, Words,
     decode::{self, Bytes},
-    select::SelectionArgs,
+    select::{self, SelectionArgs},
 };
 
 /// Compare two captures, or a capture and lines of JSON that decode has written, by what is in the frames.
@@ -115,9 +115,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             counted(left_out, "frame")
         ));
     }
+    let compared = report.a.frames + report.b.frames;
+    let is_none = select::warn_if_none(&options.selection, compared, words);
     Ok(match () {
         () if !report.equal => Outcome::Failed,
-        () if report.is_lossy() => Outcome::Lossy,
+        // That nothing differs of nothing proves nothing.
+        () if report.is_lossy() || is_none => Outcome::Lossy,
         () => Outcome::Done,
     })
 }

@@ -76,15 +76,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHAT", value_parser = str::parse::<SplitBy>)]
     split_by: Option<SplitBy>,
 
-    #[command(flatten)]
-    redaction: RedactionArgs,
-
     /// How much work compressing may be: a level of zstd, from 1, the quickest, to 19.
     #[arg(long, value_name = "N", default_value = "3", value_parser = record::level)]
     level: Compression,
 
     #[command(flatten)]
     style: StyleArgs,
+
+    #[command(flatten)]
+    redaction: RedactionArgs,
 }
 
 /// What stands in the place of names.
@@ -162,6 +162,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if told > TOLD && !words.verbose {
         words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
     }
+    select::warn_if_none(&options.selection, summary.frames, words);
     if let Some(coverage) = summary.coverage {
         words.say(covered(&coverage, summary.frames));
     }
@@ -178,11 +179,13 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             "redacted: {} replaced, of which none was found in what was written",
             counted(counts.originals, "value")
         ));
-        if denied + counts.dropped > 0 {
+        if denied > 0 {
+            let denied = counted(denied, "frame");
+            words.say(format_args!("left out: {denied} whose payload the schema does not know"));
+        }
+        if counts.dropped > 0 {
             words.say(format_args!(
-                "left out: {} of payloads that the schema does not know, and {} that it does not know or \
-                 that are of no known place",
-                counted(denied, "frame"),
+                "left out: {}, unknown to the schema or coordinates without a site",
                 counted(counts.dropped, "field")
             ));
         }

@@ -8,6 +8,8 @@ use centralcap::{
 };
 use globset::GlobMatcher;
 
+use super::Words;
+
 /// What is read, and what of it.
 #[derive(Debug, clap::Args)]
 // The commands' own structs have the same name, and clap would make a group of each.
@@ -72,6 +74,15 @@ impl SelectionArgs {
             limit: self.limit,
         }
     }
+}
+
+/// Says so if frames were to be selected and none was: a name may be misspelled.
+pub(super) fn warn_if_none(selection: &Selection, frames: u64, words: Words) -> bool {
+    let is_none = frames == 0 && !selection.takes_everything();
+    if is_none {
+        words.warn("no frame is selected; inspect shows which topics and subscriptions there are");
+    }
+    is_none
 }
 
 /// Parses an argument with the library's own words for what is wrong.
