@@ -39,11 +39,16 @@ autobahn:
 conformance:
     tests/conformance/run
 
-# Both decoders on bytes that nobody thought of. Needs cargo-fuzz; stops at the first difference.
-fuzz seconds="600":
+# Looks for bytes on which something does not hold that must: TARGET is one of fuzz/fuzz_targets. Needs
+# cargo-fuzz; stops at the first that it finds, which then goes into fuzz/found.
+fuzz target seconds="600":
     cargo run --quiet --manifest-path fuzz/Cargo.toml --example seeds -- fuzz/corpus/seeds
-    mkdir -p fuzz/corpus/decode
-    cargo fuzz run --sanitizer none decode fuzz/corpus/decode fuzz/corpus/seeds -- -max_total_time={{seconds}} -max_len=1024
+    mkdir -p fuzz/corpus/{{target}} fuzz/found/{{target}}
+    cargo fuzz run --sanitizer none {{target}} fuzz/corpus/{{target}} fuzz/corpus/seeds/{{target}} fuzz/found/{{target}} -- -max_total_time={{seconds}} -max_len=8192 -timeout=10 -rss_limit_mb=512
+
+# Every flipped bit and every cut of a capture in both of its states. `cargo test` tries one of 31.
+damage:
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --locked --release --test damage -- --nocapture
 
 # Remakes what is in fixtures/.
 fixtures:

@@ -1,20 +1,13 @@
-//! What the fuzz target and the maker of its seeds have in common: the judge of the tests.
-//!
-//! An input's first byte chooses the message type, the rest is the message.
+//! What the fuzzer calls, and what it begins with. The targets are in [`targets`], and use what the tests
+//! use.
 #![allow(dead_code, reason = "the tests' own modules are taken as they are")]
 
+#[path = "../../tests/support/capture.rs"]
+mod capture;
 #[path = "../../tests/support/judge.rs"]
 mod judge;
 #[path = "../../tests/support/message.rs"]
-pub mod message;
+mod message;
 #[path = "../../tests/support/subject.rs"]
-pub mod subject;
-
-use std::path::Path;
-
-use subject::Subject;
-
-/// The message types, in the order in which the first byte counts them.
-pub fn subjects() -> Vec<Subject> {
-    subject::subjects(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
-}
+mod subject;
+pub mod targets;
