@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use centralcap::error::Error;
+use centralcap::{error::Error, plain};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use self::log::{Format, Level, Line};
@@ -93,7 +93,8 @@ mod exit {
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
-/// How to talk to the user. stdout carries data, stderr words.
+/// How to talk to the user. stdout carries data, stderr words: each on one line, and whatever of them comes
+/// from a capture or a peer is shown to a terminal and not obeyed by it.
 #[derive(Clone, Copy, Debug)]
 struct Words {
     quiet: bool,
@@ -114,7 +115,7 @@ impl Words {
     fn tell(self, text: impl std::fmt::Display, line: impl FnOnce() -> Line) {
         match self.format {
             _ if self.quiet => {}
-            Format::Text => eprintln!("{text}"),
+            Format::Text => eprintln!("{}", shown(&text)),
             Format::Json => eprintln!("{}", line()),
         }
     }
@@ -123,7 +124,7 @@ impl Words {
     fn detail(self, text: impl std::fmt::Display) {
         match self.format {
             _ if !self.verbose => {}
-            Format::Text => eprintln!("{text}"),
+            Format::Text => eprintln!("{}", shown(&text)),
             Format::Json => eprintln!("{}", Line::message(Level::Debug, text)),
         }
     }
@@ -131,7 +132,7 @@ impl Words {
     /// Something that is wrong but does not end the command.
     fn warn(self, text: impl std::fmt::Display) {
         match self.format {
-            Format::Text => eprintln!("{} {text}", self.bold("warning:", 33)),
+            Format::Text => eprintln!("{} {}", self.bold("warning:", 33), shown(&text)),
             Format::Json => eprintln!("{}", Line::message(Level::Warn, text)),
         }
     }
@@ -145,7 +146,7 @@ impl Words {
             eprintln!("{}", line.with_maybe("hint", hint));
             return;
         }
-        eprintln!("{} {error:#}", self.bold("error:", 31));
+        eprintln!("{} {}", self.bold("error:", 31), shown(&format_args!("{error:#}")));
         if let Some(hint) = hint {
             eprintln!("{} {hint}", self.bold("hint:", 36));
         }
@@ -163,6 +164,13 @@ impl Words {
     fn bold(self, text: &str, color: u8) -> String {
         if self.color { format!("\x1b[1;{color}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Words on one line, with whatever a terminal would obey as an escape.
+fn shown(text: &dyn std::fmt::Display) -> String {
+    let text =
+        plain::unobeyed(&text.to_string(), |character| character.escape_default().to_string());
+    text.replace('\n', "\\n")
 }
 
 pub(crate) fn run() -> ExitCode {

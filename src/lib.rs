@@ -19,7 +19,7 @@ pub mod entry;
 pub mod error;
 
 mod dice;
-mod plain;
+pub mod plain;
 
 pub mod codec;
 pub mod protocol;

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 /// The text with everything escaped that a terminal might obey: control characters, and the marks
-/// that turn the direction of writing round.
-pub(crate) fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
+/// that turn the direction of writing round. Ends of lines stay.
+pub fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
     let obeyed = |character: char| {
         (character.is_control() && character != '\n')
             || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -21,7 +21,7 @@ pub(crate) fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
 }
 
 /// A character as JSON's own escape.
-pub(crate) fn json_escape(character: char) -> String {
+pub fn json_escape(character: char) -> String {
     let mut escape = String::new();
     for unit in character.encode_utf16(&mut [0; 2]) {
         let _ = write!(escape, "\\u{unit:04x}");

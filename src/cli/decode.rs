@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    io, mem,
+    io::{self, IsTerminal, Write},
+    mem,
     num::NonZero,
     path::{Path, PathBuf},
     thread,
@@ -16,7 +17,7 @@ use centralcap::{
     },
     decode::{self, Summary},
     error::{self, counted},
-    schema,
+    plain, schema,
     schema::Resolver,
     sink::{
         Output, Sink,
@@ -243,7 +244,12 @@ impl Args {
         match &*self.output {
             path if path == Path::new("-") => {
                 widen_pipe();
-                Ok(Stream::new(io::stdout()))
+                let stdout = io::stdout();
+                Ok(if stdout.is_terminal() {
+                    Stream::new(Shown(stdout))
+                } else {
+                    Stream::new(stdout)
+                })
             }
             path => Stream::create(path),
         }
@@ -310,6 +316,22 @@ impl Args {
             counted(damaged, "damaged place")
         ));
         Ok(Outcome::Lossy)
+    }
+}
+
+/// A terminal, which is shown what it would obey, as JSON's escapes. To anything else goes what was decoded.
+struct Shown<W>(W);
+
+impl<W: Write> Write for Shown<W> {
+    /// Takes whole lines, as they are made.
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(data);
+        self.0.write_all(plain::unobeyed(&text, plain::json_escape).as_bytes())?;
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

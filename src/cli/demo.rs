@@ -66,16 +66,21 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let frames = frames_of(&report);
     let recorded = report.paths().next().context("nothing was recorded")?;
     let capture = Capture::open(&[&recorded])?;
-    words.say("\n3. What is in it: centralcap inspect\n");
+    words.say("");
+    words.say("3. What is in it: centralcap inspect");
+    words.say("");
     let profile = inspect::inspect(&capture, Selection::default())?;
     let mut stdout = io::stdout().lock();
     super::inspect::print(&profile, words, &mut stdout)?;
 
-    words.say("\n4. The first lines, decoded: centralcap decode --limit 4\n");
+    words.say("");
+    words.say("4. The first lines, decoded: centralcap decode --limit 4");
+    words.say("");
     show_lines(&capture, &mut stdout)?;
     drop(stdout);
 
-    words.say(format_args!("\n{served} frames served, {frames} frames recorded"));
+    words.say("");
+    words.say(format_args!("{served} frames served, {frames} frames recorded"));
     match &args.keep {
         Some(folder) => words.say(format_args!(
             "the files: {} (served), {} (recorded), {} (the authority of the certificate)",

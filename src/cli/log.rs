@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use centralcap::entry::{Subscription, Timestamp};
+use centralcap::{
+    entry::{Subscription, Timestamp},
+    plain,
+};
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
@@ -88,10 +91,11 @@ impl Line {
     }
 }
 
-/// On one line, as of now.
+/// On one line, as of now. Whoever reads that on a terminal need not trust who is quoted in it.
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.at(Timestamp::now()))
+        let json = self.at(Timestamp::now()).to_string();
+        f.write_str(&plain::unobeyed(&json, plain::json_escape))
     }
 }
 

@@ -67,7 +67,7 @@ impl Report {
 impl Display for SchemaChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (a, b) = (self.a.as_deref().unwrap_or(NONE), self.b.as_deref().unwrap_or(NONE));
-        write!(f, "schema   {}: {a} -> {b}", self.name)
+        write!(f, "schema   {}: {a} -> {b}", line_of(&self.name))
     }
 }
 
@@ -75,7 +75,8 @@ impl Display for OneSided {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, frames) = if self.b == 0 { ("missing", self.a) } else { ("added  ", self.b) };
         let frames = counted(frames, "frame");
-        write!(f, "{kind}  {}: the whole subscription of {}, {frames}", self.name, self.topic)
+        let (name, topic) = (line_of(&self.name), line_of(&self.topic));
+        write!(f, "{kind}  {name}: the whole subscription of {topic}, {frames}")
     }
 }
 
@@ -87,7 +88,7 @@ impl Display for Difference {
             Kind::Added => "added  ",
             Kind::Moved => "moved  ",
         };
-        write!(f, "{kind}  {}: ", self.subscription)?;
+        write!(f, "{kind}  {}: ", line_of(&self.subscription))?;
         match (self.a, self.b) {
             (Some(a), Some(b)) if a.index == b.index => {
                 write!(f, "frame {} ({}", a.index, a.received)?;
@@ -100,7 +101,8 @@ impl Display for Difference {
             (Some(one), None) | (None, Some(one)) => one.fmt(f)?,
             (None, None) => {}
         }
-        writeln!(f, ", {}", self.payload.as_deref().unwrap_or("of unknown type"))?;
+        let payload = self.payload.as_deref().unwrap_or("of unknown type");
+        writeln!(f, ", {}", line_of(payload))?;
         for change in self.changes.iter().take(FIELDS) {
             writeln!(f, "    {change}")?;
         }
@@ -126,8 +128,13 @@ impl Display for Change {
         let value = |side: &Option<Box<serde_json::value::RawValue>>| {
             side.as_ref().map_or_else(|| NONE.to_owned(), |value| short(value.get()))
         };
-        write!(f, "{}: {} -> {}", self.path, value(&self.a), value(&self.b))
+        write!(f, "{}: {} -> {}", line_of(&self.path), value(&self.a), value(&self.b))
     }
+}
+
+/// A name, which may hold anything, in one line.
+fn line_of(name: &str) -> String {
+    name.replace('\n', "\\n")
 }
 
 fn short(text: &str) -> String {
