@@ -5,10 +5,13 @@
 //! panics on some broken ones, so they are loaded behind `catch_unwind`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -23,6 +26,21 @@ use crate::{
     error::{Error, Kind, Result},
     protocol::{self, Payload, Protocol},
 };
+
+mod sources;
+
+/// A descriptor set that came with a capture may have so many bytes: in memory it takes many times as much.
+/// That of all bundled types has a tenth of it.
+pub const SET_LIMIT: usize = 1024 * 1024;
+
+/// So many may those have altogether that one reader uses of a capture,
+pub const SETS_LIMIT: usize = 4 * SET_LIMIT;
+
+/// and of so many types may frames be. Few topics have several.
+pub const TYPES_LIMIT: usize = 1000;
+
+/// No name in such a set may have more bytes: it is written down for every value.
+pub const NAME_LIMIT: usize = 128;
 
 /// The serialised descriptor set of every file in `proto/`.
 pub const BUNDLED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -43,7 +61,14 @@ pub fn bundled() -> &'static DescriptorPool {
 pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> {
     let fault =
         |reason: String| Error::from(Kind::Descriptors { origin: origin.to_owned(), reason });
+    if data.len() > SET_LIMIT {
+        let size = data.len();
+        return Err(fault(format!("they have {size} bytes, and may have {SET_LIMIT}")));
+    }
     match catch_unwind(AssertUnwindSafe(|| DescriptorPool::decode(data))) {
+        Ok(Ok(pool)) if has_long_name(&pool) => {
+            Err(fault(format!("a name in them has more than {NAME_LIMIT} bytes")))
+        }
         Ok(Ok(pool)) => Ok(pool),
         _ if has_editions(data) => Err(fault(
             "it is written in an edition, and only proto2 and proto3 are known".to_owned(),
@@ -51,6 +76,13 @@ pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> 
         Ok(Err(error)) => Err(fault(error.to_string())),
         Err(_) => Err(fault("it makes no sense as descriptors".to_owned())),
     }
+}
+
+fn has_long_name(pool: &DescriptorPool) -> bool {
+    let is_long = |name: &str| name.len() > NAME_LIMIT;
+    pool.all_messages().any(|message| message.fields().any(|field| is_long(field.name())))
+        || pool.all_enums().any(|known| known.values().any(|value| is_long(value.name())))
+        || pool.all_extensions().any(|extension| is_long(extension.json_name()))
 }
 
 /// Whether a file is in a language that came after proto3, which prost-reflect does not read.
@@ -69,19 +101,7 @@ pub fn from_folder(folder: &Path) -> Result<DescriptorPool> {
     if files.is_empty() {
         return Err(fault("there is no .proto file".to_owned()));
     }
-    let mut compiler =
-        protox::Compiler::new([folder]).map_err(|error| fault(format!("{error:?}")))?;
-    compiler.include_imports(true);
-    for file in files {
-        compiler.open_file(&file).map_err(|error| fault(described(&error)))?;
-    }
-    Ok(compiler.descriptor_pool())
-}
-
-/// A compiler error with the place it names, on one line.
-fn described(error: &protox::Error) -> String {
-    let text = format!("{error:?}");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    sources::compiled(folder, &files).map_err(fault)
 }
 
 fn proto_files(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
@@ -235,6 +255,8 @@ struct Shared {
     payloads: HashMap<String, String>,
     /// By the frame type's address.
     resolved: Mutex<HashMap<usize, Slot>>,
+    /// So many bytes have those that came with the capture.
+    embedded: AtomicUsize,
 }
 
 /// Where the descriptor of a frame type is, or comes.
@@ -249,7 +271,7 @@ impl Resolver {
     /// `user` is a schema that goes before the one in the capture. `payloads` says for a topic (or a
     /// label such as `location.geofence`) which message its payload is.
     pub fn new(user: Option<DescriptorPool>, payloads: HashMap<String, String>) -> Result<Self> {
-        let shared = Shared { user, payloads, resolved: Mutex::default() };
+        let shared = Shared { user, payloads, ..Shared::default() };
         for name in shared.payloads.values() {
             shared.pool_of(name)?;
         }
@@ -263,10 +285,20 @@ impl Resolver {
         topic: &str,
         kind: &Arc<FrameType>,
     ) -> Result<MessageDescriptor> {
-        let slot = locked(&self.shared.resolved)
-            .entry(Arc::as_ptr(kind) as usize)
-            .or_insert_with(|| Slot { _kept_alive: Arc::clone(kind), envelope: Arc::default() })
-            .clone();
+        let slot = {
+            let mut resolved = locked(&self.shared.resolved);
+            let count = resolved.len();
+            match resolved.entry(Arc::as_ptr(kind) as usize) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(_) if count == TYPES_LIMIT => {
+                    return Err(too_many(format!("more than {TYPES_LIMIT} types of frames")));
+                }
+                Entry::Vacant(new) => {
+                    let slot = Slot { _kept_alive: Arc::clone(kind), envelope: Arc::default() };
+                    new.insert(slot).clone()
+                }
+            }
+        };
         // Whoever wants the same waits for it; others do not.
         let mut found = locked(&slot.envelope);
         let envelope = match found.take() {
@@ -304,6 +336,10 @@ impl Resolver {
     }
 }
 
+fn too_many(reason: String) -> Error {
+    Kind::Descriptors { origin: "the capture".to_owned(), reason }.into()
+}
+
 /// What is behind it is whole at any time.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -321,6 +357,10 @@ impl Shared {
             self.user.as_ref().is_some_and(|user| user.get_message_by_name(name).is_some())
         });
         let Some(payload) = said.or(known) else {
+            let size = kind.descriptors.len();
+            if self.embedded.fetch_add(size, Ordering::Relaxed) + size > SETS_LIMIT {
+                return Err(too_many(format!("more than {SETS_LIMIT} bytes of them")));
+            }
             let pool = from_descriptor_set(&kind.descriptors, "the capture")?;
             return message(&pool, &kind.envelope);
         };

@@ -132,6 +132,8 @@ struct Place<'p> {
     /// Of the tables below.
     path: Vec<String>,
     up: Option<(&'p Place<'p>, &'p str)>,
+    /// In how many others.
+    depth: u32,
 }
 
 impl Place<'_> {
@@ -163,7 +165,7 @@ impl<'p> Build<'p> {
     fn whole(&mut self, message: &Message, field: &Field, table: usize, place: &Place<'_>) -> Slot {
         let name = format!("{}{}", place.prefix, field.name);
         let path = || [&place.path[..], std::slice::from_ref(&field.name)].concat();
-        let up = Some((place, &*message.name));
+        let (up, depth) = (Some((place, &*message.name)), place.depth + 1);
         let Some(inner) = self.flat(field, &message.name, place) else {
             let is_one = !field.repeated && !matches!(field.kind, Kind::Map(_));
             let owner = is_one.then(|| place.owner.clone());
@@ -178,7 +180,7 @@ impl<'p> Build<'p> {
             let below = self.layout.tables.len();
             let columns = Vec::new();
             self.layout.tables.push(Table { path: path(), above: Some(table), columns });
-            let place = Place { path: path(), up, ..Place::default() };
+            let place = Place { path: path(), up, depth, ..Place::default() };
             return Slot::Rows { table: below, node: self.node(inner, below, &place) };
         }
         let prefix = name + ".";
@@ -186,7 +188,7 @@ impl<'p> Build<'p> {
             Kind::Mac(_) => place.owner.clone(),
             _ => prefix.clone(),
         };
-        let place = Place { prefix, owner, path: path(), up };
+        let place = Place { prefix, owner, path: path(), up, depth };
         Slot::Inner(self.node(inner, table, &place))
     }
 
@@ -195,7 +197,9 @@ impl<'p> Build<'p> {
         let message = self.message_of(field)?;
         let contains_itself = message.name == within || place.is_within(&message.name);
         let is_object = message.form == Form::Object && !matches!(field.kind, Kind::Map(_));
-        let has_room = self.columns.max(self.layout.nodes.len()) < COLUMN_LIMIT;
+        // No message is decoded that is deeper in others.
+        let has_room = self.columns.max(self.layout.nodes.len()) < COLUMN_LIMIT
+            && place.depth < walk::DEPTH_LIMIT;
         (is_object && !contains_itself && has_room).then_some(message)
     }
 

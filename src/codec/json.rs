@@ -19,12 +19,14 @@ use super::{
 
 pub use super::text::Text;
 
+/// How many bytes the JSON of one message may have. The names of fields, of which a schema decides how long
+/// they are, and characters that are escaped make much of a small message.
+pub const JSON_LIMIT: usize = 64 * 1024 * 1024;
+
 /// Appends the message as a JSON object, or as whatever its type is spelled. On a fault nothing is
 /// appended. What the schema does not know is in `notes`.
 pub fn write(plan: &Plan, data: &[u8], text: &mut Text, notes: &mut Notes) -> Result<(), Fault> {
-    let opened = text.len();
-    walk::walk_value(plan, data, Json::new(text, plan.style()), notes)
-        .inspect_err(|_| text.truncate(opened))
+    bounded(text, |text| walk::walk_value(plan, data, Json::new(text, plan.style()), notes))
 }
 
 /// Appends the fields of the message, each with a comma before it: part of a larger object. On a fault
@@ -35,9 +37,23 @@ pub fn write_fields(
     text: &mut Text,
     notes: &mut Notes,
 ) -> Result<(), Fault> {
+    bounded(text, |text| walk::walk(plan, data, Json::new(text, plan.style()), notes))
+}
+
+fn bounded(
+    text: &mut Text,
+    walk: impl FnOnce(&mut Text) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     let opened = text.len();
-    walk::walk(plan, data, Json::new(text, plan.style()), notes)
-        .inspect_err(|_| text.truncate(opened))
+    text.begin(JSON_LIMIT);
+    let walked = walk(text);
+    let walked = if text.end() {
+        let reason = format!("its JSON would have more than {JSON_LIMIT} bytes");
+        Err(Fault::new(0, String::new(), reason))
+    } else {
+        walked
+    };
+    walked.inspect_err(|_| text.truncate(opened))
 }
 
 /// Appends the notes as a list of objects.

@@ -292,11 +292,13 @@ impl<N: Copy + Eq + Hash + TryInto<usize>> Lookup<N> {
     const DENSE: usize = 2048;
 
     /// Of equal numbers the first counts.
-    fn new(numbers: impl Iterator<Item = N>) -> Self {
+    fn new(numbers: impl ExactSizeIterator<Item = N>) -> Self {
+        // A schema of many messages with one field each, far away, must not take much memory.
+        let dense = Self::DENSE.min(64.max(16 * numbers.len()));
         let mut lookup = Self { dense: Vec::new(), sparse: HashMap::new() };
         for (index, number) in numbers.enumerate() {
             match number.try_into() {
-                Ok(at) if at < Self::DENSE => {
+                Ok(at) if at < dense => {
                     if lookup.dense.len() <= at {
                         lookup.dense.resize(at + 1, u32::MAX);
                     }
@@ -592,6 +594,8 @@ impl Build {
 fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
     const FAR: usize = 1 << 14;
 
+    // As for the numbers themselves.
+    let most = FAR.min(512.max(64 * fields.len()));
     let (mut near, mut far) = ([Place::NOWHERE; NEAR], Vec::new());
     for (index, field) in fields.iter().enumerate() {
         let tag = field.tag() as usize;
@@ -599,7 +603,7 @@ fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
         // They ascend, and of equal ones the first counts.
         match near.get_mut(tag) {
             Some(found) if found.is_nowhere() => *found = place,
-            None if (far.len()..FAR).contains(&tag) => {
+            None if (far.len()..most).contains(&tag) => {
                 far.resize(tag, Place::NOWHERE);
                 far.push(place);
             }

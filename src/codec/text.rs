@@ -59,6 +59,16 @@ pub struct Text {
     bytes: Vec<u8>,
     /// Below this length there is still [`ROOM`].
     limit: usize,
+    /// What is bounded, while something is.
+    bounds: Option<Bounds>,
+}
+
+/// What may be written from some place on.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    start: usize,
+    most: usize,
+    is_over: bool,
 }
 
 impl Text {
@@ -87,15 +97,45 @@ impl Text {
         self.bytes.truncate(len);
     }
 
+    /// From here on no more than so many bytes are kept, and a little. What comes when there are more takes
+    /// the place of what is there, and is worthless.
+    pub(super) fn begin(&mut self, most: usize) {
+        self.bounds = Some(Bounds { start: self.bytes.len(), most, is_over: false });
+    }
+
+    /// Ends that. Returns whether there were more.
+    pub(super) fn end(&mut self) -> bool {
+        self.bounds.take().is_some_and(|bounds| {
+            bounds.is_over || self.bytes.len().saturating_sub(bounds.start) > bounds.most
+        })
+    }
+
+    /// Whoever writes does not look, so all is taken away. Places of before may be behind the end then.
+    #[cold]
+    fn stay_in_bounds(&mut self) {
+        if let Some(bounds) = &mut self.bounds
+            && self.bytes.len().saturating_sub(bounds.start) > bounds.most
+        {
+            bounds.is_over = true;
+            self.bytes.truncate(bounds.start);
+        }
+    }
+
     /// Appends a text of any length.
     #[inline]
     pub fn extend(&mut self, text: &[u8]) {
+        if text.len() > self.bytes.capacity() - self.bytes.len() {
+            self.stay_in_bounds();
+        }
         self.bytes.extend_from_slice(text);
     }
 
     /// Appends so many bytes, for the caller to write over.
     #[inline]
     pub(super) fn zeros(&mut self, count: usize) -> &mut [u8] {
+        if count > self.bytes.capacity() - self.bytes.len() {
+            self.stay_in_bounds();
+        }
         let start = self.bytes.len();
         self.bytes.resize(start + count, 0);
         &mut self.bytes[start..]
@@ -364,7 +404,11 @@ impl Text {
     #[cold]
     #[inline(never)]
     fn make_room(&mut self) {
-        self.bytes.reserve(self.bytes.len().max(1024));
+        // So much at most, so that the bounds are looked at now and then.
+        const MOST: usize = 16 * 1024 * 1024;
+
+        self.stay_in_bounds();
+        self.bytes.reserve(self.bytes.len().clamp(1024, MOST));
         // The capacity never becomes less, so this stays true.
         self.limit = self.bytes.capacity() - ROOM;
     }
