@@ -100,6 +100,8 @@ pub(super) struct Chunk {
     content: Bytes,
     /// Where the next record begins.
     at: usize,
+    /// Much of it is messages: whoever keeps one of them may keep all of it.
+    is_dense: bool,
     /// Earlier ones. When nobody has kept a part of one, its memory is used again.
     read: VecDeque<Bytes>,
 }
@@ -140,6 +142,7 @@ impl Chunk {
             }
             _ => self.checked(&header, &data)?.into(),
         };
+        self.is_dense = is_dense(&self.content);
         Ok(length.saturating_sub(own) as u64)
     }
 
@@ -180,6 +183,11 @@ impl Chunk {
         }
     }
 
+    /// Whether parts of it should be kept as such. Of others that would be far more memory than they have.
+    pub(super) const fn is_dense(&self) -> bool {
+        self.is_dense
+    }
+
     /// All its records. Parts of it may be kept when it is no longer read.
     pub(super) const fn content(&self) -> &Bytes {
         &self.content
@@ -203,4 +211,24 @@ impl Chunk {
         let record = record.map(|(opcode, length)| (opcode, start..start + length));
         Some(record.ok_or_else(|| "a record reaches past the end of its chunk".to_owned()))
     }
+}
+
+/// Whether at least a quarter of a chunk's content is in messages, or it is so small that it does not matter.
+fn is_dense(content: &[u8]) -> bool {
+    const SMALL: usize = 64 * 1024;
+
+    if content.len() <= SMALL {
+        return true;
+    }
+    let (mut rest, mut messages) = (content, 0);
+    while let Some((header, behind)) = rest.split_first_chunk::<HEADER_SIZE>() {
+        let [opcode, length @ ..] = *header;
+        let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
+        let Some((data, next)) = behind.split_at_checked(length) else { break };
+        if opcode == op::MESSAGE {
+            messages += HEADER_SIZE + data.len();
+        }
+        rest = next;
+    }
+    messages >= content.len() / 4
 }

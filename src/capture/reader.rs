@@ -49,6 +49,13 @@ const BLOCK_SIZE: usize = 64 * 1024;
 /// How much is tried where the file seems to be at its end: it may grow.
 const LEAST_READ: usize = 4 * 1024;
 
+/// No record that says something about the capture may be larger: a schema, a channel, metadata. What it
+/// becomes in memory may be ten times as much.
+const ABOUT_LIMIT: usize = 4 * 1024 * 1024;
+
+/// So much of a segment may they be altogether, as they are kept: more than 65,535 channels take.
+const ABOUTS_LIMIT: usize = 32 * 1024 * 1024;
+
 /// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them, and so
 /// do the zeros that a power cut leaves behind. (MCAP: "0x00 is not a valid opcode".)
 fn is_reserved(opcode: u8) -> bool {
@@ -304,8 +311,9 @@ impl Records {
         loop {
             if let Some(record) = self.chunk.next() {
                 let content = self.chunk.content();
+                let (chunk, block) = (&self.chunk, &mut self.block);
                 let parsed = record.and_then(|(opcode, span)| {
-                    parse(opcode, &content[span], |data| content.slice_ref(data))
+                    parse(opcode, &content[span], |data| kept(chunk, data, block))
                 });
                 match parsed.map_err(|reason| self.nonsense(reason))? {
                     Some(Parsed::Record(record)) => {
@@ -355,13 +363,13 @@ impl Records {
                             let crc = self.checksum.clone().finalize();
                             let found =
                                 Checkpoint { offset: self.offset, entries: self.messages, crc };
-                            match check(data, self.proven, found) {
+                            let checked = check(data, self.proven, found)
+                                .map_err(|reason| damaged(&self.path, self.offset, reason));
+                            match checked {
                                 Ok(()) => self.proven = Some(found),
                                 // That it is wrong has been told.
                                 Err(_) if self.distrusted.is_some() => {}
-                                Err(reason) => {
-                                    return Err(damaged(&self.path, self.offset, reason));
-                                }
+                                Err(error) => return Err(error),
                             }
                             self.proven_until = self.proven_until.max(self.offset);
                             if self.judged == u64::MAX && self.distrusted.is_none() {
@@ -396,10 +404,7 @@ impl Records {
             self.messages += u64::from(opcode == op::MESSAGE);
             if self.state == State::Start {
                 self.state = State::Reading;
-                // Nobody but a recorder has written a checkpoint.
-                if self.distrusted.is_none() {
-                    self.check_header(opcode, record.as_ref())?;
-                }
+                self.check_header(opcode, record.as_ref())?;
             }
             match record {
                 Some(Parsed::Record(Record::Message { .. })) if self.distrusted.is_some() => {}
@@ -417,6 +422,8 @@ impl Records {
 
     fn check_header(&self, opcode: u8, record: Option<&Parsed>) -> Result<()> {
         match record {
+            // Nobody but a recorder has written a checkpoint.
+            _ if self.distrusted.is_some() => Ok(()),
             Some(Parsed::Header(header)) if header.profile == PROFILE => Ok(()),
             Some(Parsed::Header(header)) => {
                 let found = format!("an MCAP file of the profile {:?}", header.profile);
@@ -560,6 +567,10 @@ fn parse(
         return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
     }
     let record = match opcode {
+        op::HEADER | op::SCHEMA | op::CHANNEL | op::METADATA if data.len() > ABOUT_LIMIT => {
+            let size = data.len();
+            return Err(format!("a record about the capture of {size} bytes is over the limit"));
+        }
         op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA => {
             mcap::parse_record(opcode, data).map_err(|error| error.to_string())?
         }
@@ -580,6 +591,11 @@ fn parse(
         records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
         _ => return Ok(None),
     }))
+}
+
+/// A part of a chunk, or a copy of it where all of the chunk would be kept for little.
+fn kept(chunk: &Chunk, data: &[u8], block: &mut BytesMut) -> Bytes {
+    if chunk.is_dense() { chunk.content().slice_ref(data) } else { copied(data, block) }
 }
 
 /// A copy in what is left of the block, or else in a new one: most messages are small, and a piece of
@@ -611,6 +627,8 @@ pub(super) struct SegmentEntries {
     channels: BTreeMap<u16, Numbered>,
     metadata: Vec<records::Metadata>,
     shared: Shared,
+    /// So many bytes have the schemas and the metadata that are kept.
+    kept: usize,
     /// Messages so far.
     count: u64,
     /// Channels of messages that nobody has declared: where that was is damaged.
@@ -701,6 +719,7 @@ impl SegmentEntries {
             channels: BTreeMap::new(),
             metadata: Vec::new(),
             shared: Shared::default(),
+            kept: 0,
             count: 0,
             unknown: BTreeSet::new(),
         })
@@ -763,7 +782,12 @@ impl SegmentEntries {
             match self.records.next()? {
                 Err(error) => return Some(Err(error)),
                 Ok(Record::Schema { id, name, data, .. }) => {
-                    self.schemas.entry(id).or_insert((name, data));
+                    if !self.schemas.contains_key(&id) {
+                        if let Err(error) = self.keep(name.len() + data.len()) {
+                            return Some(Err(error));
+                        }
+                        self.schemas.insert(id, (name, data));
+                    }
                 }
                 Ok(Record::Channel(channel)) => {
                     if !self.schemas.contains_key(&channel.schema_id) {
@@ -777,7 +801,17 @@ impl SegmentEntries {
                         Numbered { channel: self.shared.of(new), last: 0, at: 0 }
                     });
                 }
-                Ok(Record::Metadata(metadata)) => self.metadata.push(metadata),
+                Ok(Record::Metadata(record)) => {
+                    // An entry of a map takes more than what is in it.
+                    const ENTRY: usize = 100;
+
+                    let pairs = record.metadata.iter();
+                    let size = pairs.map(|(name, value)| ENTRY + name.len() + value.len()).sum();
+                    if let Err(error) = self.keep(size) {
+                        return Some(Err(error));
+                    }
+                    self.metadata.push(record);
+                }
                 Ok(Record::Message { header, data }) => {
                     if let Some(entry) = self.entry(&header, data).transpose() {
                         return Some(entry);
@@ -785,6 +819,16 @@ impl SegmentEntries {
                 }
             }
         }
+    }
+
+    /// Makes sure that no segment fills the memory with what it says about itself.
+    fn keep(&mut self, size: usize) -> Result<()> {
+        if self.kept + size > ABOUTS_LIMIT {
+            let reason = "the records about the capture are over the limit together".to_owned();
+            return Err(self.records.nonsense(reason));
+        }
+        self.kept += size;
+        Ok(())
     }
 
     /// Schemas that stand where the segment is damaged: the summary may know them.
