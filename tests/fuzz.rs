@@ -3,6 +3,7 @@
 //! how many changed seeds each target gets, and `SEED` which.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 #![allow(unreachable_pub, reason = "the fuzzer's own module is taken as it is")]
 
 use std::{fs, path::Path, thread};

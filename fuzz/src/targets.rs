@@ -143,9 +143,10 @@ pub fn reader(input: &[u8]) -> bool {
     fs::write(&path, bytes).unwrap();
     let (found, errors) = read(&path);
     let capture = Capture::open(&[&path]).unwrap();
-    let shared = capture.entries().sharing(&std::sync::Arc::default());
-    let shared: Vec<_> = shared.filter_map(Result::ok).collect();
-    assert!(shared == found, "sharing changes what is read");
+    // Of two chunks of the same content one that is damaged does not matter then.
+    let mut shared = capture.entries().sharing(&std::sync::Arc::default()).filter_map(Result::ok);
+    let all_shared = found.iter().all(|found| shared.any(|shared| shared == *found));
+    assert!(all_shared, "sharing loses what is read");
     let _ = capture.channels();
     let _ = capture::contents(&path);
     let _ = capture::each_record(&path, |_, _| Ok(()));
@@ -219,7 +220,9 @@ static SPECIMENS: LazyLock<[Specimen; 2]> = LazyLock::new(|| {
 
     let mut segment = HotSegment::create(&path, &about(Duration::ZERO), &[]).unwrap();
     for entries in entries.made.chunks(7) {
-        entries.iter().for_each(|entry| segment.append(entry).unwrap());
+        for entry in entries {
+            segment.append(entry).unwrap();
+        }
         segment.checkpoint().unwrap();
     }
     let hot = segment.path().to_owned();
@@ -236,8 +239,8 @@ static SPECIMEN_ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(specimen_entries);
 const DAMAGE_SIZE: usize = 5;
 
 /// Does one damage: what, where, how far and with what.
-fn damage(bytes: &mut Vec<u8>, how: &[u8; DAMAGE_SIZE]) {
-    let [what, low, high, length, value] = *how;
+fn damage(bytes: &mut Vec<u8>, how: [u8; DAMAGE_SIZE]) {
+    let [what, low, high, length, value] = how;
     let at = usize::from(u16::from_le_bytes([low, high]));
     if bytes.is_empty() {
         return;
@@ -260,7 +263,9 @@ pub fn salvage(input: &[u8]) -> bool {
     let specimen = &SPECIMENS[usize::from(first % 2)];
     let is_hot = first % 2 == 1;
     let mut bytes = specimen.bytes.clone();
-    damages.as_chunks().0.iter().for_each(|how| damage(&mut bytes, how));
+    for how in damages.as_chunks().0 {
+        damage(&mut bytes, *how);
+    }
     let folder = folder();
     let path = folder.path().join(specimen.name);
     fs::write(&path, &bytes).unwrap();
@@ -331,7 +336,7 @@ pub fn pool(input: &[u8]) -> bool {
             let walked = json::write(&plan, data, &mut text, &mut notes);
             match walked {
                 Ok(()) => {
-                    drop(serde_json::from_slice::<serde_json::Value>(text.as_bytes()).unwrap())
+                    drop(serde_json::from_slice::<serde_json::Value>(text.as_bytes()).unwrap());
                 }
                 Err(_) => assert!(text.is_empty()),
             }
@@ -489,7 +494,8 @@ pub fn mutated(seed: &[u8], others: &[Vec<u8>], random: &mut fastrand::Rng) -> B
             1 => data[at] = random.u8(..),
             2 => drop(data.drain(at..end)),
             3 => {
-                drop(data.splice(at..at, (0..end - at).map(|_| random.u8(..)).collect::<Vec<_>>()))
+                let new: Vec<u8> = (at..end).map(|_| random.u8(..)).collect();
+                drop(data.splice(at..at, new));
             }
             4 => data.extend_from_within(at..end),
             5 => data[at..end].fill([0, 0x7f, 0x80, 0xff][random.usize(..4)]),

@@ -57,7 +57,12 @@ impl Unpacked {
             shelf.content(header)
         };
         // Not under the lock: other chunks do not have to wait.
-        content.0.get_or_init(unpack).as_ref().map_err(String::clone)?;
+        if let Err(reason) = content.0.get_or_init(unpack) {
+            // Only what is packed is damaged: another chunk of the same content may be whole.
+            let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.known.retain(|(_, known)| known.as_ptr() != Arc::as_ptr(&content));
+            return Err(reason.clone());
+        }
         Ok(Bytes::from_owner(Shared(content)))
     }
 }
