@@ -6,6 +6,7 @@
 //! debug build takes every [`STEP`]th.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+#![allow(clippy::print_stdout, reason = "what was measured is told")]
 
 mod support;
 
