@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+pub(crate) use self::proof::{CHECKPOINT, Proof};
 pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,
@@ -26,6 +27,7 @@ mod catalog;
 mod chunk;
 mod hot;
 mod loss;
+mod proof;
 mod reader;
 mod salvage;
 mod seal;

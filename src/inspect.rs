@@ -20,6 +20,7 @@ pub use self::{
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
     text::{Look, WIDTH},
     timeline::BUCKETS,
+    verify::{Check, Checked, FAULTS_KEPT, Fault, SegmentVerdict, Verdict, verify},
 };
 use self::{
     history::Ledger,
@@ -39,6 +40,7 @@ mod history;
 mod runs;
 mod text;
 mod timeline;
+mod verify;
 
 /// Profiles what is selected of a capture. It is an error if none of its files is a capture at all;
 /// damaged ones are profiled as far as they can be read.

@@ -213,6 +213,8 @@ fn the_document_names_every_key_and_no_other() {
     paths(&serde_json::from_str(&profile.json()).unwrap(), "", &mut found);
 
     let document = include_str!("../docs/inspect-json.md");
+    // Views have documents of their own.
+    let (document, _) = document.split_once("\n# The views\n").unwrap();
     let rows = document.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
     let documented: BTreeSet<_> =

@@ -13,6 +13,8 @@ use centralcap::{
 
 use super::{Outcome, Words, select};
 
+mod verify;
+
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -25,11 +27,19 @@ pub(super) struct Args {
 
     /// When each subscription was covered: a percentage, a table of all gaps with their causes, and a
     /// drawing.
-    #[arg(long)]
+    #[arg(long, group = "view")]
     gaps: bool,
+
+    /// Prove the capture: every checksum, every index against what is there, the order of times, the
+    /// sequence numbers, and what the ledger says. Exit code 3 if anything does not hold.
+    #[arg(long, group = "view")]
+    verify: bool,
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if args.verify {
+        return verify::run(&args, words);
+    }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();
     let profile = if args.gaps {

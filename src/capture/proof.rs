@@ -1,0 +1,45 @@
+//! What is in a file besides entries, for whoever proves that it is what was written.
+
+use std::{fs::File, path::PathBuf};
+
+use super::{Segment, hot};
+use crate::error::{Error, Result};
+
+/// The opcode of a checkpoint of a hot segment.
+pub(crate) const CHECKPOINT: u8 = hot::CHECKPOINT;
+
+/// What a checkpoint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// Where it stands itself.
+    pub offset: u64,
+    /// How many entries stand before it.
+    pub entries: u64,
+    /// The CRC32 of all bytes before it.
+    pub crc: u32,
+}
+
+impl Proof {
+    /// None if there are too few bytes.
+    pub(crate) fn read(data: &[u8]) -> Option<Self> {
+        let hot::Checkpoint { offset, entries, crc } = hot::Checkpoint::from_bytes(data)?;
+        Some(Self { offset, entries, crc })
+    }
+}
+
+impl Segment {
+    /// Opens it, and says which file that is: it may have been sealed since it was found, and have another
+    /// name.
+    pub(crate) fn open(&self) -> Result<(File, Self)> {
+        match File::open(&self.path) {
+            Ok(file) => Ok((file, self.clone())),
+            Err(error) => {
+                let path = if self.hot { hot::sealed_path(&self.path) } else { PathBuf::new() };
+                match File::open(&path) {
+                    Ok(file) => Ok((file, Self { path, hot: false, ..self.clone() })),
+                    Err(_) => Err(Error::io("open", &self.path)(error)),
+                }
+            }
+        }
+    }
+}
