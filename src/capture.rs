@@ -15,6 +15,7 @@ pub use self::{
     hot::HotSegment,
     reader::{Contents, contents, each_record},
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
+    tail::Tail,
     unfinished::discard,
     writer::{Compression, SealedFile, Writer},
 };
@@ -31,6 +32,7 @@ mod proof;
 mod reader;
 mod salvage;
 mod seal;
+mod tail;
 pub(crate) mod unfinished;
 mod writer;
 

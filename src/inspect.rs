@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::{
     coverage::{Coverage, Gap},
+    follow::{Follow, follow, write_line},
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
     text::{Look, WIDTH},
     timeline::BUCKETS,
@@ -36,6 +37,7 @@ use crate::{
 };
 
 mod coverage;
+mod follow;
 mod history;
 mod runs;
 mod text;

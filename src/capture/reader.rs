@@ -63,7 +63,7 @@ fn is_reserved(opcode: u8) -> bool {
 }
 
 /// All that a hot segment is written with.
-fn is_hot(opcode: u8) -> bool {
+pub(super) fn is_hot(opcode: u8) -> bool {
     matches!(
         opcode,
         op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA | CHECKPOINT
@@ -652,7 +652,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    fn of(&mut self, channel: Channel) -> Channel {
+    pub(super) fn of(&mut self, channel: Channel) -> Channel {
         Channel {
             subscription: once(&mut self.subscriptions, channel.subscription),
             kind: channel.kind.map(|kind| once(&mut self.types, kind)),

@@ -11,8 +11,9 @@ use centralcap::{
     inspect::{self, Look, Profile},
 };
 
-use super::{Outcome, Words, select};
+use super::{Outcome, Words, select, signal};
 
+mod follow;
 mod verify;
 
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
@@ -34,11 +35,19 @@ pub(super) struct Args {
     /// sequence numbers, and what the ledger says. Exit code 3 if anything does not hold.
     #[arg(long, group = "view")]
     verify: bool,
+
+    /// Show each frame of a file or folder that is being recorded as soon as it is written, a line each,
+    /// those before it first. Ctrl-C ends it, and so does the end of a file that is sealed.
+    #[arg(long, group = "view", conflicts_with = "json")]
+    follow: bool,
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.verify {
         return verify::run(&args, words);
+    }
+    if args.follow {
+        return follow::run(&args, words);
     }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();
