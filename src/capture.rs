@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-pub(crate) use self::proof::{CHECKPOINT, Proof};
+pub(crate) use self::proof::{CHECKPOINT, Proof, Summary};
 pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,

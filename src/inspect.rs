@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     capture::{self, Capture, PROFILE},
-    entry::{Entry, Frame, Subscription, Timestamp, What},
+    entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Result},
     plain::{json_escape, unobeyed},
     select::Selection,
@@ -39,6 +39,7 @@ use crate::{
 mod coverage;
 mod follow;
 mod history;
+mod index;
 mod runs;
 mod text;
 mod timeline;
@@ -49,6 +50,16 @@ mod verify;
 pub fn inspect(capture: &Capture, selection: Selection) -> Result<Profile> {
     let fold = Fold::new(capture, &selection);
     folded(fold, capture, selection)
+}
+
+/// The same of all of a capture without unpacking it: what its index says, and the session events. Damage
+/// and missing frames are not seen. None: not all of it is sealed, or there is no index.
+pub fn inspect_index(capture: &Capture) -> Result<Option<Profile>> {
+    let mut fold = Fold::new(capture, &Selection::default());
+    fold.whole.subscriptions = false;
+    let is_indexed = index::fold(capture, &mut fold)?;
+    let profile = is_indexed.then(|| fold.finish()).transpose()?;
+    Ok(profile.map(|profile| Profile { from_index: true, ..profile }))
 }
 
 /// The same with the coverage of each subscription. Its memory follows the number of gaps.
@@ -94,6 +105,9 @@ pub struct Profile {
     pub timeline: Option<Axis>,
     /// Everybody who has an entry, by name.
     pub subscriptions: Vec<SubscriptionProfile>,
+    /// Only the index was read: damage and missing frames were not looked for.
+    #[serde(skip)]
+    pub from_index: bool,
 }
 
 /// One file of a capture.
@@ -250,11 +264,40 @@ pub struct PayloadProfile {
     pub frames_per_second: Option<f64>,
 }
 
+/// What there is to be counted of some frames.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    frames: u64,
+    bytes: u64,
+    min: u64,
+    max: u64,
+    span: Span,
+}
+
+impl Sizes {
+    /// One frame.
+    const fn of(size: u64, received: Timestamp) -> Self {
+        let span = Span { first: received, last: received };
+        Self { frames: 1, bytes: size, min: size, max: size, span }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.span = Span::including(
+            Some(Span::including(Some(self.span), other.span.first)),
+            other.span.last,
+        );
+    }
+}
+
 impl PayloadProfile {
-    fn new(frame: &Frame, received: Timestamp) -> Self {
+    fn new(kind: &FrameType, received: Timestamp) -> Self {
         Self {
-            label: frame.kind.label.clone(),
-            payload: frame.kind.payload.clone(),
+            label: kind.label.clone(),
+            payload: kind.payload.clone(),
             frames: 0,
             bytes: 0,
             min_bytes: u64::MAX,
@@ -265,13 +308,14 @@ impl PayloadProfile {
         }
     }
 
-    fn add(&mut self, size: u64, received: Timestamp) {
-        self.frames += 1;
-        self.bytes += size;
-        self.min_bytes = self.min_bytes.min(size);
-        self.max_bytes = self.max_bytes.max(size);
+    fn add(&mut self, sizes: &Sizes) {
+        self.frames += sizes.frames;
+        self.bytes += sizes.bytes;
+        self.min_bytes = self.min_bytes.min(sizes.min);
+        self.max_bytes = self.max_bytes.max(sizes.max);
         self.mean_bytes = quotient(self.bytes, self.frames);
-        self.span = Span::including(Some(self.span), received);
+        let Span { first, last } = sizes.span;
+        self.span = Span::including(Some(Span::including(Some(self.span), first)), last);
         let length = self.span.length();
         self.frames_per_second =
             (!length.is_zero()).then(|| quotient(self.frames - 1, 1) / length.as_secs_f64());
@@ -413,13 +457,23 @@ impl Fold {
                 self.totals.bytes += size;
                 self.timeline.count(row, entry.received);
                 found.ledger.frame(frame.sequence);
-                found.payload(frame, entry.received).add(size, entry.received);
+                found.payload(&frame.kind, entry.received).add(&Sizes::of(size, entry.received));
             }
             What::Event(event) => {
                 self.totals.events += 1;
                 found.ledger.event(entry.received, event);
             }
         }
+    }
+
+    /// Frames of one type of which only so much is known; the timeline is for the caller to count.
+    fn frames(&mut self, segment: usize, row: usize, kind: &FrameType, sizes: &Sizes) {
+        self.segments[segment].entries += sizes.frames;
+        let Span { first, last } = sizes.span;
+        self.span = Some(Span::including(Some(Span::including(self.span, first)), last));
+        self.totals.frames += sizes.frames;
+        self.totals.bytes += sizes.bytes;
+        self.subscriptions[row].payload(kind, first).add(sizes);
     }
 
     fn coverage(&mut self, segment: usize, metadata: &[mcap::records::Metadata], entry: &Entry) {
@@ -501,15 +555,16 @@ impl Fold {
                 buckets,
             }),
             subscriptions,
+            from_index: false,
         })
     }
 }
 
 impl Found {
-    fn payload(&mut self, frame: &Frame, received: Timestamp) -> &mut PayloadProfile {
-        let label = &frame.kind.label;
+    fn payload(&mut self, kind: &FrameType, received: Timestamp) -> &mut PayloadProfile {
+        let label = &kind.label;
         if !self.payloads.contains_key(label) {
-            self.payloads.insert(label.clone(), PayloadProfile::new(frame, received));
+            self.payloads.insert(label.clone(), PayloadProfile::new(kind, received));
         }
         self.payloads.get_mut(label).expect("it is there by now")
     }

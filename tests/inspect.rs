@@ -436,3 +436,51 @@ fn a_locale_without_unicode_gets_ascii() {
         assert!(line.chars().count() <= 100, "wider than the page: {line}");
     }
 }
+
+/// The document about a capture, without what only reading all of it can tell.
+fn without_sequences(profile: &Profile) -> Json {
+    let mut document: Json = serde_json::from_str(&profile.json()).unwrap();
+    for subscription in document["subscriptions"].as_array_mut().unwrap() {
+        subscription["sequence"] = Json::Null;
+    }
+    document
+}
+
+#[test]
+fn the_index_says_the_same_without_unpacking() {
+    let folder = tempfile::tempdir().unwrap();
+    let eventful = written(&folder, &eventful());
+    // Several chunks, most of them without anything but frames, of every size.
+    let long = folder.path().join("long.mcap");
+    let mut entries = Entries::new();
+    let owners = ["a", "b", "c"].map(|name| subscription(name, "audit"));
+    for number in 0..3000 {
+        let owner = &owners[if number % 50 == 7 { 2 } else { number as usize % 2 }];
+        entries.frame(seconds(number.into()), owner, message("audit", number, number as usize));
+    }
+    entries.happened(seconds(4000), &owners[0], 1, closed(None, "", 1));
+    entries.write(&long);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    for path in [&eventful, &long, &fixtures.join("campus.mcap"), &fixtures] {
+        let capture = Capture::open(&[path]).unwrap();
+        let indexed = inspect::inspect_index(&capture).unwrap().expect("an index");
+        let read = inspect::inspect(&capture, Selection::default()).unwrap();
+        assert_eq!(without_sequences(&indexed), without_sequences(&read), "{}", path.display());
+        assert!(indexed.subscriptions.iter().all(|subscription| subscription.sequence.is_none()));
+        assert!(indexed.text(PLAIN).contains("not checked, only the index was read"));
+        assert!(!read.text(PLAIN).contains("index"));
+    }
+    // Nothing in it was unpacked that only has frames in it.
+    let mut bytes = fs::read(&long).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 100].fill(0);
+    fs::write(&long, &bytes).unwrap();
+    let capture = Capture::open(&[&long]).unwrap();
+    assert!(inspect::inspect_index(&capture).unwrap().is_some());
+    assert!(inspect::inspect(&capture, Selection::default()).unwrap().losses().is_some());
+    // Without an index all has to be read.
+    bytes.truncate(bytes.len() - 100);
+    fs::write(&long, &bytes).unwrap();
+    let capture = Capture::open(&[&long]).unwrap();
+    assert!(inspect::inspect_index(&capture).unwrap().is_none());
+}

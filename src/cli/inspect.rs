@@ -16,6 +16,9 @@ use super::{Outcome, Words, select, signal};
 mod follow;
 mod verify;
 
+/// The page of captures of this size and more is made of what their index says.
+const QUICK_FROM: u64 = 256 * 1024 * 1024;
+
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -53,6 +56,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let selection = args.select.selection();
     let profile = if args.gaps {
         inspect::gaps(&capture, selection)?
+    } else if let Some(profile) = quick(&args, &capture)? {
+        profile
     } else {
         inspect::inspect(&capture, selection)?
     };
@@ -74,6 +79,15 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             Ok(Outcome::Lossy)
         }
     }
+}
+
+/// Who looks at the page of a capture that takes long to read does not want to wait for it.
+fn quick(args: &Args, capture: &Capture) -> anyhow::Result<Option<Profile>> {
+    let size: u64 = capture.segments().iter().map(|segment| segment.size).sum();
+    let selection = args.select.selection();
+    let is_all = selection.takes_all_frames() && selection.subscriptions.is_empty();
+    let is_quick = size >= QUICK_FROM && is_all && !args.json;
+    Ok(if is_quick { inspect::inspect_index(capture)? } else { None })
 }
 
 /// The page for people, also at the end of the demo.

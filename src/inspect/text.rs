@@ -53,7 +53,7 @@ impl Profile {
         page.head(self);
         page.segments(&self.segments);
         for subscription in &self.subscriptions {
-            page.subscription(subscription);
+            page.subscription(subscription, self.from_index);
         }
         page.timelines(self);
         page.text
@@ -127,6 +127,10 @@ impl Page {
         self.value("stored", Style::Plain, &(stored + &compression));
         match profile.losses() {
             Some(losses) => self.value("lost", Style::Alarm, &losses.to_string()),
+            None if profile.from_index => {
+                let words = "nothing in the ledger; only the index was read, --verify reads all";
+                self.value("lost", Style::Plain, words);
+            }
             None => self.value("lost", Style::Plain, "nothing that can be seen"),
         }
     }
@@ -166,12 +170,15 @@ impl Page {
         }
     }
 
-    fn subscription(&mut self, subscription: &SubscriptionProfile) {
+    fn subscription(&mut self, subscription: &SubscriptionProfile, from_index: bool) {
         self.blank();
         let SubscriptionProfile { name, topic, host, protocol, .. } = subscription;
         self.line(0, Style::Title, &format!("{name}: {topic} from {host} ({protocol})"));
         self.payloads(subscription);
-        let (style, words) = sequence_in_words(subscription.sequence);
+        let (style, words) = match subscription.sequence {
+            None if from_index => (Style::Faint, "not checked, only the index was read".to_owned()),
+            sequence => sequence_in_words(sequence),
+        };
         self.value("  sequence", style, &words);
         let counts = &subscription.connections;
         let style = if counts.gaps > 0 { Style::Alarm } else { Style::Plain };

@@ -19,13 +19,13 @@ use crate::{
     plain::{json_escape, unobeyed},
 };
 
-mod chunk;
+pub(super) mod chunk;
 mod contents;
 mod findings;
 mod hot;
 mod index;
 mod ledger;
-mod records;
+pub(super) mod records;
 mod scan;
 mod sealed;
 mod workers;
