@@ -17,7 +17,6 @@ use std::{
 use bytes::Bytes;
 use centralcap::{
     accounts::Account,
-    capture::Capture,
     entry::{
         Entry, Timestamp, What,
         session_event::{ClockStepped, Event},
@@ -33,7 +32,7 @@ use centralcap::{
     },
 };
 use support::{
-    capture::message,
+    capture::{message, proven},
     feed::{Feed, Reply, Say},
 };
 
@@ -122,7 +121,7 @@ fn record(options: Options) -> (std::thread::JoinHandle<Report>, mpsc::Receiver<
 }
 
 fn entries(path: &Path) -> Vec<Entry> {
-    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+    proven(path)
 }
 
 fn event(entry: &Entry) -> Option<&Event> {

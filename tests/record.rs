@@ -13,14 +13,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use centralcap::{
-    capture::Capture,
-    entry::{
-        Entry, What,
-        session_event::{Event, gap::Cause},
-    },
+use centralcap::entry::{
+    Entry, What,
+    session_event::{Event, gap::Cause},
 };
-use support::feed::{Feed, Reply, Say};
+use support::{
+    capture::proven,
+    feed::{Feed, Reply, Say},
+};
 
 const KEY: &str = "synthetic-key-for-tests";
 
@@ -71,7 +71,7 @@ impl Place {
 }
 
 fn read(path: &Path) -> Vec<Entry> {
-    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+    proven(path)
 }
 
 fn frames(entries: &[Entry]) -> Vec<Bytes> {

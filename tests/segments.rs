@@ -24,7 +24,7 @@ use centralcap::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
-    capture::message,
+    capture::{message, proven},
     feed::{Feed, Reply, Say},
     wait,
 };
@@ -59,7 +59,7 @@ fn goodbye() -> Say {
 }
 
 fn entries(path: &Path) -> Vec<Entry> {
-    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+    proven(path)
 }
 
 fn frames_in(entries: &[Entry]) -> Vec<Bytes> {

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{About, SealedFile},
+    capture::{About, Capture, SealedFile},
     entry::{
         Entry, SessionEvent, Subscription, Timestamp, What, envelope::MsgProto, session_event,
     },
-    protocol,
+    inspect, protocol,
     schema::FrameTypes,
 };
 
@@ -52,6 +52,16 @@ pub fn envelope(topic: &str, customer: &str, payload: impl Into<Bytes>) -> Bytes
 /// What a recording says about itself that was started so long after the start.
 pub fn about(started: Duration) -> About {
     About { started: START.after(started), host: String::new(), options: BTreeMap::new() }
+}
+
+/// All entries of a capture that is proven to be whole.
+#[track_caller]
+pub fn proven(path: &Path) -> Vec<Entry> {
+    let capture = Capture::open(&[path]).unwrap();
+    let verdict = inspect::verify(&capture).unwrap();
+    let faults = verdict.checks.iter().flat_map(|checked| &checked.first);
+    assert!(verdict.whole, "{:#?}", faults.collect::<Vec<_>>());
+    capture.entries().map(Result::unwrap).collect()
 }
 
 /// Makes entries for a capture.
