@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 pub use self::{
     coverage::{Coverage, Gap},
+    frames::{Numbered, each_frame},
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
     text::{Look, WIDTH},
     timeline::BUCKETS,
@@ -35,7 +36,9 @@ use crate::{
 };
 
 mod coverage;
+mod frames;
 mod history;
+pub mod message;
 mod runs;
 mod text;
 mod timeline;

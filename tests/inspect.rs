@@ -212,7 +212,8 @@ fn the_document_names_every_key_and_no_other() {
     let profile = inspect::gaps(&capture, Selection::default()).unwrap();
     paths(&serde_json::from_str(&profile.json()).unwrap(), "", &mut found);
 
-    let document = include_str!("../docs/inspect-json.md");
+    // What the views print is for their own tests.
+    let (document, _) = include_str!("../docs/inspect-json.md").split_once("\n# ").unwrap();
     let rows = document.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
     let documented: BTreeSet<_> =

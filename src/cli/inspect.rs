@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, Write},
+    num::NonZero,
 };
 
 use anyhow::Context;
@@ -11,7 +12,10 @@ use centralcap::{
     inspect::{self, Look, Profile},
 };
 
-use super::{Outcome, Words, select};
+use super::{Outcome, Words, decode, select};
+
+mod message;
+mod told;
 
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
 #[derive(Debug, clap::Args)]
@@ -25,11 +29,22 @@ pub(super) struct Args {
 
     /// When each subscription was covered: a percentage, a table of all gaps with their causes, and a
     /// drawing.
-    #[arg(long)]
+    #[arg(long, group = "view")]
     gaps: bool,
+
+    /// Take one frame apart: its bytes with their fields, the decoded frame, and what the schema does
+    /// not know. Frames are counted from 1 over the whole capture, whatever is selected.
+    #[arg(long, group = "view", value_name = "N")]
+    message: Option<NonZero<u64>>,
+
+    #[command(flatten)]
+    style: decode::StyleArgs,
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if let Some(number) = args.message {
+        return message::run(&args, number, words);
+    }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();
     let profile = if args.gaps {

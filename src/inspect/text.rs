@@ -18,6 +18,7 @@ use super::{
 use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 
 mod gaps;
+mod message;
 
 /// No line is wider, but where somebody wants a drawing to be.
 pub const WIDTH: usize = 100;
