@@ -39,6 +39,7 @@ mod coverage;
 mod frames;
 mod history;
 pub mod message;
+pub mod messages;
 mod runs;
 mod text;
 mod timeline;

@@ -15,6 +15,7 @@ use centralcap::{
 use super::{Outcome, Words, decode, select};
 
 mod message;
+mod messages;
 mod told;
 
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
@@ -32,6 +33,11 @@ pub(super) struct Args {
     #[arg(long, group = "view")]
     gaps: bool,
 
+    /// A line for each frame: its number, when it was received, whose it is, its type, its size, and who
+    /// is named in it.
+    #[arg(long, group = "view")]
+    messages: bool,
+
     /// Take one frame apart: its bytes with their fields, the decoded frame, and what the schema does
     /// not know. Frames are counted from 1 over the whole capture, whatever is selected.
     #[arg(long, group = "view", value_name = "N")]
@@ -42,6 +48,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if args.messages {
+        return messages::run(&args, words);
+    }
     if let Some(number) = args.message {
         return message::run(&args, number, words);
     }
