@@ -41,6 +41,7 @@ mod history;
 pub mod message;
 pub mod messages;
 mod runs;
+pub mod schema;
 mod text;
 mod timeline;
 

@@ -16,6 +16,7 @@ use super::{Outcome, Words, decode, select};
 
 mod message;
 mod messages;
+mod schema;
 mod told;
 
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
@@ -43,6 +44,10 @@ pub(super) struct Args {
     #[arg(long, group = "view", value_name = "N")]
     message: Option<NonZero<u64>>,
 
+    /// The .proto text of the schema that the capture brings along.
+    #[arg(long, group = "view", conflicts_with = "json")]
+    schema: bool,
+
     #[command(flatten)]
     style: decode::StyleArgs,
 }
@@ -50,6 +55,9 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.messages {
         return messages::run(&args, words);
+    }
+    if args.schema {
+        return schema::run(&args, words);
     }
     if let Some(number) = args.message {
         return message::run(&args, number, words);
