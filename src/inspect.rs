@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod coverage;
+pub mod drift;
 mod frames;
 mod history;
 pub mod message;

@@ -14,6 +14,7 @@ use centralcap::{
 
 use super::{Outcome, Words, decode, select};
 
+mod drift;
 mod message;
 mod messages;
 mod schema;
@@ -48,6 +49,11 @@ pub(super) struct Args {
     #[arg(long, group = "view", conflicts_with = "json")]
     schema: bool,
 
+    /// Where frames and schema do not agree: unknown fields and enum numbers, missing required fields,
+    /// frames of which nothing is known, and which payload would fit better.
+    #[arg(long, group = "view")]
+    drift: bool,
+
     #[command(flatten)]
     style: decode::StyleArgs,
 }
@@ -58,6 +64,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     if args.schema {
         return schema::run(&args, words);
+    }
+    if args.drift {
+        return drift::run(&args, words);
     }
     if let Some(number) = args.message {
         return message::run(&args, number, words);

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 
+mod drift;
 mod gaps;
 mod message;
 
