@@ -45,6 +45,7 @@ mod runs;
 pub mod schema;
 mod text;
 mod timeline;
+pub mod top;
 
 /// Profiles what is selected of a capture. It is an error if none of its files is a capture at all;
 /// damaged ones are profiled as far as they can be read.

@@ -19,6 +19,7 @@ mod message;
 mod messages;
 mod schema;
 mod told;
+mod top;
 
 /// Look into a capture: files, span, rates, gaps, connections, damage, and frames over time.
 #[derive(Debug, clap::Args)]
@@ -54,6 +55,10 @@ pub(super) struct Args {
     #[arg(long, group = "view")]
     drift: bool,
 
+    /// What there is most of: the heaviest parts of payloads, and the devices with most frames and bytes.
+    #[arg(long, group = "view")]
+    top: bool,
+
     #[command(flatten)]
     style: decode::StyleArgs,
 }
@@ -67,6 +72,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     if args.drift {
         return drift::run(&args, words);
+    }
+    if args.top {
+        return top::run(&args, words);
     }
     if let Some(number) = args.message {
         return message::run(&args, number, words);

@@ -20,6 +20,7 @@ use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 mod drift;
 mod gaps;
 mod message;
+mod top;
 
 /// No line is wider, but where somebody wants a drawing to be.
 pub const WIDTH: usize = 100;
