@@ -32,6 +32,9 @@ mod tree;
 /// So many fields of a frame are shown unless somebody wants more.
 pub const LINES: usize = 10_000;
 
+/// Larger frames are not decoded here, where all is held in memory more than once.
+const DECODED_LIMIT: usize = 16 * 1024 * 1024;
+
 /// A frame, taken apart.
 #[derive(Clone, Debug, Serialize)]
 pub struct Dissection {
@@ -156,6 +159,9 @@ impl Dissector {
         notes: &mut Notes,
     ) -> Result<Box<RawValue>, String> {
         let Numbered { entry, frame, .. } = of;
+        if frame.data.len() > DECODED_LIMIT {
+            return Err(format!("only decode takes more than {DECODED_LIMIT} bytes"));
+        }
         let plan = self.plans.entry(Arc::as_ptr(&frame.kind) as usize);
         let (_, plan) =
             plan.or_insert_with(|| (Arc::clone(&frame.kind), Plan::new(envelope, self.style)));
@@ -179,13 +185,15 @@ impl Dissection {
         unobeyed(&String::from_utf8_lossy(text.as_bytes()), json_escape)
     }
 
-    /// The decoded frame over several lines, safe to show; None if it cannot be decoded.
-    pub fn decoded_lines(&self) -> Option<Vec<String>> {
-        let decoded = self.decoded.as_ref()?;
+    /// The decoded frame over several lines, safe to show, and how many bytes of its JSON these leave out
+    /// if it has more than `limit`; None if it cannot be decoded.
+    pub fn decoded_lines(&self, limit: usize) -> Option<(Vec<String>, usize)> {
+        let decoded = self.decoded.as_ref()?.get().as_bytes();
+        let shown = &decoded[..decoded.len().min(limit)];
         let mut text = Text::default();
-        crate::sink::json::pretty(decoded.get().as_bytes(), 0, &mut text);
+        crate::sink::json::pretty(shown, 0, &mut text);
         let text = unobeyed(&String::from_utf8_lossy(text.as_bytes()), json_escape);
-        Some(text.lines().map(str::to_owned).collect())
+        Some((text.lines().map(str::to_owned).collect(), decoded.len() - shown.len()))
     }
 
     /// What the schema does not know, in words that are safe to show.

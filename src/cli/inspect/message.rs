@@ -15,7 +15,7 @@ use super::{Args, look, told::Told};
 use crate::cli::{Outcome, Words};
 
 /// How many times as many fields there are with --verbose.
-const MORE: usize = 100;
+const MORE: usize = 10;
 
 pub(super) fn run(args: &Args, number: NonZero<u64>, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;

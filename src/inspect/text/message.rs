@@ -13,10 +13,17 @@ const ROW: usize = 12;
 /// So wide is what stands to the left of a field.
 const LEFT: usize = 6 + 2 + 3 * ROW - 1 + 2;
 
-/// So many lines of bytes stand beside one field, and so many of the decoded frame are shown, unless
-/// somebody wants everything.
+/// So many lines of bytes stand beside one field.
 const ROWS: usize = 4;
-const DECODED_ROWS: usize = 2000;
+
+/// So many beside all of them.
+const ALL_ROWS: usize = 50_000;
+
+/// So much JSON of the decoded frame is shown.
+const DECODED: usize = 256 * 1024;
+
+/// How many times as much it is where somebody wants everything.
+const MORE: usize = 16;
 
 impl Dissection {
     /// A page about this frame. Offsets are decimal, as in what is said about faults.
@@ -26,8 +33,9 @@ impl Dissection {
         page.blank();
         let head = format!("{:>6}  {:<width$}  fields", "byte", "bytes", width = 3 * ROW - 1);
         page.line(0, Style::Faint, &head);
+        let mut rows = if look.everything { MORE * ALL_ROWS } else { ALL_ROWS };
         for line in &self.wire {
-            page.bytes(line, &self.data);
+            page.bytes(line, &self.data, &mut rows);
         }
         if self.left_out > 0 {
             let ellipsis = page.ellipsis();
@@ -35,8 +43,8 @@ impl Dissection {
             page.line(0, Style::Faint, &format!("{ellipsis} {bytes}, not shown"));
         }
         page.blank();
-        match self.decoded_lines() {
-            Some(lines) => page.decoded(&lines),
+        match self.decoded_lines(if look.everything { MORE * DECODED } else { DECODED }) {
+            Some((lines, left_out)) => page.decoded(&lines, left_out),
             None => {
                 let fault = self.fault.as_deref().unwrap_or_default();
                 for line in wrapped(&format!("cannot be decoded: {fault}"), WIDTH) {
@@ -69,10 +77,11 @@ impl Page {
     }
 
     /// A field with the bytes that it is made of.
-    fn bytes(&mut self, line: &Line, data: &[u8]) {
+    fn bytes(&mut self, line: &Line, data: &[u8], left: &mut usize) {
         let bytes = &data[line.offset..line.offset + line.bytes];
         let rows = bytes.len().div_ceil(ROW).max(1);
-        let shown = if self.look.everything { rows } else { rows.min(ROWS) };
+        let shown = rows.min(if self.look.everything { rows } else { ROWS }).min(*left).max(1);
+        *left = left.saturating_sub(shown);
         let style = match line.standing {
             Standing::Known => Style::Plain,
             Standing::Unknown => Style::Title,
@@ -113,16 +122,15 @@ impl Page {
         }
     }
 
-    fn decoded(&mut self, lines: &[String]) {
-        let shown = if self.look.everything { lines.len() } else { lines.len().min(DECODED_ROWS) };
-        for line in &lines[..shown] {
+    fn decoded(&mut self, lines: &[String], left_out: usize) {
+        for line in lines {
             let line = self.visible(line);
             self.text.push_str(&line);
             self.text.push('\n');
         }
-        if shown < lines.len() {
-            let more = counted((lines.len() - shown) as u64, "more line");
-            let line = format!("{} {more}", self.ellipsis());
+        if left_out > 0 {
+            let more = counted(left_out as u64, "more byte");
+            let line = format!("{} {more} of JSON", self.ellipsis());
             self.line(0, Style::Faint, &line);
         }
     }
