@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     protocol::PROTOCOLS,
     schema::Resolver,
-    select::Selection,
+    select::{Find, Selection},
     sink::{
         filter::{Condition, Judge},
         ndjson::Ndjson,
@@ -426,13 +426,16 @@ fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About
 
 /// What was asked for, by the names of the command's options.
 fn asked(options: &Options) -> BTreeMap<&'static str, String> {
-    let Selection { topics, subscriptions, customers, from, to, skip, limit } = &options.selection;
+    let Selection { topics, subscriptions, customers, finds, from, to, skip, limit } =
+        &options.selection;
     let globs: Vec<_> = subscriptions.iter().map(|glob| glob.glob().glob()).collect();
+    let finds: Vec<_> = finds.iter().map(Find::to_string).collect();
     let renames: Vec<_> = options.renames.iter().map(Rename::to_string).collect();
     let all = [
         ("topic", (!topics.is_empty()).then(|| topics.join(", "))),
         ("subscription", (!globs.is_empty()).then(|| globs.join(", "))),
         ("customer", (!customers.is_empty()).then(|| customers.join(", "))),
+        ("find", (!finds.is_empty()).then(|| finds.join(", "))),
         ("from", from.map(|from| from.to_string())),
         ("to", to.map(|to| to.to_string())),
         ("skip", (*skip > 0).then(|| skip.to_string())),

@@ -18,6 +18,7 @@ use serde::{Serialize, Serializer};
 pub use self::{
     coverage::{Coverage, Gap},
     follow::{Follow, follow, write_line},
+    frames::{Numbered, each_frame},
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
     text::{Look, WIDTH},
     timeline::BUCKETS,
@@ -37,12 +38,18 @@ use crate::{
 };
 
 mod coverage;
+pub mod drift;
 mod follow;
+mod frames;
 mod history;
 mod index;
+pub mod message;
+pub mod messages;
 mod runs;
+pub mod schema;
 mod text;
 mod timeline;
+pub mod top;
 mod verify;
 
 /// Profiles what is selected of a capture. It is an error if none of its files is a capture at all;

@@ -4,11 +4,14 @@ use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use globset::{Glob, GlobMatcher};
 
+pub use self::find::Find;
 use crate::{
     entry::{Entry, Subscription, Timestamp, What},
     error::{Error, Result},
     protocol,
 };
+
+mod find;
 
 /// What to take from a capture. The default takes everything.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,8 @@ pub struct Selection {
     pub subscriptions: Vec<GlobMatcher>,
     /// Only frames of these customers, if there are any.
     pub customers: Vec<String>,
+    /// Only frames that hold one of these, if there are any.
+    pub finds: Vec<Find>,
     /// Nothing before this moment.
     pub from: Option<Moment>,
     /// Nothing from this moment on.
@@ -107,9 +112,10 @@ impl Selection {
 
     /// Every subscription is taken with all its frames, or not at all.
     pub fn takes_all_frames(&self) -> bool {
-        let Self { topics, subscriptions: _, customers, from, to, skip, limit } = self;
+        let Self { topics, subscriptions: _, customers, finds, from, to, skip, limit } = self;
         topics.is_empty()
             && customers.is_empty()
+            && finds.is_empty()
             && from.is_none()
             && to.is_none()
             && *skip == 0
@@ -140,6 +146,21 @@ impl Selection {
             }
             _ => true,
         }
+    }
+
+    /// Asked last: it looks at every byte.
+    fn finds_in(&self, entry: &Entry) -> bool {
+        self.finds.is_empty()
+            || entry.frame().is_none_or(|frame| self.position(&frame.data).is_some())
+    }
+
+    /// At which byte of a frame there is something that is to be found.
+    pub fn position(&self, data: &[u8]) -> Option<usize> {
+        self.finds.iter().find_map(|find| find.position(data))
+    }
+
+    fn wants_content(&self, entry: &Entry) -> bool {
+        self.wants_topic(entry) && self.wants_customer(entry) && self.finds_in(entry)
     }
 }
 
@@ -173,13 +194,13 @@ impl<I> Selected<I> {
             return false;
         }
         if selection.subscriptions.is_empty() {
-            return selection.wants_topic(entry) && selection.wants_customer(entry);
+            return selection.wants_content(entry);
         }
         let address = Arc::as_ptr(&entry.subscription) as usize;
         let (_, named) = self.named.entry(address).or_insert_with(|| {
             (Arc::clone(&entry.subscription), selection.names(&entry.subscription))
         });
-        *named && selection.wants_topic(entry) && selection.wants_customer(entry)
+        *named && selection.wants_content(entry)
     }
 }
 
@@ -255,6 +276,9 @@ mod tests {
         assert_eq!(sequences(Selection { subscriptions, ..all.clone() }), [1, 3, 5, 7]);
         let customers = vec!["2".to_owned()];
         assert_eq!(sequences(Selection { customers, ..all.clone() }), [3, 4, 7, 8]);
+        let finds = vec!["*\u{1}2".parse().unwrap(), "nowhere".parse().unwrap()];
+        let (skip, limit) = (1, Some(2));
+        assert_eq!(sequences(Selection { finds, skip, limit, ..all.clone() }), [4, 7]);
         let (from, to) =
             (Some("+2s".parse().unwrap()), Some("1970-01-01T00:00:04Z".parse().unwrap()));
         assert_eq!(sequences(Selection { from, to, ..all.clone() }), [3, 4]);

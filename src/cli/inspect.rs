@@ -3,6 +3,7 @@
 use std::{
     env,
     io::{self, Write},
+    num::NonZero,
 };
 
 use anyhow::Context;
@@ -11,9 +12,15 @@ use centralcap::{
     inspect::{self, Look, Profile},
 };
 
-use super::{Outcome, Words, select, signal};
+use super::{Outcome, Words, decode, select, signal};
 
+mod drift;
 mod follow;
+mod message;
+mod messages;
+mod schema;
+mod told;
+mod top;
 mod verify;
 
 /// The page of captures of this size and more is made of what their index says.
@@ -34,6 +41,29 @@ pub(super) struct Args {
     #[arg(long, group = "view")]
     gaps: bool,
 
+    /// A line for each frame: its number, when it was received, whose it is, its type, its size, and who
+    /// is named in it.
+    #[arg(long, group = "view")]
+    messages: bool,
+
+    /// Take one frame apart: its bytes with their fields, the decoded frame, and what the schema does
+    /// not know. Frames are counted from 1 over the whole capture, whatever is selected.
+    #[arg(long, group = "view", value_name = "N")]
+    message: Option<NonZero<u64>>,
+
+    /// The .proto text of the schema that the capture brings along.
+    #[arg(long, group = "view", conflicts_with = "json")]
+    schema: bool,
+
+    /// Where frames and schema do not agree: unknown fields and enum numbers, missing required fields,
+    /// frames of which nothing is known, and which payload would fit better.
+    #[arg(long, group = "view")]
+    drift: bool,
+
+    /// What there is most of: the heaviest parts of payloads, and the devices with most frames and bytes.
+    #[arg(long, group = "view")]
+    top: bool,
+
     /// Prove the capture: every checksum, every index against what is there, the order of times, the
     /// sequence numbers, and what the ledger says. Exit code 3 if anything does not hold.
     #[arg(long, group = "view")]
@@ -43,6 +73,9 @@ pub(super) struct Args {
     /// those before it first. Ctrl-C ends it, and so does the end of a file that is sealed.
     #[arg(long, group = "view", conflicts_with = "json")]
     follow: bool,
+
+    #[command(flatten)]
+    style: decode::StyleArgs,
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
@@ -51,6 +84,21 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     if args.follow {
         return follow::run(&args, words);
+    }
+    if args.messages {
+        return messages::run(&args, words);
+    }
+    if args.schema {
+        return schema::run(&args, words);
+    }
+    if args.drift {
+        return drift::run(&args, words);
+    }
+    if args.top {
+        return top::run(&args, words);
+    }
+    if let Some(number) = args.message {
+        return message::run(&args, number, words);
     }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use centralcap::{
     error::Error,
-    select::{Moment, Selection, glob},
+    select::{Find, Moment, Selection, glob},
 };
 use globset::GlobMatcher;
 
@@ -39,6 +39,11 @@ pub(super) struct SelectionArgs {
     #[arg(long, value_name = "ID", help_heading = "Selection", value_delimiter = ',')]
     customer: Vec<String>,
 
+    /// Only frames that hold this text, in upper or lower case, or this MAC or IP address, in whatever
+    /// form (may be given more than once: frames with any of them).
+    #[arg(long, value_name = "TEXT", help_heading = "Selection", value_parser = str::parse::<Find>)]
+    find: Vec<Find>,
+
     /// Nothing before: RFC 3339, or +10m from the start of the capture.
     #[arg(long, value_name = "TIME", help_heading = "Selection", value_parser = str::parse::<Moment>)]
     from: Option<Moment>,
@@ -68,6 +73,7 @@ impl SelectionArgs {
             topics: self.topic.clone(),
             subscriptions: self.subscription.clone(),
             customers: self.customer.clone(),
+            finds: self.find.clone(),
             from: self.from,
             to: self.to,
             skip: self.skip,

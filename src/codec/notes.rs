@@ -50,7 +50,7 @@ impl Oddity {
     }
 
     /// The same without what differs from message to message.
-    fn kind(self) -> Self {
+    pub(crate) fn kind(self) -> Self {
         match self {
             Self::Field { number, wire_type, .. } => {
                 Self::Field { number, wire_type, value: Vec::new() }

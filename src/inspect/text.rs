@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 
+mod drift;
 mod gaps;
+mod message;
+mod top;
 mod verify;
 
 /// No line is wider, but where somebody wants a drawing to be.

@@ -74,7 +74,7 @@ const SEPARATOR: &[u8] = b",\n    ";
 const DEPTH: usize = 2;
 
 /// Breaks JSON without any white space into lines.
-fn pretty(compact: &[u8], depth: usize, out: &mut Text) {
+pub(crate) fn pretty(compact: &[u8], depth: usize, out: &mut Text) {
     const INDENT: &[u8] = b"  ";
 
     let line = |depth: usize, out: &mut Text| {

@@ -1,0 +1,19 @@
+//! `centralcap inspect --drift`.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use centralcap::{capture::Capture, inspect::drift};
+
+use super::{Args, look, told::Told};
+use crate::cli::{Outcome, Words};
+
+pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
+    let mut told = Told::new(words);
+    let drift = drift::drift(&capture, selection, &resolver, |error| told.hear(error))?;
+    let page = if args.json { drift.json() } else { drift.text(look(words)) };
+    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    Ok(if drift.undecodable > 0 { Outcome::Lossy } else { told.outcome() })
+}

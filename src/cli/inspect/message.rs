@@ -1,0 +1,29 @@
+//! `centralcap inspect --message`.
+
+use std::{
+    io::{self, Write},
+    num::NonZero,
+};
+
+use anyhow::Context;
+use centralcap::{
+    capture::Capture,
+    inspect::message::{self, Dissector, LINES},
+};
+
+use super::{Args, look, told::Told};
+use crate::cli::{Outcome, Words};
+
+/// How many times as many fields there are with --verbose.
+const MORE: usize = 10;
+
+pub(super) fn run(args: &Args, number: NonZero<u64>, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let lines = if words.verbose { MORE * LINES } else { LINES };
+    let mut dissector = Dissector::new(args.style.resolver()?, args.style.style(), lines);
+    let mut told = Told::new(words);
+    let found = message::message(&capture, number.get(), &mut dissector, |error| told.hear(error))?;
+    let page = if args.json { found.json() } else { found.text(look(words)) };
+    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    Ok(if found.fault.is_some() { Outcome::Lossy } else { told.outcome() })
+}

@@ -1,0 +1,51 @@
+//! `centralcap inspect --messages`.
+
+use std::{
+    io::{self, Write},
+    ops::ControlFlow,
+};
+
+use centralcap::{
+    capture::Capture,
+    error::Error,
+    inspect::{each_frame, messages::Summaries},
+};
+
+use super::{Args, told::Told};
+use crate::cli::{Outcome, Words};
+
+/// So much is written at once.
+const BLOCK: usize = 64 * 1024;
+
+pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let selection = args.select.selection();
+    let finding = selection.clone();
+    let mut summaries = Summaries::new(args.style.resolver()?);
+    let mut told = Told::new(words);
+    let mut stdout = io::stdout().lock();
+    let mut text = String::new();
+    let shown = each_frame(
+        &capture,
+        selection,
+        |error| told.hear(error),
+        |numbered| {
+            let found = finding.position(&numbered.frame.data);
+            let summary = summaries.of(numbered, found);
+            if args.json {
+                summary.write_json(&mut text);
+            } else {
+                summary.write_line(&mut text);
+            }
+            if text.len() >= BLOCK {
+                stdout.write_all(text.as_bytes()).map_err(Error::output)?;
+                text.clear();
+            }
+            Ok(ControlFlow::Continue(()))
+        },
+    );
+    // What comes before an error has been seen.
+    stdout.write_all(text.as_bytes()).map_err(Error::output)?;
+    shown?;
+    Ok(told.outcome())
+}

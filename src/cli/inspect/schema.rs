@@ -1,0 +1,21 @@
+//! `centralcap inspect --schema`.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use centralcap::{capture::Capture, inspect::schema};
+
+use super::{Args, told::Told};
+use crate::cli::{Outcome, Words};
+
+pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let mut told = Told::new(words);
+    let files = schema::files(&capture, &args.select.selection(), |error| told.hear(error))?;
+    let pages: Vec<_> = files.iter().map(schema::SchemaFile::page).collect();
+    io::stdout()
+        .lock()
+        .write_all(pages.join("\n").as_bytes())
+        .context("cannot write the output")?;
+    Ok(told.outcome())
+}

@@ -1,0 +1,26 @@
+//! `centralcap inspect --top`.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use centralcap::{
+    capture::Capture,
+    inspect::top::{self, SHOWN},
+};
+
+use super::{Args, look, told::Told};
+use crate::cli::{Outcome, Words};
+
+/// So many devices are shown with --verbose.
+const MORE: usize = 1000;
+
+pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
+    let capture = Capture::open(&args.select.paths)?;
+    let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
+    let shown = if words.verbose { MORE } else { SHOWN };
+    let mut told = Told::new(words);
+    let top = top::top(&capture, selection, &resolver, shown, |error| told.hear(error))?;
+    let page = if args.json { top.json() } else { top.text(look(words)) };
+    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    Ok(told.outcome())
+}

@@ -1,0 +1,273 @@
+//! What there is most of in a capture: the heaviest parts of payloads, and the noisiest devices.
+//!
+//! A device is whoever a serial number or the MAC address of a client names; what is counted for it is
+//! the size of the messages that name it. Parts of payloads are as many as the schema has. Devices may be
+//! any number: see [`heavy`], which keeps the heaviest.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+pub use self::heavy::DEVICES;
+use self::{
+    heavy::Heavy,
+    parts::{Named, Parts},
+};
+use super::frames::{Numbered, each_frame};
+use crate::{
+    capture::Capture,
+    codec::bytes::Meaning,
+    entry::FrameType,
+    error::{Error, Result},
+    plain::{json_escape, unobeyed},
+    protocol,
+    schema::Resolver,
+    select::Selection,
+};
+
+mod heavy;
+mod parts;
+
+/// So many devices are shown, unless somebody wants more.
+pub const SHOWN: usize = 20;
+
+/// What there is most of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Top {
+    /// Frames that were looked at.
+    pub frames: u64,
+    /// Their size altogether.
+    pub bytes: u64,
+    /// The payloads, heaviest first.
+    pub payloads: Vec<Payload>,
+    /// The noisiest devices, by their bytes.
+    pub devices: Vec<Device>,
+    /// How many devices there are; more than that, if some had to be forgotten.
+    pub known_devices: usize,
+    /// At most so many bytes of each device are not counted, as it was forgotten while there were too
+    /// many others; 0 if nothing was.
+    pub uncounted_bytes: u64,
+}
+
+/// One type of payload.
+#[derive(Clone, Debug, Serialize)]
+pub struct Payload {
+    /// Its full name, or the topic if that is not known.
+    pub payload: String,
+    /// How many frames have it.
+    pub frames: u64,
+    /// The size of these frames.
+    pub bytes: u64,
+    /// The part of all bytes, in percent.
+    pub percent: f64,
+    /// The lists and messages in it, heaviest first.
+    pub parts: Vec<Part>,
+}
+
+/// A field of a payload that holds messages.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    /// The field's name.
+    pub field: String,
+    /// In how many frames it is.
+    pub frames: u64,
+    /// How many elements it has altogether.
+    pub elements: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// The part of all bytes, in percent.
+    pub percent: f64,
+}
+
+/// A device or a client.
+#[derive(Clone, Debug, Serialize)]
+pub struct Device {
+    /// What names it.
+    pub kind: DeviceKind,
+    /// Its serial number or its MAC address.
+    pub name: String,
+    /// In how many frames it is named.
+    pub frames: u64,
+    /// The size of the messages that name it.
+    pub bytes: u64,
+    /// The part of all bytes, in percent.
+    pub percent: f64,
+}
+
+/// What names a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// A serial number.
+    Serial,
+    /// A MAC address.
+    Mac,
+}
+
+/// Weighs what is selected of a capture, and keeps so many devices. `lost` hears of damage.
+pub fn top(
+    capture: &Capture,
+    selection: Selection,
+    resolver: &Resolver,
+    shown: usize,
+    lost: impl FnMut(&Error),
+) -> Result<Top> {
+    let mut fold = Fold {
+        resolver,
+        types: Vec::new(),
+        by_address: HashMap::new(),
+        devices: Heavy::new(DEVICES),
+        named: Vec::new(),
+        frames: 0,
+        bytes: 0,
+    };
+    each_frame(capture, selection, lost, |frame| {
+        fold.frame(frame);
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(fold.finish(shown))
+}
+
+impl Top {
+    /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
+    pub fn json(&self) -> String {
+        let json = serde_json::to_string_pretty(self).expect("it has only what JSON has");
+        unobeyed(&json, json_escape) + "\n"
+    }
+}
+
+struct Fold<'r> {
+    resolver: &'r Resolver,
+    types: Vec<Type>,
+    /// By the address of a frame type.
+    by_address: HashMap<usize, usize>,
+    devices: Heavy<(DeviceKind, Box<[u8]>)>,
+    /// Of the frame that is looked at.
+    named: Vec<Named>,
+    frames: u64,
+    bytes: u64,
+}
+
+struct Type {
+    /// Its address is the key.
+    _kept_alive: Arc<FrameType>,
+    name: String,
+    frames: u64,
+    bytes: u64,
+    /// None if there is no schema.
+    parts: Option<Parts>,
+}
+
+impl Fold<'_> {
+    fn frame(&mut self, numbered: Numbered<'_>) {
+        let Numbered { entry, frame, number } = numbered;
+        let size = frame.data.len() as u64;
+        self.frames += 1;
+        self.bytes += size;
+        let index = match self.by_address.get(&(Arc::as_ptr(&frame.kind) as usize)) {
+            Some(&index) => index,
+            None => {
+                self.add_type(&entry.subscription.protocol, &entry.subscription.topic, &frame.kind)
+            }
+        };
+        let of = &mut self.types[index];
+        of.frames += 1;
+        of.bytes += size;
+        let Some(parts) = &mut of.parts else { return };
+        self.named.clear();
+        parts.weigh(&frame.data, number, &mut self.named);
+        for Named { kind, span, bytes } in self.named.drain(..) {
+            let name = &frame.data[span];
+            self.devices.add((kind, key(kind, name)), bytes as u64, number);
+        }
+    }
+
+    fn add_type(&mut self, protocol: &str, topic: &str, kind: &Arc<FrameType>) -> usize {
+        let protocol = protocol::by_name(protocol);
+        let (_, number) = protocol.envelope_message();
+        let envelope = self.resolver.envelope(protocol, topic, kind).ok();
+        let field = envelope.and_then(|envelope| envelope.get_field(number));
+        let declared = field.and_then(|field| field.kind().as_message().cloned());
+        let name = declared.as_ref().map(|payload| payload.full_name().to_owned());
+        self.types.push(Type {
+            _kept_alive: Arc::clone(kind),
+            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
+            frames: 0,
+            bytes: 0,
+            parts: declared.map(|payload| Parts::new(number, &payload)),
+        });
+        self.by_address.insert(Arc::as_ptr(kind) as usize, self.types.len() - 1);
+        self.types.len() - 1
+    }
+
+    fn finish(self, shown: usize) -> Top {
+        let all = self.bytes;
+        let percent = move |bytes: u64| {
+            if all == 0 { 0.0 } else { bytes as f64 * 100.0 / all as f64 }
+        };
+        // Segments have types of their own, which mean the same.
+        let mut payloads: BTreeMap<String, (u64, u64, BTreeMap<String, Part>)> = BTreeMap::new();
+        for of in self.types {
+            let (frames, bytes, parts) = payloads.entry(of.name).or_default();
+            *frames += of.frames;
+            *bytes += of.bytes;
+            for (field, weight) in of.parts.iter().flat_map(Parts::weights) {
+                let part = parts.entry(field.to_owned()).or_insert_with(|| Part {
+                    field: field.to_owned(),
+                    frames: 0,
+                    elements: 0,
+                    bytes: 0,
+                    percent: 0.0,
+                });
+                part.frames += weight.frames;
+                part.elements += weight.elements;
+                part.bytes += weight.bytes;
+                part.percent = percent(part.bytes);
+            }
+        }
+        let mut payloads: Vec<_> = payloads
+            .into_iter()
+            .map(|(payload, (frames, bytes, parts))| {
+                let mut parts: Vec<_> = parts.into_values().collect();
+                parts.sort_by_key(|part| Reverse(part.bytes));
+                Payload { payload, frames, bytes, percent: percent(bytes), parts }
+            })
+            .collect();
+        payloads.sort_by_key(|payload| Reverse(payload.bytes));
+        let (known_devices, uncounted_bytes) = (self.devices.len(), self.devices.uncounted());
+        let devices = self.devices.heaviest(shown).into_iter().map(|((kind, name), weight)| {
+            let name = match kind {
+                DeviceKind::Serial => String::from_utf8_lossy(&name).into_owned(),
+                DeviceKind::Mac => Meaning::Mac.text(&name),
+            };
+            let percent = percent(weight.bytes);
+            Device { kind, name, frames: weight.frames, bytes: weight.bytes, percent }
+        });
+        Top {
+            frames: self.frames,
+            bytes: self.bytes,
+            payloads,
+            devices: devices.collect(),
+            known_devices,
+            uncounted_bytes,
+        }
+    }
+}
+
+/// One address in raw bytes and in digits is one device. What is longer than any name is cut.
+fn key(kind: DeviceKind, name: &[u8]) -> Box<[u8]> {
+    const LONGEST: usize = 64;
+
+    if kind == DeviceKind::Mac && name.len() != 6 {
+        let text = Meaning::Mac.text(name);
+        if let Some(octets) = Meaning::Mac.bytes(&text).filter(|octets| octets.len() == 6) {
+            return octets.into();
+        }
+    }
+    name[..name.len().min(LONGEST)].into()
+}
