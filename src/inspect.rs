@@ -20,6 +20,7 @@ pub use self::{
     follow::{Follow, follow, write_line},
     frames::{Numbered, each_frame},
     history::{ConnectionCounts, EVENTS_KEPT, Event, Happening, History, Sequence},
+    html::ReportFile,
     text::{Look, WIDTH},
     timeline::BUCKETS,
     verify::{Check, Checked, FAULTS_KEPT, Fault, SegmentVerdict, Verdict, verify},
@@ -42,6 +43,7 @@ pub mod drift;
 mod follow;
 mod frames;
 mod history;
+mod html;
 mod index;
 pub mod message;
 pub mod messages;
@@ -73,6 +75,14 @@ pub fn inspect_index(capture: &Capture) -> Result<Option<Profile>> {
 pub fn gaps(capture: &Capture, selection: Selection) -> Result<Profile> {
     let mut fold = Fold::new(capture, &selection);
     fold.sources = Some(Sources::new(fold.whole.subscriptions));
+    folded(fold, capture, selection)
+}
+
+/// The same for [`Profile::html`], with the frames over time in more and narrower buckets than [`BUCKETS`].
+pub fn report(capture: &Capture, selection: Selection) -> Result<Profile> {
+    let mut fold = Fold::new(capture, &selection);
+    fold.sources = Some(Sources::new(fold.whole.subscriptions));
+    fold.timeline = Timeline::of_at_most(html::BUCKETS);
     folded(fold, capture, selection)
 }
 
@@ -209,7 +219,7 @@ pub struct Axis {
     /// How wide a bucket is.
     #[serde(serialize_with = "seconds")]
     pub bucket_seconds: Duration,
-    /// How many there are, [`BUCKETS`] at most.
+    /// How many there are, [`BUCKETS`] at most but in a [`report`].
     pub buckets: usize,
 }
 

@@ -8,7 +8,7 @@
 //! record    socket -> net::client -> session -> Entry -> capture -> segment
 //! decode    capture -> Entry -> codec -> sink -> NDJSON | JSON | CSV
 //! replay    capture -> Entry -> pace, restamp, fault -> net::server -> sockets
-//! inspect   capture -> Entry -> fold -> Profile -> text | JSON
+//! inspect   capture -> Entry -> fold -> Profile -> text | JSON | HTML
 //! edit      captures -> Entry -> merge, select, redact -> capture
 //! encode    NDJSON -> codec -> Entry -> capture
 //! diff      two captures -> Entry -> codec -> align -> Report -> text | JSON

@@ -4,6 +4,7 @@ use std::{
     env,
     io::{self, Write},
     num::NonZero,
+    path::PathBuf,
 };
 
 use anyhow::Context;
@@ -16,6 +17,7 @@ use super::{Outcome, Words, decode, select, signal};
 
 mod drift;
 mod follow;
+mod html;
 mod message;
 mod messages;
 mod schema;
@@ -74,6 +76,11 @@ pub(super) struct Args {
     #[arg(long, group = "view", conflicts_with = "json")]
     follow: bool,
 
+    /// Write a report to this new file, a page for a browser that needs nothing else, to attach to a ticket:
+    /// outages, frames and coverage over time, gaps, sizes, connections, damage.
+    #[arg(long, value_name = "FILE", group = "view", conflicts_with = "json")]
+    html: Option<PathBuf>,
+
     #[command(flatten)]
     style: decode::StyleArgs,
 }
@@ -102,6 +109,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();
+    if let Some(path) = &args.html {
+        return html::run(path, &capture, selection, words);
+    }
     let profile = if args.gaps {
         inspect::gaps(&capture, selection)?
     } else if let Some(profile) = quick(&args, &capture)? {

@@ -172,7 +172,7 @@ impl Told {
 
 impl Span {
     /// The shortest that holds both.
-    fn hull(self, other: Self) -> Self {
+    pub(super) fn hull(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }
 

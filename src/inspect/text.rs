@@ -23,6 +23,8 @@ mod message;
 mod top;
 mod verify;
 
+pub(super) use gaps::{lost, percent, words as words_of_gap};
+
 /// No line is wider, but where somebody wants a drawing to be.
 pub const WIDTH: usize = 100;
 
@@ -86,7 +88,7 @@ struct Page {
 
 /// The styles of a page, by their ANSI codes.
 #[derive(Clone, Copy)]
-enum Style {
+pub(super) enum Style {
     Plain = 0,
     Title = 1,
     Faint = 2,
@@ -365,7 +367,7 @@ fn drawing(counts: &[u64], peak: u64, unicode: bool) -> String {
     counts.iter().map(bar).collect()
 }
 
-fn sequence_in_words(sequence: Option<Sequence>) -> (Style, String) {
+pub(super) fn sequence_in_words(sequence: Option<Sequence>) -> (Style, String) {
     match sequence {
         None => (Style::Faint, "not checked, a selection leaves frames out".to_owned()),
         Some(Sequence { missing: 0, .. }) => (Style::Plain, "no frame is missing".to_owned()),
@@ -378,7 +380,7 @@ fn sequence_in_words(sequence: Option<Sequence>) -> (Style, String) {
     }
 }
 
-fn counts_in_words(counts: &ConnectionCounts) -> String {
+pub(super) fn counts_in_words(counts: &ConnectionCounts) -> String {
     let mut words = listed(&[
         (counts.connected, "connection"),
         (counts.rejected, "refusal"),
@@ -403,7 +405,7 @@ fn counts_in_words(counts: &ConnectionCounts) -> String {
 }
 
 /// The name of an event, and what there is to say about it.
-fn happening_in_words(what: &Happening) -> (&'static str, String) {
+pub(super) fn happening_in_words(what: &Happening) -> (&'static str, String) {
     match what {
         Happening::Connected { attempt, round_trip_seconds, peer, .. } => {
             ("connected", format!("{peer} in {}, attempt {attempt}", short(*round_trip_seconds)))
@@ -455,17 +457,17 @@ fn listed(parts: &[(u64, &str)]) -> String {
     there.map(|&(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ")
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn rate(rate: f64) -> String {
+pub(super) fn rate(rate: f64) -> String {
     if rate >= 100.0 { format!("{rate:.0}") } else { format!("{rate:.2}") }
 }
 
 /// A duration in its two largest units, or with a fraction below a minute.
-fn short(duration: Duration) -> String {
+pub(super) fn short(duration: Duration) -> String {
     const UNITS: [(u64, &str); 3] = [(86_400, "d"), (3600, "h"), (60, "m")];
     let seconds = duration.as_secs();
     let Some(index) = UNITS.iter().position(|(unit, _)| seconds >= *unit) else {

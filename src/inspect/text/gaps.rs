@@ -49,7 +49,7 @@ fn millis(at: Timestamp) -> String {
 }
 
 /// What is not all is never called 100 %.
-fn percent(coverage: &Coverage) -> String {
+pub(in crate::inspect) fn percent(coverage: &Coverage) -> String {
     match coverage.covered_percent {
         None => "-".to_owned(),
         Some(percent) if coverage.gaps.is_empty() && coverage.unknown.is_empty() => {
@@ -59,7 +59,7 @@ fn percent(coverage: &Coverage) -> String {
     }
 }
 
-fn lost(frames: u64, bytes: u64) -> String {
+pub(in crate::inspect) fn lost(frames: u64, bytes: u64) -> String {
     match (frames, bytes) {
         (0, _) => "-".to_owned(),
         (frames, 0) => counted(frames, "frame"),
@@ -202,7 +202,7 @@ fn axis_of(spans: impl Iterator<Item = Span>, columns: usize) -> Option<Axis> {
 }
 
 /// What was said in a gap, a line for each.
-fn words(gap: &Gap) -> Vec<String> {
+pub(in crate::inspect) fn words(gap: &Gap) -> Vec<String> {
     let said = gap.said.iter().map(|event| {
         let (name, words) = happening_in_words(&event.what);
         format!("{name} {words}")

@@ -1,0 +1,261 @@
+//! What happened when: outages, frames over time, each subscription's coverage, and its gaps.
+
+use std::{collections::BTreeMap, fmt::Write};
+
+use super::{
+    Report, draw, frames,
+    outages::{Hole, Outage},
+    page::{
+        Column::{Number, Text, Wide},
+        NAME, SENTENCE, Table, grouped, grouped_or_dash, left_out, moment, shown,
+    },
+};
+use crate::inspect::{
+    Axis, SubscriptionProfile,
+    text::{lost, percent, rate, short, size, words_of_gap},
+};
+
+impl Report<'_> {
+    pub(super) fn outages(&mut self) {
+        self.html.push_str("<section id=\"outages\"><h2>Outages</h2>\n");
+        if self.outages.is_empty() {
+            self.html.push_str(
+                "<p>None: each subscription was covered from the first to the last thing that is known \
+                 of it.</p></section>\n",
+            );
+            return;
+        }
+        self.html.push_str(
+            "<p>When at least one subscription was not covered. Gaps of several subscriptions that overlap \
+             are one outage.</p>\n",
+        );
+        let all = self.profile.subscriptions.len();
+        let worst = self.worst();
+        let header = [
+            (Text, "from"),
+            (Text, "to"),
+            (Number, "long"),
+            (Number, "subscriptions"),
+            (Number, "frames lost"),
+            (Wide, "cause"),
+        ];
+        let mut table = Table::begin(&mut self.html, "outages", &header);
+        for &place in &self.shown_outages {
+            let outage = &self.outages[place];
+            let Outage { span, subscriptions, at_once, .. } = outage;
+            let together = if at_once < subscriptions {
+                format!(", at most {at_once} at once")
+            } else {
+                String::new()
+            };
+            table.row_with(
+                &format!(
+                    " id=\"outage-{}\"{}",
+                    place + 1,
+                    if worst == Some(place) { " class=\"worst\"" } else { "" }
+                ),
+                &[
+                    moment(span.first),
+                    moment(span.last),
+                    format!("<b>{}</b>", short(span.length())),
+                    format!("{subscriptions} of {all}{together}"),
+                    grouped_or_dash(outage.frames),
+                    causes(outage),
+                ],
+            );
+        }
+        table.end();
+        left_out(
+            &mut self.html,
+            self.shown_outages.len(),
+            self.outages.len(),
+            "those in which most time was lost, of all subscriptions together",
+            "centralcap inspect --gaps",
+        );
+        self.html.push_str("</section>\n");
+    }
+
+    pub(super) fn rates(&mut self) {
+        let profile = self.profile;
+        let (Some(scale), Some(axis)) = (self.scale, &profile.timeline) else { return };
+        let mut topics = self.topics();
+        if topics.len() > draw::COLOURS {
+            let others = topics.split_off(draw::COLOURS - 1);
+            let mut sums = vec![0; axis.buckets];
+            for (_, counts) in &others {
+                sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+            }
+            topics.push((format!("{} others", others.len()), sums));
+        }
+        let _ = write!(
+            self.html,
+            "<section id=\"rates\"><h2>Frames over time</h2>\n<p>Frames a second, all subscriptions \
+             together; one step is {}. Outages are marked; point at a step for its time.</p>\n<p \
+             class=\"legend\">",
+            short(axis.bucket_seconds)
+        );
+        for (colour, (topic, counts)) in topics.iter().enumerate() {
+            let sum = grouped(counts.iter().sum());
+            let topic = shown(topic, NAME);
+            let _ = write!(
+                self.html,
+                "<span><svg class=\"key\" aria-hidden=\"true\"><rect class=\"t{colour}\" width=\"100%\" \
+                 height=\"100%\"/></svg>{topic} <small>{sum}</small></span> "
+            );
+        }
+        self.html.push_str("</p>\n");
+        let outages: Vec<_> =
+            self.shown_outages.iter().map(|&place| (place + 1, &self.outages[place])).collect();
+        self.html.push_str(&draw::rates(scale, axis, &topics, &outages));
+        self.html.push_str(&scale.axis());
+        self.html.push_str("</section>\n");
+    }
+
+    /// The counts of each topic, the most frequent one first.
+    pub(super) fn topics(&self) -> Vec<(String, Vec<u64>)> {
+        let buckets = self.profile.timeline.as_ref().map_or(0, |axis| axis.buckets);
+        let mut topics = BTreeMap::<&str, Vec<u64>>::new();
+        for found in &self.profile.subscriptions {
+            let counts = topics.entry(&found.topic).or_insert_with(|| vec![0; buckets]);
+            counts.iter_mut().zip(&found.timeline).for_each(|(sum, count)| *sum += count);
+        }
+        let mut topics: Vec<_> =
+            topics.into_iter().map(|(topic, counts)| (topic.to_owned(), counts)).collect();
+        topics.sort_by_key(|(_, counts)| std::cmp::Reverse(counts.iter().sum::<u64>()));
+        topics
+    }
+
+    pub(super) fn subscriptions(&mut self) {
+        let profile = self.profile;
+        let Some(scale) = self.scale else { return };
+        let _ = write!(
+            self.html,
+            "<section id=\"subscriptions\"><h2>Subscriptions</h2>\n<p>The area is frames over time, each row \
+             by its own peak; the strip below it is coverage. Point at a gap for its times; click on it for \
+             its row.</p>\n<p class=\"legend\"><span><i class=\"covered\"></i>covered</span> <span><i \
+             class=\"gap\"></i>a gap</span> <span><i class=\"unknown\"></i>not known</span></p>\n"
+        );
+        let axis_cell = scale.axis();
+        let header = [
+            (Text, "subscription"),
+            (Number, "covered"),
+            (Number, "gaps"),
+            (Wide, &*axis_cell),
+            (Number, "frames"),
+            (Number, "bytes"),
+            (Number, "peak/s"),
+        ];
+        let mut of_each = BTreeMap::<usize, Vec<(usize, &Hole<'_>)>>::new();
+        for &place in &self.shown_holes {
+            let hole = &self.holes[place];
+            of_each.entry(hole.subscription).or_default().push((place + 1, hole));
+        }
+        let mut table = Table::begin(&mut self.html, "subscriptions", &header);
+        for &place in &self.shown_subscriptions {
+            let found = &profile.subscriptions[place];
+            let holes = of_each.get(&place).map_or(&[][..], Vec::as_slice);
+            let coverage = found.coverage.as_ref();
+            let axis = profile.timeline.as_ref();
+            let drawing = draw::subscription(scale, axis, &found.timeline, coverage, holes);
+            let gaps = coverage.map_or(0, |coverage| coverage.gaps.len() as u64);
+            table.row(&[
+                format!(
+                    "<a href=\"#connections-{}\">{}</a><small>{}</small>",
+                    place + 1,
+                    shown(&found.name, NAME),
+                    shown(&found.topic, NAME)
+                ),
+                coverage.map_or("-".to_owned(), percent),
+                grouped_or_dash(gaps),
+                drawing,
+                grouped(frames(found)),
+                size(found.payloads.iter().map(|payload| payload.bytes).sum()),
+                peak(found, axis),
+            ]);
+        }
+        table.end_with(&["", "", "", &axis_cell, "", "", ""]);
+        self.subscriptions_left_out();
+        self.html.push_str("</section>\n");
+    }
+
+    pub(super) fn subscriptions_left_out(&mut self) {
+        left_out(
+            &mut self.html,
+            self.shown_subscriptions.len(),
+            self.profile.subscriptions.len(),
+            "those that were not covered for longest, and those with the most frames",
+            "centralcap inspect",
+        );
+    }
+
+    pub(super) fn gaps(&mut self) {
+        self.html.push_str("<section id=\"gaps\"><h2>Gaps</h2>\n");
+        if self.holes.is_empty() {
+            self.html.push_str("<p>There is none.</p></section>\n");
+            return;
+        }
+        let header = [
+            (Text, "from"),
+            (Text, "to"),
+            (Number, "long"),
+            (Text, "cause"),
+            (Text, "subscription"),
+            (Text, "lost"),
+            (Wide, "what was said"),
+        ];
+        let mut table = Table::begin(&mut self.html, "gaps", &header);
+        for &place in &self.shown_holes {
+            let hole = &self.holes[place];
+            let said = hole.gap.map(words_of_gap).unwrap_or_default();
+            let said: Vec<_> = said.iter().map(|words| shown(words, SENTENCE)).collect();
+            let found = &self.profile.subscriptions[hole.subscription];
+            table.row_with(
+                &format!(" id=\"gap-{}\"", place + 1),
+                &[
+                    moment(hole.span.first),
+                    moment(hole.span.last),
+                    format!("<b>{}</b>", short(hole.span.length())),
+                    format!("<span class=\"cause\">{}</span>", shown(hole.cause, NAME)),
+                    shown(&found.name, NAME),
+                    hole.gap.map_or("-".to_owned(), |gap| lost(gap.frames, gap.bytes)),
+                    said.join("<br>"),
+                ],
+            );
+        }
+        table.end();
+        left_out(
+            &mut self.html,
+            self.shown_holes.len(),
+            self.holes.len(),
+            "the longest ones",
+            "centralcap inspect --gaps",
+        );
+        if self.profile.subscriptions.iter().any(|found| found.connections.clock_steps > 0) {
+            self.html.push_str(
+                "<p class=\"note\">The recorder's clock was set meanwhile: times of outages and gaps are \
+                 by the clock as it was set at last.</p>\n",
+            );
+        }
+        self.html.push_str("</section>\n");
+    }
+}
+
+/// The most frames in a second, as far as the buckets tell.
+fn peak(found: &SubscriptionProfile, axis: Option<&Axis>) -> String {
+    let most = found.timeline.iter().copied().max().unwrap_or(0);
+    match axis {
+        Some(axis) if most > 0 => rate(most as f64 / axis.bucket_seconds.as_secs_f64()),
+        _ => "-".to_owned(),
+    }
+}
+
+/// The causes of an outage, the most frequent ones first.
+fn causes(outage: &Outage<'_>) -> String {
+    let mut causes: Vec<_> = outage.causes.iter().collect();
+    causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let words = |(cause, count): &(&&str, &usize)| {
+        let times = if outage.holes > 1 { format!(" × {count}") } else { String::new() };
+        format!("<span class=\"cause\">{}{times}</span>", shown(cause, NAME))
+    };
+    causes.iter().take(4).map(words).collect::<Vec<_>>().join(" ")
+}
