@@ -17,14 +17,15 @@ use centralcap::{
         Subscription,
         session_event::{Closed, Connected, Event, Failed, Gap, Rejected, TextFrame, gap::Cause},
     },
-    inspect,
+    inspect::{self, drift},
+    schema::Resolver,
     select::Selection,
 };
 use html5gum::{Token, Tokenizer};
 use sha2::{Digest, Sha256};
 
 use self::support::{
-    capture::{Entries, START, about, message, subscription},
+    capture::{Entries, START, about, envelope, message, subscription},
     command::{Ran, centralcap},
 };
 
@@ -60,13 +61,15 @@ fn outage(entries: &mut Entries, of: &Arc<Subscription>, from: u64, to: u64) {
         }
         let sequence = if after < from { after } else { after - to + 1 };
         let sequence = u32::try_from(sequence).unwrap();
-        entries.numbered(seconds(after), of, sequence, message(&of.topic, sequence, 50));
+        entries.numbered(seconds(after), of, sequence, envelope(&of.topic, "1000001", &b""[..]));
     }
 }
 
 fn page(paths: &[&Path]) -> String {
     let capture = Capture::open(paths).unwrap();
-    inspect::report(&capture, Selection::default()).unwrap().html()
+    let all = Selection::default;
+    let drift = drift::drift(&capture, all(), &Resolver::default(), |_| {}).unwrap();
+    inspect::report(&capture, all()).unwrap().html(Some(&drift))
 }
 
 fn written(entries: &Entries, folder: &tempfile::TempDir) -> PathBuf {
@@ -357,6 +360,25 @@ fn what_is_damaged_and_what_is_missing_is_said() {
     assert_eq!(connections[0][8], "2");
     let sizes = page.by_id("sizes").rows();
     assert_eq!(&sizes[0][..4], ["audit", "Audit.audit_message", "1", "3"], "{sizes:?}");
+}
+
+/// Field 99 of an audit message is not declared, and what is in it is anybody's text.
+#[test]
+fn what_the_schema_does_not_know_is_told_with_a_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entries = Entries::new();
+    let of = subscription("changes", "audit");
+    for sequence in 1..=3 {
+        let mut payload = vec![0x9a, 0x06, 9];
+        payload.extend_from_slice(b"<b>new</b");
+        let data = envelope("audit", "1000001", payload);
+        entries.numbered(seconds(sequence.into()), &of, sequence, data);
+    }
+    let page = assert_needs_nothing(&page(&[&written(&entries, &folder)]));
+    let rows = page.by_id("drift").rows();
+    assert_eq!(&rows[0][..3], ["Audit.audit_message", "3", "3"], "{rows:?}");
+    assert_eq!(rows[0][3], "2026-11-18 11:06:41.000frame 1");
+    assert!(rows[0][4].contains("99") && rows[0][5].contains("<b>new</b"), "{rows:?}");
 }
 
 #[test]

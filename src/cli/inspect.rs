@@ -77,7 +77,7 @@ pub(super) struct Args {
     follow: bool,
 
     /// Write a report to this new file, a page for a browser that needs nothing else, to attach to a ticket:
-    /// outages, frames and coverage over time, gaps, sizes, connections, damage.
+    /// outages, frames and coverage over time, gaps, sizes, connections, damage, drift. Reads the capture twice.
     #[arg(long, value_name = "FILE", group = "view", conflicts_with = "json")]
     html: Option<PathBuf>,
 
@@ -107,11 +107,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if let Some(number) = args.message {
         return message::run(&args, number, words);
     }
+    if let Some(path) = &args.html {
+        return html::run(&args, path, words);
+    }
     let capture = Capture::open(&args.select.paths)?;
     let selection = args.select.selection();
-    if let Some(path) = &args.html {
-        return html::run(path, &capture, selection, words);
-    }
     let profile = if args.gaps {
         inspect::gaps(&capture, selection)?
     } else if let Some(profile) = quick(&args, &capture)? {

@@ -17,6 +17,7 @@ use self::{
 };
 use super::{
     Profile, SegmentProfile, SubscriptionProfile,
+    drift::Drift,
     text::{rate, short, size},
 };
 use crate::error::counted;
@@ -41,15 +42,17 @@ const OPTIONS: usize = 40;
 const STYLE: &str = include_str!("html/style.css");
 
 impl Profile {
-    /// A page about this profile, with what [`report`](super::report) finds out.
-    pub fn html(&self) -> String {
-        Report::of(self).page()
+    /// A page about this profile, with what [`report`](super::report) finds out, and about where frames and
+    /// schema do not agree, if somebody has looked.
+    pub fn html(&self, drift: Option<&Drift>) -> String {
+        Report::of(self, drift).page()
     }
 }
 
 /// What is told of a profile, and the page that tells it.
 struct Report<'p> {
     profile: &'p Profile,
+    drift: Option<&'p Drift>,
     scale: Option<Scale>,
     holes: Vec<Hole<'p>>,
     outages: Vec<Outage<'p>>,
@@ -61,7 +64,7 @@ struct Report<'p> {
 }
 
 impl<'p> Report<'p> {
-    fn of(profile: &'p Profile) -> Self {
+    fn of(profile: &'p Profile, drift: Option<&'p Drift>) -> Self {
         let holes = outages::holes(profile);
         let outages = outages::outages(&holes);
         let weight = |found: &SubscriptionProfile| {
@@ -72,6 +75,7 @@ impl<'p> Report<'p> {
         };
         Self {
             profile,
+            drift,
             scale: Scale::of(profile),
             shown_holes: foremost(&holes, GAPS, |hole| hole.span.length()),
             shown_outages: foremost(&outages, OUTAGES, |outage| outage.altogether),
@@ -106,6 +110,7 @@ impl<'p> Report<'p> {
         self.sizes();
         self.connections();
         self.files();
+        self.drift();
         self.foot();
         self.html
     }
@@ -151,6 +156,7 @@ impl<'p> Report<'p> {
             ("sizes", "Sizes", true),
             ("connections", "Connections", true),
             ("files", "Files and damage", true),
+            ("drift", "Drift", self.drift.is_some()),
         ];
         let nav: String = sections
             .into_iter()

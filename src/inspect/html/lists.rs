@@ -9,14 +9,18 @@ use super::{
         NAME, SENTENCE, Table, foremost, grouped, grouped_or_dash, left_out, moment, shown,
     },
 };
-use crate::inspect::{
-    Event, PayloadProfile, State, SubscriptionProfile,
-    text::{counts_in_words, happening_in_words, rate, sequence_in_words, size},
+use crate::{
+    error::counted,
+    inspect::{
+        Event, PayloadProfile, State, SubscriptionProfile,
+        text::{counts_in_words, happening_in_words, rate, sequence_in_words, size},
+    },
 };
 
 /// How much of long lists is shown.
 const PAYLOADS: usize = 150;
 const FILES: usize = 150;
+const DRIFTS: usize = 150;
 
 /// So many session events are shown of each subscription, though it may be more than [`EVENTS`](super::EVENTS)
 /// altogether.
@@ -177,6 +181,54 @@ impl Report<'_> {
             files.len(),
             "the damaged ones, and then the first ones",
             "centralcap inspect --verbose",
+        );
+        self.html.push_str("</section>\n");
+    }
+
+    pub(super) fn drift(&mut self) {
+        let Some(drift) = self.drift else { return };
+        let (drifted, all) = (grouped(drift.drifted), counted(drift.frames, "frame"));
+        let _ = writeln!(
+            self.html,
+            "<section id=\"drift\"><h2>Drift</h2>\n<p>Where frames and schema do not agree: with {drifted} of \
+             {all} something is not as the schema says, and {} cannot be decoded.</p>",
+            grouped(drift.undecodable)
+        );
+        if !drift.rows.is_empty() {
+            let header = [
+                (Text, "payload type"),
+                (Number, "times"),
+                (Number, "frames"),
+                (Text, "first seen"),
+                (Text, "what"),
+                (Wide, "sample"),
+            ];
+            let mut table = Table::begin(&mut self.html, "drift", &header);
+            for row in drift.rows.iter().take(DRIFTS) {
+                let fits = row.fits_better.as_ref().map_or(String::new(), |fit| {
+                    let frames = counted(fit.frames, "frame");
+                    let payload = shown(&fit.payload, NAME);
+                    format!("<small>{payload} would fit better ({frames})</small>")
+                });
+                let first = moment(row.first_received);
+                table.row(&[
+                    shown(&row.payload, NAME),
+                    grouped(row.times),
+                    grouped(row.frames),
+                    format!("{first}<small>frame {}</small>", grouped(row.first_message)),
+                    shown(&row.words, SENTENCE) + &fits,
+                    row.sample.as_deref().map_or(String::new(), |sample| shown(sample, SENTENCE)),
+                ]);
+            }
+            table.end();
+        }
+        let (rows, others) = (drift.rows.len(), usize::from(drift.others > 0));
+        left_out(
+            &mut self.html,
+            rows.min(DRIFTS),
+            rows + others,
+            "the most frequent ones",
+            "centralcap inspect --drift",
         );
         self.html.push_str("</section>\n");
     }
