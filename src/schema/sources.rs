@@ -163,11 +163,11 @@ mod tests {
         {
             assert!(too_deep(deep(open).as_bytes()).is_some(), "{open}");
         }
-        let open = "{".repeat(DEPTH_LIMIT);
+        let open = "{".repeat(DEPTH_LIMIT - 1);
         for fine in ["{}", "// {\n", "/* {\n{ */", "\"{\\\"{\"", "'{'", "# {\n", "\"{\n"] {
             assert_eq!(too_deep((open.clone() + &fine.repeat(1000)).as_bytes()), None, "{fine}");
         }
-        assert_eq!(too_deep(format!("\n/*\n*/\n{open}{{").as_bytes()), Some(4));
+        assert_eq!(too_deep(format!("\n/*\n*/\n{open}{{\n{{").as_bytes()), Some(5));
         for cut in ["\"", "'\\", "/*", "/", "#", "//"] {
             assert_eq!(too_deep(cut.as_bytes()), None);
         }
