@@ -20,8 +20,9 @@ use super::{
 pub use super::text::Text;
 
 /// How many bytes the JSON of one message may have. The names of fields, of which a schema decides how long
-/// they are, and characters that are escaped make much of a small message.
-pub const JSON_LIMIT: usize = 64 * 1024 * 1024;
+/// they are, and characters that are escaped make much of a small message. There is room for the largest
+/// message in base64.
+pub const JSON_LIMIT: usize = 96 * 1024 * 1024;
 
 /// Appends the message as a JSON object, or as whatever its type is spelled. On a fault nothing is
 /// appended. What the schema does not know is in `notes`.
