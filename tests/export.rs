@@ -247,9 +247,10 @@ fn a_peer_that_never_reads_holds_up_nothing() {
     let words = ended(&child.wait_with_output().unwrap(), 0);
     place.assert_whole(1500);
     assert!(place.assert_accounted(&read_lines(stream), &words, &tcp) > 100);
-    // Once for each time: the system takes some of it, so that it may have caught up before.
+    // Once for each time: the system takes some of it, so that it may catch up, even at the end.
     let told = words.matches("frames are not exported from now on").count();
-    assert_eq!(told, 1 + words.matches("exporting again").count(), "{words}");
+    let ended = words.matches("exporting again").count();
+    assert!(told > 0 && (ended == told || ended + 1 == told), "{words}");
 }
 
 #[test]
