@@ -215,11 +215,10 @@ fn eight() -> Made {
 /// When the frames that a selection leaves were received, in seconds from the start.
 fn selected(made: &Made, options: &[&str]) -> Vec<u64> {
     let ran = made.decoded(options);
-    let said = match ran.stdout.is_empty() {
-        true => {
-            "warning: no frame is selected; inspect shows which topics and subscriptions there are\n"
-        }
-        false => "",
+    let said = if ran.stdout.is_empty() {
+        "warning: no frame is selected; inspect shows which topics and subscriptions there are\n"
+    } else {
+        ""
     };
     assert_eq!((ran.code, ran.stderr.as_str()), (0, said), "{options:?}: {ran:?}");
     let after = |line: &Json| {
