@@ -166,15 +166,11 @@ impl Tail {
                 found.insert(sealed.clone(), (hot, sealed.exists()));
             }
             Place::Folder(folder) => {
-                let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
-                for item in listing {
-                    let path = item.map_err(Error::io("read", folder))?.path();
-                    let name = path.to_string_lossy();
-                    if name.ends_with(HOT_SUFFIX) {
-                        found.entry(hot::sealed_path(&path)).or_insert((false, false)).0 = true;
-                    } else if name.ends_with(SEALED_SUFFIX) {
-                        found.entry(path).or_insert((false, false)).1 = true;
-                    }
+                list(folder, &mut found, |_| true)?;
+                // One that was sealed meanwhile may have been passed over under both names. By now it has the
+                // other one, and has to come before all that were begun after it.
+                if let Some(last) = found.keys().next_back().cloned() {
+                    list(folder, &mut found, |sealed| *sealed <= last)?;
                 }
                 self.forget_before(found.keys().next());
             }
@@ -211,26 +207,47 @@ impl Tail {
             }
             return Ok(Some(Reading::Hot { sealed, is_over: !is_hot, is_replaced }));
         }
-        if is_sealed {
-            return match SegmentEntries::open(&sealed) {
-                Ok(entries) => {
-                    let entries = entries.sharing(std::mem::take(&mut self.shared));
-                    Ok(Some(Reading::Sealed(sealed, Box::new(entries))))
-                }
-                // Deleted since it was found, or not ours to read: once is enough.
-                Err(error) => {
-                    self.done.insert(sealed.clone());
-                    if sealed.exists() { Err(error) } else { Ok(None) }
-                }
-            };
-        }
-        if is_hot && let Some(growing) = Growing::open(&hot::hot_path(&sealed))? {
+        if is_hot
+            && !is_sealed
+            && let Some(growing) = Growing::open(&hot::hot_path(&sealed))?
+        {
             self.growing.insert(sealed.clone(), growing);
             return Ok(Some(Reading::Hot { sealed, is_over: false, is_replaced: false }));
         }
-        // Sealed since it was found, or deleted: the next look tells.
-        Ok(None)
+        // If it was hot when it was found, it is sealed by now, and comes before all that were begun later.
+        match SegmentEntries::open(&sealed) {
+            Ok(entries) => {
+                let entries = entries.sharing(std::mem::take(&mut self.shared));
+                Ok(Some(Reading::Sealed(sealed, Box::new(entries))))
+            }
+            // Deleted since it was found, or not ours to read: once is enough.
+            Err(error) => {
+                self.done.insert(sealed.clone());
+                if sealed.exists() { Err(error) } else { Ok(None) }
+            }
+        }
     }
+}
+
+/// Adds the segments in a folder that are wanted, by the name that they have when they are sealed: whether they
+/// are hot, and whether they are sealed.
+fn list(
+    folder: &Path,
+    found: &mut BTreeMap<PathBuf, (bool, bool)>,
+    wanted: impl Fn(&PathBuf) -> bool,
+) -> Result<()> {
+    for item in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = item.map_err(Error::io("read", folder))?.path();
+        let name = path.to_string_lossy();
+        let is_hot = name.ends_with(HOT_SUFFIX);
+        let is_sealed = !is_hot && name.ends_with(SEALED_SUFFIX);
+        let sealed = if is_hot { hot::sealed_path(&path) } else { path.clone() };
+        if (is_hot || is_sealed) && wanted(&sealed) {
+            let (hot, done) = found.entry(sealed).or_default();
+            (*hot, *done) = (*hot || is_hot, *done || is_sealed);
+        }
+    }
+    Ok(())
 }
 
 /// None: nothing more is there now. More may come, unless it [is over](Tail::is_over). Errors that are
