@@ -2,7 +2,7 @@
 //!
 //! A device is whoever a serial number or the MAC address of a client names; what is counted for it is
 //! the size of the messages that name it. Parts of payloads are as many as the schema has. Devices may be
-//! any number: see [`heavy`], which keeps the heaviest.
+//! any number: see `heavy`, which keeps the heaviest.
 
 use std::{
     cmp::Reverse,
