@@ -13,8 +13,9 @@ pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,
     hot::HotSegment,
-    reader::{Contents, contents, each_record},
+    reader::each_record,
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
+    summary::{Contents, contents},
     tail::Tail,
     unfinished::discard,
     writer::{Compression, SealedFile, Writer},
@@ -26,12 +27,14 @@ use crate::{
 
 mod catalog;
 mod chunk;
+mod entries;
 mod hot;
 mod loss;
 mod proof;
 mod reader;
 mod salvage;
 mod seal;
+mod summary;
 mod tail;
 pub(crate) mod unfinished;
 mod writer;

@@ -13,9 +13,10 @@ use std::{
 use super::{
     HOT_SUFFIX, SEALED_SUFFIX,
     chunk::Unpacked,
+    entries::{self, SegmentEntries, Shared},
     hot,
     loss::Losses,
-    reader::{self, SegmentEntries, Shared},
+    summary::{of_summary, summary},
 };
 use crate::{
     entry::{Entry, FrameType, Subscription},
@@ -156,11 +157,11 @@ fn open(segment: &Segment) -> Result<SegmentEntries> {
     }
 }
 
-fn channels_of(segment: &Segment) -> Result<Vec<reader::Channel>> {
+fn channels_of(segment: &Segment) -> Result<Vec<entries::Channel>> {
     if !segment.hot
-        && let Some(summary) = reader::summary(&segment.path)
+        && let Some(summary) = summary(&segment.path)
     {
-        return Ok(summary.channels.values().map(|channel| reader::of_summary(channel)).collect());
+        return Ok(summary.channels.values().map(|channel| of_summary(channel)).collect());
     }
     let mut entries = open(segment)?;
     while let Some(entry) = entries.next() {

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fs::File, path::PathBuf};
 
 use mcap::records::{ChunkIndex, MetadataIndex};
 
-use super::{Channel, Segment, hot, reader};
+use super::{
+    Channel, Segment, entries, hot,
+    summary::{of_summary, summary},
+};
 use crate::error::{Error, Result};
 
 /// The opcode of a checkpoint of a hot segment.
@@ -40,9 +43,9 @@ pub(crate) struct Summary {
 impl Segment {
     /// The summary, without reading the rest; None if it has no whole one.
     pub(crate) fn summary(&self) -> Option<Summary> {
-        let summary = reader::summary(&self.path).filter(|_| !self.hot)?;
+        let summary = summary(&self.path).filter(|_| !self.hot)?;
         let channels = summary.channels.iter().map(|(id, channel)| {
-            let reader::Channel { subscription, kind } = reader::of_summary(channel);
+            let entries::Channel { subscription, kind } = of_summary(channel);
             (*id, (subscription, kind))
         });
         let channels = channels.collect();

@@ -17,8 +17,9 @@ use mcap::records::{self, Record};
 
 use super::{
     HOT_SUFFIX, PROFILE, RECORD_LIMIT, SEALED_SUFFIX,
+    entries::{Channel, SegmentEntries, Shared},
     hot::{self, CHECKPOINT, Checkpoint},
-    reader::{Channel, SegmentEntries, Shared, is_hot},
+    reader::is_hot,
 };
 use crate::{
     entry::{Entry, Frame, Timestamp, What},

@@ -1,0 +1,300 @@
+//! The entries of one segment: its messages, with what its channels and schemas make of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    hash::Hash,
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use mcap::records;
+
+use super::{
+    PROFILE,
+    chunk::Unpacked,
+    reader::{End, Record, Records},
+    summary::{of_summary, summary},
+};
+use crate::{
+    entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
+    error::{Kind, Lost, Result},
+    schema,
+};
+
+/// So much of a segment may be what it says about itself, as that is kept: more than 65,535 channels take.
+const ABOUTS_LIMIT: usize = 32 * 1024 * 1024;
+
+/// The entries of one segment.
+pub(super) struct SegmentEntries {
+    records: Records,
+    schemas: BTreeMap<u16, (String, Bytes)>,
+    channels: BTreeMap<u16, Numbered>,
+    metadata: Vec<records::Metadata>,
+    shared: Shared,
+    /// So many bytes have the schemas and the metadata that are kept.
+    kept: usize,
+    /// Messages so far.
+    count: u64,
+    /// Channels of messages that nobody has declared: where that was is damaged.
+    unknown: BTreeSet<u16>,
+}
+
+/// A channel, and where the counter of its frames has come to.
+struct Numbered {
+    channel: Channel,
+    last: u32,
+    /// Which message of the segment that was.
+    at: u64,
+}
+
+/// What the channels of all segments of a capture have in common, each once: whoever keeps something
+/// for a subscription or a type keeps it once, however many segments there are.
+#[derive(Default)]
+pub(super) struct Shared {
+    subscriptions: HashSet<Arc<Subscription>>,
+    types: HashSet<Arc<FrameType>>,
+}
+
+impl Shared {
+    pub(super) fn of(&mut self, channel: Channel) -> Channel {
+        Channel {
+            subscription: once(&mut self.subscriptions, channel.subscription),
+            kind: channel.kind.map(|kind| once(&mut self.types, kind)),
+        }
+    }
+}
+
+fn once<T: Eq + Hash>(known: &mut HashSet<Arc<T>>, new: Arc<T>) -> Arc<T> {
+    match known.get(&new) {
+        Some(known) => Arc::clone(known),
+        None => {
+            known.insert(Arc::clone(&new));
+            new
+        }
+    }
+}
+
+/// What a channel makes of its messages.
+#[derive(Clone)]
+pub(super) struct Channel {
+    pub subscription: Arc<Subscription>,
+    /// None for the session channel.
+    pub kind: Option<Arc<FrameType>>,
+}
+
+impl Channel {
+    pub(super) fn new(
+        topic: &str,
+        metadata: &BTreeMap<String, String>,
+        schema: Option<(&str, &Bytes)>,
+    ) -> Self {
+        let value = |name: &str| metadata.get(name).cloned().unwrap_or_default();
+        let subscription = Subscription {
+            name: value("subscription"),
+            protocol: value("protocol"),
+            topic: value("topic"),
+            host: value("host"),
+        };
+        let payload = metadata.get("payload");
+        let prefix = format!("/{}/", subscription.name);
+        let label = topic.strip_prefix(&prefix).unwrap_or(topic);
+        let kind = match schema {
+            Some((name, _)) if name == schema::SESSION_EVENT => None,
+            Some((name, data)) => Some(FrameType {
+                label: label.to_owned(),
+                envelope: name.to_owned(),
+                payload: payload.cloned(),
+                descriptors: data.clone(),
+            }),
+            // It stood where the segment is damaged.
+            None if payload.is_some_and(|payload| payload == schema::SESSION_EVENT) => None,
+            None => Some(schema::bundled_type(&subscription.protocol, label, payload)),
+        };
+        let kind = kind.map(Arc::new);
+        Self { subscription: Arc::new(subscription), kind }
+    }
+}
+
+impl SegmentEntries {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            records: Records::open(path)?,
+            schemas: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            metadata: Vec::new(),
+            shared: Shared::default(),
+            kept: 0,
+            count: 0,
+            unknown: BTreeSet::new(),
+        })
+    }
+
+    /// Shares what is unpacked with other readers.
+    pub(super) fn unpacking(mut self, unpacked: Option<&Arc<Unpacked>>) -> Self {
+        if let Some(unpacked) = unpacked {
+            self.records.share(Arc::clone(unpacked));
+        }
+        self
+    }
+
+    /// Shares with earlier segments.
+    pub(super) fn sharing(self, shared: Shared) -> Self {
+        Self { shared, ..self }
+    }
+
+    pub(super) fn into_shared(self) -> Shared {
+        self.shared
+    }
+
+    /// The metadata records that came by so far.
+    pub(super) fn metadata(&self) -> &[records::Metadata] {
+        &self.metadata
+    }
+
+    /// The channels that came by so far.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.channels.values().map(|numbered| &numbered.channel)
+    }
+
+    /// Where the counters of all frames have come to; 0 for those of which none has come.
+    pub(super) fn last_sequences(&self) -> Vec<(Arc<Subscription>, u32)> {
+        let mut last = HashMap::<_, &Numbered>::new();
+        for numbered in self.channels.values().filter(|numbered| numbered.channel.kind.is_some()) {
+            let latest = last.entry(&numbered.channel.subscription).or_insert(numbered);
+            if latest.at < numbered.at {
+                *latest = numbered;
+            }
+        }
+        last.into_iter().map(|(of, numbered)| (Arc::clone(of), numbered.last)).collect()
+    }
+
+    /// The damage may have cost frames, and counters tell which.
+    pub(super) fn counters_tell(&self) -> bool {
+        !self.records.is_complete() && self.records.end() != Some(End::Torn) && !self.has_holes()
+    }
+
+    /// What is a selection has counters with holes.
+    fn has_holes(&self) -> bool {
+        self.metadata.iter().any(|record| {
+            let whole = record.metadata.get("option.edit.whole");
+            record.name == PROFILE && whole.is_some_and(|whole| whole == "no")
+        })
+    }
+
+    pub(super) fn next(&mut self) -> Option<Result<Entry>> {
+        loop {
+            match self.records.next()? {
+                Err(error) => return Some(Err(error)),
+                Ok(Record::Schema { id, name, data, .. }) => {
+                    if !self.schemas.contains_key(&id) {
+                        if let Err(error) = self.keep(name.len() + data.len()) {
+                            return Some(Err(error));
+                        }
+                        self.schemas.insert(id, (name, data));
+                    }
+                }
+                Ok(Record::Channel(channel)) => {
+                    if !self.schemas.contains_key(&channel.schema_id) {
+                        self.declare_schemas();
+                    }
+                    let schema = self.schemas.get(&channel.schema_id);
+                    let schema = schema.map(|(name, data)| (name.as_str(), data));
+                    // Channels are repeated in the summary; the first word stands.
+                    self.channels.entry(channel.id).or_insert_with(|| {
+                        let new = Channel::new(&channel.topic, &channel.metadata, schema);
+                        Numbered { channel: self.shared.of(new), last: 0, at: 0 }
+                    });
+                }
+                Ok(Record::Metadata(record)) => {
+                    // An entry of a map takes more than what is in it.
+                    const ENTRY: usize = 100;
+
+                    let pairs = record.metadata.iter();
+                    let size = pairs.map(|(name, value)| ENTRY + name.len() + value.len()).sum();
+                    if let Err(error) = self.keep(size) {
+                        return Some(Err(error));
+                    }
+                    self.metadata.push(record);
+                }
+                Ok(Record::Message { header, data }) => {
+                    if let Some(entry) = self.entry(&header, data).transpose() {
+                        return Some(entry);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes sure that no segment fills the memory with what it says about itself.
+    fn keep(&mut self, size: usize) -> Result<()> {
+        if self.kept + size > ABOUTS_LIMIT {
+            let reason = "the records about the capture are over the limit together".to_owned();
+            return Err(self.records.nonsense(reason));
+        }
+        self.kept += size;
+        Ok(())
+    }
+
+    /// Schemas that stand where the segment is damaged: the summary may know them.
+    fn declare_schemas(&mut self) {
+        if self.records.is_hot() {
+            return;
+        }
+        for (id, schema) in summary(self.records.path()).iter().flat_map(|summary| &summary.schemas)
+        {
+            let known = || (schema.name.clone(), Bytes::copy_from_slice(&schema.data));
+            self.schemas.entry(*id).or_insert_with(known);
+        }
+    }
+
+    /// The channel of a message that nobody has declared so far: the summary may know it.
+    fn declare(&mut self, id: u16) {
+        let summary = if self.records.is_hot() { None } else { summary(self.records.path()) };
+        let Some(channel) = summary.as_ref().and_then(|summary| summary.channels.get(&id)) else {
+            return;
+        };
+        let channel = of_summary(channel);
+        let numbered = Numbered { channel: self.shared.of(channel), last: 0, at: 0 };
+        self.channels.insert(id, numbered);
+    }
+
+    /// None for a message that nothing can be made of, of which was told before.
+    fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Option<Entry>> {
+        self.count += 1;
+        let id = header.channel_id;
+        if !self.channels.contains_key(&id) {
+            if !self.unknown.insert(id) {
+                return Ok(None);
+            }
+            self.declare(id);
+        }
+        let Some(numbered) = self.channels.get_mut(&id) else {
+            return Err(Kind::Lost(Lost {
+                subscription: format!("channel {id}"),
+                topic: "nobody knows whose it is".to_owned(),
+                frames: "all from here on".to_owned(),
+            })
+            .into());
+        };
+        (numbered.last, numbered.at) = (header.sequence, self.count);
+        let channel = &numbered.channel;
+        let what = match &channel.kind {
+            Some(kind) => What::Frame(Frame {
+                sequence: header.sequence,
+                sent: (header.publish_time != header.log_time)
+                    .then(|| Timestamp::from_nanos(header.publish_time)),
+                kind: Arc::clone(kind),
+                data,
+            }),
+            None => What::Event(schema::session_event(&data).map_err(|error| {
+                self.records.nonsense(format!("a session event is none: {error}"))
+            })?),
+        };
+        Ok(Some(Entry {
+            subscription: Arc::clone(&channel.subscription),
+            received: Timestamp::from_nanos(header.log_time),
+            what,
+        }))
+    }
+}
