@@ -36,7 +36,7 @@ pub(super) fn fold(capture: &Capture, fold: &mut Fold) -> Result<bool> {
     for (number, segment) in capture.segments().iter().enumerate() {
         let Some(summary) = segment.summary() else { return Ok(false) };
         let (file, _) = segment.open()?;
-        let mut indexed = Indexed { number, file, channels: BTreeMap::new(), entries: Vec::new() };
+        let mut indexed = Segment { number, file, channels: BTreeMap::new(), entries: Vec::new() };
         // What is cut or makes no sense is for whoever reads all of it.
         if !indexed.fold(&summary, fold).unwrap_or(false) {
             return Ok(false);
@@ -45,14 +45,24 @@ pub(super) fn fold(capture: &Capture, fold: &mut Fold) -> Result<bool> {
     Ok(true)
 }
 
-/// A segment.
-struct Indexed {
+/// One that is read by its index.
+struct Segment {
     number: usize,
     file: File,
     /// Those that have come by.
     channels: BTreeMap<u16, Known>,
-    /// Of one chunk: where each message is, when it was received, and on which channel.
-    entries: Vec<(u64, u64, u16)>,
+    /// The messages of one chunk.
+    entries: Vec<Indexed>,
+}
+
+/// A message, as the index of its chunk has it.
+#[derive(Clone, Copy)]
+struct Indexed {
+    /// Where in the chunk.
+    place: u64,
+    received: Timestamp,
+    /// Whose it is: counted from 0, in the order in which the chunk has their indexes.
+    channel: usize,
 }
 
 struct Known {
@@ -62,7 +72,7 @@ struct Known {
     row: usize,
 }
 
-impl Indexed {
+impl Segment {
     fn fold(&mut self, summary: &Summary, fold: &mut Fold) -> io::Result<bool> {
         for index in &summary.metadata {
             if index.name == PROFILE {
@@ -119,36 +129,41 @@ impl Indexed {
         let place = chunk.chunk_start_offset.saturating_add(chunk.chunk_length);
         let Some(data) = self.bytes(place, chunk.message_index_length)? else { return Ok(false) };
         self.entries.clear();
+        let mut channels = Vec::new();
         let mut records = Records::new(&data[..], 0);
         while let Next::Record(head) = records.next()? {
             let Some([id_low, id_high, ..]) = records.bytes::<6>()? else { return Ok(false) };
-            let id = u16::from_le_bytes([id_low, id_high]);
-            if head.opcode != op::MESSAGE_INDEX || !self.channels.contains_key(&id) {
+            let known = self.channels.get(&u16::from_le_bytes([id_low, id_high]));
+            let Some(known) = known.filter(|_| head.opcode == op::MESSAGE_INDEX) else {
                 return Ok(false);
-            }
+            };
             let entries = records.all()?;
             self.entries.extend(entries.as_chunks::<16>().0.iter().map(|entry| {
                 let (time, place) = entry.split_at(8);
                 let number = |part: &[u8]| part.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
-                (number(place), number(time), id)
+                let received = Timestamp::from_nanos(number(time));
+                Indexed { place: number(place), received, channel: channels.len() }
             }));
+            channels.push((known, None::<Sizes>));
         }
-        self.entries.sort_unstable();
-        let ends = self.entries.iter().skip(1).map(|(place, ..)| *place);
+        // Those of each channel are in order already, which this kind of sorting makes use of.
+        self.entries.sort_by_key(|entry| entry.place);
+        let ends = self.entries.iter().skip(1).map(|entry| entry.place);
         let ends = ends.chain([chunk.uncompressed_size]);
-        let mut sums = BTreeMap::<u16, Sizes>::new();
-        for (&(place, time, id), end) in self.entries.iter().zip(ends) {
+        for (&Indexed { place, received, channel }, end) in self.entries.iter().zip(ends) {
             let Some(size) = end.checked_sub(place + HEAD_SIZE + MESSAGE_HEAD as u64) else {
                 return Ok(false);
             };
-            let received = Timestamp::from_nanos(time);
+            let (known, sum) = &mut channels[channel];
             let sizes = Sizes::of(size, received);
-            sums.entry(id).and_modify(|sum| sum.add(&sizes)).or_insert(sizes);
-            fold.timeline.count(self.channels[&id].row, received);
+            match sum {
+                Some(sum) => sum.add(&sizes),
+                None => *sum = Some(sizes),
+            }
+            fold.timeline.count(known.row, received);
         }
-        for (id, sizes) in sums {
-            let Known { kind, row, .. } = &self.channels[&id];
-            if let Some(kind) = kind {
+        for (Known { kind, row, .. }, sizes) in channels {
+            if let (Some(kind), Some(sizes)) = (kind, sizes) {
                 fold.frames(self.number, *row, kind, &sizes);
             }
         }

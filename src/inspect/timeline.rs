@@ -25,6 +25,9 @@ pub(super) struct Timeline {
     first: u64,
     /// How many buckets are in use.
     used: usize,
+    /// Where the latest bucket begins that something was counted in, and which one in use it is: what follows
+    /// mostly falls into it, too.
+    latest: Option<(u64, usize)>,
     rows: Vec<Vec<u64>>,
 }
 
@@ -37,7 +40,8 @@ impl Default for Timeline {
 impl Timeline {
     /// One with another number of buckets; two at least.
     pub(super) fn of_at_most(most: usize) -> Self {
-        Self { most: most.max(2), width: FIRST_WIDTH, first: 0, used: 0, rows: Vec::new() }
+        let most = most.max(2);
+        Self { most, width: FIRST_WIDTH, first: 0, used: 0, latest: None, rows: Vec::new() }
     }
 
     /// A new row, and its number.
@@ -48,6 +52,15 @@ impl Timeline {
 
     /// Counts one frame.
     pub(super) fn count(&mut self, row: usize, at: Timestamp) {
+        let index = match self.latest {
+            Some((from, index)) if at.as_nanos().wrapping_sub(from) < self.width => index,
+            _ => self.index(at),
+        };
+        self.rows[row][index] += 1;
+    }
+
+    /// Which bucket in use a time is in, after there is one.
+    fn index(&mut self, at: Timestamp) -> usize {
         let mut bucket = at.as_nanos() / self.width;
         if self.used == 0 {
             self.first = bucket;
@@ -71,7 +84,8 @@ impl Timeline {
                 counts.resize(self.used, 0);
             }
         }
-        self.rows[row][index] += 1;
+        self.latest = Some((bucket * self.width, index));
+        index
     }
 
     /// Whether a bucket is on the axis, or the axis can be made longer to include it.
