@@ -32,9 +32,17 @@ pub struct Unpacked {
 #[derive(Debug, Default)]
 struct Shelf {
     /// All that somebody may have.
-    known: Vec<(ChunkHeader, Weak<Content>)>,
+    known: Vec<(Packed, Weak<Content>)>,
     /// The last ones, for those who come a little later.
     latest: VecDeque<Arc<Content>>,
+}
+
+/// Which chunk it is: what its header says, and a checksum of what is packed. Where only that differs, one
+/// of them is damaged, and has to be damaged for everybody.
+#[derive(Debug, PartialEq, Eq)]
+struct Packed {
+    header: ChunkHeader,
+    checksum: u32,
 }
 
 /// So many are kept though nobody reads them, if they are not larger than chunks usually are.
@@ -46,37 +54,35 @@ const LARGE: usize = 4 * 1024 * 1024;
 struct Content(OnceLock<Result<Vec<u8>, String>>);
 
 impl Unpacked {
-    /// The content of a chunk. Its header, with a checksum of it, says which one it is.
+    /// The content of a chunk.
     fn of(
         &self,
         header: &ChunkHeader,
+        data: &[u8],
         unpack: impl FnOnce() -> Result<Vec<u8>, String>,
     ) -> Result<Bytes, String> {
+        let packed = Packed { header: header.clone(), checksum: crc32fast::hash(data) };
         let content = {
             let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            shelf.content(header)
+            shelf.content(packed)
         };
         // Not under the lock: other chunks do not have to wait.
-        if let Err(reason) = content.0.get_or_init(unpack) {
-            // Only what is packed is damaged: another chunk of the same content may be whole.
-            let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            shelf.known.retain(|(_, known)| known.as_ptr() != Arc::as_ptr(&content));
-            return Err(reason.clone());
-        }
+        content.0.get_or_init(unpack).as_ref().map_err(String::clone)?;
         Ok(Bytes::from_owner(Shared(content)))
     }
 }
 
 impl Shelf {
-    fn content(&mut self, header: &ChunkHeader) -> Arc<Content> {
-        let mut known = self.known.iter().filter(|(known, _)| known == header);
+    fn content(&mut self, packed: Packed) -> Arc<Content> {
+        let mut known = self.known.iter().filter(|(known, _)| *known == packed);
         if let Some(content) = known.find_map(|(_, content)| content.upgrade()) {
             return content;
         }
         let content = Arc::<Content>::default();
         self.known.retain(|(_, content)| content.strong_count() > 0);
-        self.known.push((header.clone(), Arc::downgrade(&content)));
-        if header.uncompressed_size <= LARGE as u64 {
+        let is_usual = packed.header.uncompressed_size <= LARGE as u64;
+        self.known.push((packed, Arc::downgrade(&content)));
+        if is_usual {
             self.latest.truncate(LATEST - 1);
             self.latest.push_front(Arc::clone(&content));
         }
@@ -143,7 +149,7 @@ impl Chunk {
         // Of what has no checksum, MCAP says 0.
         self.content = match self.shared.clone() {
             Some(shared) if header.uncompressed_crc != 0 => {
-                shared.of(&header, || self.checked(&header, &data))?
+                shared.of(&header, &data, || self.checked(&header, &data))?
             }
             _ => self.checked(&header, &data)?.into(),
         };
