@@ -75,13 +75,14 @@ impl fmt::Display for Moment {
     }
 }
 
-/// A duration as people write it: `1h30m`, `250ms`, `2s`.
+/// A duration as people write it: `1h30m`, `250ms`, `7d`.
 pub fn duration(text: &str) -> Result<Duration> {
     let wrong = || {
-        Error::usage("a duration", format!("{text:?}"), "durations look like 1h30m, 5s or 250ms")
+        Error::usage("a duration", format!("{text:?}"), "durations look like 7d, 1h30m or 250ms")
     };
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    span.try_into().map_err(|_| wrong())
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let duration = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours());
+    duration.ok().and_then(|duration| duration.try_into().ok()).ok_or_else(wrong)
 }
 
 /// A subscription pattern with `*`, `?` and `[...]`.
@@ -233,6 +234,19 @@ mod tests {
 
     use super::*;
     use crate::{entry::SessionEvent, protocol::PROTOCOLS, schema::FrameTypes};
+
+    #[test]
+    fn a_day_has_24_hours_and_a_month_no_length() {
+        for (text, seconds) in
+            [("7d", 604_800.0), ("1w", 604_800.0), ("1h30m", 5400.0), ("1.5s", 1.5)]
+        {
+            assert_eq!(duration(text).unwrap(), Duration::from_secs_f64(seconds), "{text}");
+        }
+        for text in ["1mo", "-5s", "7", "", "later"] {
+            let error = duration(text).unwrap_err();
+            assert!(error.to_string().contains("a duration"), "{text}: {error}");
+        }
+    }
 
     /// `count` frames a second apart, in turn of `a` (monitoring) and `b` (audit), after one event.
     fn entries(count: u32) -> Vec<Result<Entry>> {
