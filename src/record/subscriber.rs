@@ -490,7 +490,8 @@ impl Subscriber {
             }
             // TLS without its own goodbye; the end came behind all that was sent all the same.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                Ended { reason: error.to_string(), ..Ended::default() }
+                let reason = "the stream ended without a close frame and without TLS close_notify";
+                Ended { reason: reason.to_owned(), ..Ended::default() }
             }
             Err(error) => self.lost(error.to_string(), heard),
         };
