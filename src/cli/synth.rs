@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 40)]
     devices: usize,
 
-    /// How many customers, each with a subscription of each topic.
+    /// How many customers, 8 at most, each with a subscription of each topic.
     #[arg(long, value_name = "N", default_value_t = 1)]
     customers: usize,
 
