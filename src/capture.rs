@@ -109,10 +109,14 @@ fn channel_metadata(
 
 /// Makes a rename or a deletion in a folder survive a power cut.
 pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
-    let folder = match path.parent() {
+    // Windows cannot open a folder as a file, and does not need to.
+    if cfg!(unix) { std::fs::File::open(folder_of(path))?.sync_all() } else { Ok(()) }
+}
+
+/// The folder that something is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
-    };
-    // Windows cannot open a folder as a file, and does not need to.
-    if cfg!(unix) { std::fs::File::open(folder)?.sync_all() } else { Ok(()) }
+    }
 }

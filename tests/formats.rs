@@ -121,6 +121,94 @@ fn a_folder_gets_a_table_for_each_list_and_nothing_is_missing_in_it() {
     assert_eq!(files_below(&tables), before);
 }
 
+#[test]
+fn tables_join_what_is_in_a_folder_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = folder.path().to_str().unwrap();
+    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    let csv =
+        |topic: &str| decoded(&["--format", "csv", "--quiet", "--topic", topic, "-o", tables]);
+    assert_eq!(csv("audit").code, 0);
+    assert_eq!(csv("presence").code, 0);
+    let before = files_below(folder.path());
+    for name in ["audit.csv", "notes.txt", "presence.csv", "presence/pa_rssi_event.rssi.csv"] {
+        assert!(before.iter().any(|found| found == name), "{name} in {before:?}");
+    }
+    let (_, rows) = table(&fs::read(folder.path().join("audit.csv")).unwrap());
+    assert_eq!(rows.len(), lines().iter().filter(|line| line["topic"] == "audit").count());
+    // None of these tables is new, and those of another topic would be.
+    let ran = csv("audit,security");
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("audit.csv already there\nhint: "), "{ran:?}");
+    assert_eq!(files_below(folder.path()), before);
+
+    let file = folder.path().join("notes.txt");
+    let ran = decoded(&["--format", "csv", "-o", file.to_str().unwrap()]);
+    assert!(ran.code == 1 && ran.stderr.contains("notes.txt already there\n"), "{ran:?}");
+}
+
+/// A limit on the size of files stands for a disk that is full.
+#[cfg(unix)]
+#[test]
+fn what_could_not_be_written_whole_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().join("there");
+    fs::create_dir(&there).unwrap();
+    for options in [
+        &["-o", "lines.ndjson"][..],
+        &["-o", "lines.ndjson.zst"],
+        &["-o", "document.json", "--format", "json"],
+        &["-o", "table.csv", "--select", "received,subscription,type"],
+        &["-o", "tables", "--format", "csv"],
+        &["-o", "not/there/yet", "--format", "csv"],
+        &["-o", "there", "--format", "csv"],
+    ] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -f 16; exec \"$@\"", "sh"])
+            .arg(assert_cmd::cargo::cargo_bin!("centralcap"))
+            .arg("decode")
+            .arg(fs::canonicalize(CAPTURE).unwrap())
+            .args(options)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{options:?}: {words}");
+        assert!(words.contains("cannot write the output: File too large"), "{options:?}: {words}");
+        let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
+        assert_eq!(left.iter().map(fs::DirEntry::path).collect::<Vec<_>>(), [&*there]);
+        assert_eq!(fs::read_dir(&there).unwrap().count(), 0, "{options:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_take_what_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let expected = decoded(&["--quiet"]).stdout;
+    let pipe = folder.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    let ran = decoded(&["--quiet", "-o", pipe.to_str().unwrap()]);
+    assert_eq!((ran.code, &*ran.stderr), (0, ""), "{ran:?}");
+    assert!(reader.join().unwrap() == expected);
+    assert_eq!(files_below(folder.path()), ["pipe"]);
+
+    let ran = decoded(&["--quiet", "-o", "/dev/null"]);
+    assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (0, "", ""), "{ran:?}");
+    if Path::new("/dev/stdout").exists() {
+        let ran = decoded(&["--quiet", "-o", "/dev/stdout"]);
+        assert!(ran.code == 0 && ran.stdout == expected, "{}", ran.stderr);
+    }
+    if Path::new("/dev/full").exists() {
+        let ran = decoded(&["--quiet", "-o", "/dev/full"]);
+        assert!(ran.code == 1 && ran.stderr.contains("cannot write the output"), "{ran:?}");
+    }
+}
+
 /// As it stands in a cell.
 fn plain(value: &Value) -> String {
     match value {

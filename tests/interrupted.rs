@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::wait::wait_for;
+use support::{command::centralcap, wait::wait_for};
 
 /// Longer than any test runs.
 const FOR_EVER: &str = "last(range(100000000000)) > 0";
@@ -66,4 +66,33 @@ fn synth_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["synth", "--messages", "100000000", "-o", "out.mcap"];
     interrupted(start(folder.path(), &args), folder.path(), Signal::INT);
+}
+
+#[test]
+fn decode_leaves_neither_a_file_nor_a_folder() {
+    let made = tempfile::tempdir().unwrap();
+    let capture = made.path().join("in.mcap").to_str().unwrap().to_owned();
+    assert_eq!(centralcap(["synth", "--messages", "3000", "-o", &capture]).code, 0);
+    // The first frames are written at once.
+    let late = format!("if .received < \"2026-01-05T08:15\" then true else {FOR_EVER} end");
+    let run = |folder: &Path, options: &[&str]| {
+        let common = ["decode", &capture, "--quiet", "--threads", "1", "--where", &late, "-o"];
+        start(folder, &[&common, options].concat())
+    };
+    for (options, signal) in [
+        (&["lines.ndjson"][..], Signal::INT),
+        (&["lines.ndjson.zst"], Signal::TERM),
+        (&["./document.json", "--format", "json"], Signal::INT),
+        (&["table.csv", "--select", "received"], Signal::TERM),
+        (&["tables", "--format", "csv"], Signal::INT),
+        (&["not/there/yet", "--format", "csv"], Signal::TERM),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        interrupted(run(folder.path(), options), folder.path(), signal);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tables = folder.path().join("tables");
+    fs::create_dir(&tables).unwrap();
+    interrupted(run(folder.path(), &["tables", "--format", "csv"]), &tables, Signal::INT);
+    assert_eq!(names(folder.path()), ["tables"]);
 }

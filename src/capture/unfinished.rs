@@ -1,9 +1,19 @@
 //! What an output is called until it is whole.
 //!
-//! Whoever fails deletes it as it is dropped. Whoever is interrupted calls [`discard`]; and what somebody
+//! Whoever fails deletes it as it is dropped. Whoever is interrupted does so by [`discard`]; and what somebody
 //! left who was killed is swept by the next recording in that folder.
 
-use std::{fs, fs::File, path::Path, sync::LazyLock};
+use std::{
+    fs::{self, File},
+    io, mem,
+    path::{Path, PathBuf},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+};
+
+use tempfile::{TempDir, TempPath};
+
+use super::{folder_of, sync_folder_of};
+use crate::error::{Error, Kind, Result};
 
 const PREFIX: &str = ".centralcap-";
 const SUFFIX: &str = ".part";
@@ -12,6 +22,15 @@ const SUFFIX: &str = ".part";
 static OWN_PREFIX: LazyLock<String> =
     LazyLock::new(|| format!("{PREFIX}{:016x}-", fastrand::u64(..)));
 
+/// Held while something is begun or gets its name, and for ever by whoever discards: nothing comes after
+/// that.
+static DOOR: Mutex<()> = Mutex::new(());
+
+/// To be held by whoever begins something that [`discard`] should find.
+pub(crate) fn door() -> MutexGuard<'static, ()> {
+    DOOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Gives names to what this process makes.
 pub(crate) fn names() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
@@ -19,12 +38,152 @@ pub(crate) fn names() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Deletes what this process has not finished in a folder, for one that is about to end. All else is
-/// somebody else's.
-pub fn discard(folder: &Path) {
-    each(folder, &OWN_PREFIX, |path| {
-        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.ok();
-    });
+/// `tempfile` makes what only its owner can read; an output follows the umask like any other.
+fn names_with(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = names();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// The name of a file that is not whole yet. The file gets its own name when it is, and is deleted if that
+/// never comes.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    temporary: TempPath,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// Begins a file that will be named `path`. What is there already is never written over.
+    pub(crate) fn create(path: &Path) -> Result<(File, Self)> {
+        refuse_taken(path)?;
+        let _door = door();
+        let folder = folder_of(path);
+        let made = names_with(0o666).tempfile_in(folder);
+        let made = made.map_err(Error::io("create a file in", folder))?;
+        let (file, temporary) = made.into_parts();
+        // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
+        file.try_lock().ok();
+        Ok((file, Self { temporary, path: path.to_owned() }))
+    }
+
+    /// The name that it will have.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name.
+    pub(crate) fn finish(self) -> Result<()> {
+        let _door = door();
+        self.named()
+    }
+
+    fn named(self) -> Result<()> {
+        let path = self.path;
+        self.temporary.persist_noclobber(&path).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.clone() }.into(),
+            _ => Error::io("create", &path)(error.error),
+        })
+    }
+
+    /// Brings it to the disk before that, and its name afterwards.
+    pub(crate) fn finish_on_disk(self, file: &File) -> Result<()> {
+        let path = self.path.clone();
+        file.sync_all().map_err(Error::io("write", &path))?;
+        self.finish()?;
+        sync_folder_of(&path).map_err(Error::io("write", &path))
+    }
+}
+
+/// A folder that gets its name when all that is in it is whole, and is deleted if that never comes.
+#[derive(Debug)]
+pub(crate) struct UnfinishedFolder {
+    temporary: TempDir,
+    path: PathBuf,
+}
+
+impl UnfinishedFolder {
+    /// Begins, inside of `folder`, one that will be named `path`.
+    pub(crate) fn create_in(folder: &Path, path: &Path) -> Result<Self> {
+        let _door = door();
+        let made = names_with(0o777).tempdir_in(folder);
+        let temporary = made.map_err(Error::io("create a folder in", folder))?;
+        Ok(Self { temporary, path: path.to_owned() })
+    }
+
+    /// Where it is until then.
+    pub(crate) fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Begins a file in it, and the folders that lead there.
+    pub(crate) fn file(&self, name: &Path) -> Result<File> {
+        let _door = door();
+        let path = self.path().join(name);
+        create_folder(folder_of(&path))?;
+        File::create_new(&path).map_err(Error::io("create", &path))
+    }
+
+    /// Lets these files of it join those in the folder of that name, which is there. None is ever written over.
+    pub(crate) fn join<'n>(self, names: impl Iterator<Item = &'n PathBuf>) -> Result<()> {
+        let _door = door();
+        for name in names {
+            let (now, path) = (self.path().join(name), self.path.join(name));
+            create_folder(folder_of(&path))?;
+            let temporary = TempPath::try_from_path(&now).map_err(Error::io("find", &now))?;
+            Unfinished { temporary, path }.named()?;
+        }
+        Ok(())
+    }
+
+    /// Gives it its name, and makes the folders that lead there.
+    pub(crate) fn finish(self) -> Result<()> {
+        let _door = door();
+        create_folder(folder_of(&self.path))?;
+        // An empty folder of that name would give way to this one.
+        refuse_taken(&self.path)?;
+        fs::rename(self.temporary.path(), &self.path).map_err(Error::io("create", &self.path))?;
+        // It has another name now: there is nothing to delete.
+        drop(self.temporary.keep());
+        sync_folder_of(&self.path).map_err(Error::io("write", &self.path))
+    }
+}
+
+fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(Error::io("create", path))
+}
+
+/// Where something begins whose folders may not be there yet: in itself, if it is a folder that is there, or
+/// in the one that leads there.
+pub(crate) fn folder_towards(path: &Path) -> &Path {
+    let mut folders = path.ancestors();
+    folders.find(|folder| folder.is_dir()).unwrap_or(Path::new("."))
+}
+
+/// Fails if the name is taken. A link that leads nowhere takes one as well.
+pub(crate) fn refuse_taken(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => Err(Kind::OutputExists { path: path.to_owned() }.into()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// What deletes all that this process has not finished of an output, for one that is about to end. All else
+/// is somebody else's. It is to be asked for before the output is begun: later, other folders may be there.
+pub fn discard(output: &Path) -> impl FnOnce() + Send + use<> {
+    let folder = folder_towards(output).to_owned();
+    move || {
+        mem::forget(door());
+        each(&folder, &OWN_PREFIX, |path| {
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.ok();
+        });
+    }
 }
 
 /// Deletes the files that others left half-written in a folder who were killed meanwhile. All of it is

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::OpenOptions,
     io::{self, IsTerminal, Write},
     mem,
     num::NonZero,
@@ -9,6 +10,7 @@ use std::{
     thread,
 };
 
+use anyhow::Context;
 use centralcap::{
     capture::Capture,
     codec::{
@@ -31,7 +33,7 @@ use centralcap::{
 };
 use clap::ValueEnum;
 
-use super::{Outcome, Words, select};
+use super::{Outcome, Words, select, signal};
 
 /// Turn a capture into data: lines of JSON, or tables.
 #[derive(Debug, clap::Args)]
@@ -45,7 +47,7 @@ pub(super) struct Args {
     format: Option<Format>,
 
     /// Write to this file, which must not exist yet, compressed if its name ends in .zst, or to this
-    /// folder; - is stdout.
+    /// folder; it gets its name when it is whole. - is stdout, and pipes and devices take what comes.
     #[arg(short, long, value_name = "PATH", default_value = "-")]
     output: PathBuf,
 
@@ -183,6 +185,9 @@ pub(super) fn resolver(
 const TOLD: u64 = 20;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    if args.output != Path::new("-") && !takes_as_it_comes(&args.output) {
+        signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
+    }
     let style = args.style.style();
     let lines =
         |resolver| Ndjson::new(resolver, style).showing_unknown(args.unknown).showing_raw(args.raw);
@@ -244,12 +249,11 @@ impl Args {
         match &*self.output {
             path if path == Path::new("-") => {
                 widen_pipe();
-                let stdout = io::stdout();
-                Ok(if stdout.is_terminal() {
-                    Stream::new(Shown(stdout))
-                } else {
-                    Stream::new(stdout)
-                })
+                Ok(shown(io::stdout()))
+            }
+            path if takes_as_it_comes(path) => {
+                let file = OpenOptions::new().write(true).open(path);
+                Ok(shown(file.map_err(error::Error::output)?))
             }
             path => Stream::create(path),
         }
@@ -317,6 +321,28 @@ impl Args {
         ));
         Ok(Outcome::Lossy)
     }
+}
+
+/// A stream that goes there.
+fn shown(out: impl Write + IsTerminal + Send + 'static) -> Stream<'static> {
+    if out.is_terminal() { Stream::new(Shown(out)) } else { Stream::new(out) }
+}
+
+/// Whether it is there to be written to and keeps nothing: a pipe, /dev/null, a terminal.
+#[cfg(unix)]
+fn takes_as_it_comes(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    path.metadata().is_ok_and(|found| {
+        let kind = found.file_type();
+        kind.is_fifo() || kind.is_char_device()
+    })
+}
+
+/// Only Unix has files that are none.
+#[cfg(not(unix))]
+fn takes_as_it_comes(_: &Path) -> bool {
+    false
 }
 
 /// A terminal, which is shown what it would obey, as JSON's escapes. To anything else goes what was decoded.

@@ -36,10 +36,7 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
 /// At Ctrl-C or SIGTERM nothing is left of an output that has not got its name yet, and the process ends
 /// as one that was interrupted.
 pub(super) fn leave_nothing_of(output: &Path) -> io::Result<()> {
-    let folder = match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => Path::new(".").to_owned(),
-    };
+    let discard = capture::discard(output);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let stop = {
         let _inside = runtime.enter();
@@ -48,7 +45,7 @@ pub(super) fn leave_nothing_of(output: &Path) -> io::Result<()> {
     // Not between the entries: reading may wait for a terminal or a pipe.
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(stop);
-        capture::discard(&folder);
+        discard();
         process::exit(exit::INTERRUPTED.into());
     })?;
     Ok(())

@@ -10,13 +10,15 @@ use std::{
 };
 
 use mcap::records::Metadata;
-use tempfile::TempDir;
 
 use super::{Summary, redaction::Masker};
 use crate::{
-    capture::{About, Compression, SEALED_SUFFIX, SealedFile, sync_folder_of, unfinished},
+    capture::{
+        About, Compression, SEALED_SUFFIX, SealedFile, folder_of,
+        unfinished::{UnfinishedFolder, door, refuse_taken},
+    },
     entry::{Entry, What},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
 };
 
 /// What the parts of an output are.
@@ -90,7 +92,7 @@ pub(super) struct Parts {
     split: Option<SplitBy>,
     output: PathBuf,
     /// None if the output is one file.
-    folder: Option<TempDir>,
+    folder: Option<UnfinishedFolder>,
     /// In the order in which they were begun.
     open: Vec<Part>,
     /// The names of all that were ever begun.
@@ -164,14 +166,7 @@ impl Parts {
                     proof.prove(&name.path())?;
                 }
             }
-            // An empty folder of that name would give way to this one.
-            if self.output.exists() {
-                return Err(Kind::OutputExists { path: self.output }.into());
-            }
-            fs::rename(folder.path(), &self.output).map_err(Error::io("create", &self.output))?;
-            // It has another name now: there is nothing to delete.
-            drop(folder.keep());
-            sync_folder_of(&self.output).map_err(Error::io("write", &self.output))?;
+            folder.finish()?;
         }
         Ok(self.size)
     }
@@ -186,7 +181,9 @@ impl Parts {
                 folder.path().join(name + SEALED_SUFFIX)
             }
         };
+        let door = door();
         let mut file = SealedFile::create_compressed(&path, &self.about, &[], self.compression)?;
+        drop(door);
         for record in &self.records {
             file.metadata(record)?;
         }
@@ -217,19 +214,7 @@ impl Parts {
     }
 }
 
-fn folder_for(output: &Path) -> Result<TempDir> {
-    if output.exists() {
-        return Err(Kind::OutputExists { path: output.to_owned() }.into());
-    }
-    let parent = match output.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = unfinished::names();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o777));
-    }
-    builder.tempdir_in(parent).map_err(Error::io("create a folder in", parent))
+fn folder_for(output: &Path) -> Result<UnfinishedFolder> {
+    refuse_taken(output)?;
+    UnfinishedFolder::create_in(folder_of(output), output)
 }

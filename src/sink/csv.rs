@@ -10,16 +10,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Output, Sink,
-    select::Select,
-    sent,
-    stream::{Stream, create_folder},
-    undecodable,
-};
+use super::{Output, Sink, select::Select, sent, stream::Stream, undecodable};
 use prost_reflect::{FieldDescriptor, Kind};
 
 use crate::{
+    capture::unfinished::{UnfinishedFolder, folder_towards, refuse_taken},
     codec::{
         columns::{Layout, RowRef, Rows},
         notes::{Drift, Notes},
@@ -320,30 +315,43 @@ impl Piece {
 /// A folder with a file for each table that has a row.
 pub struct Folder {
     path: PathBuf,
-    files: HashMap<Arc<Table>, Stream<'static>>,
+    /// Where the tables are until all are whole. It is made with the first of them.
+    unfinished: Option<UnfinishedFolder>,
+    /// With their names.
+    files: HashMap<Arc<Table>, (PathBuf, Stream<'static>)>,
 }
 
 impl Folder {
-    /// A folder that is made with the first file, if it is not there yet. No file in it is ever
-    /// written over.
+    /// A folder that is made, with those that lead to it, when all tables are whole. If it is there
+    /// already, they join what is in it, and none is ever written over another file.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: HashMap::new() }
+        Self { path: path.to_owned(), unfinished: None, files: HashMap::new() }
     }
 
     /// Makes the table's file. Where segments disagree on the columns of a table, there are two.
-    fn new_file(&self, table: &Table) -> Result<Stream<'static>> {
+    fn new_file(&mut self, table: &Table) -> Result<(PathBuf, Stream<'static>)> {
         let same = self.files.keys().filter(|known| known.path == table.path).count();
-        let mut path = self.path.join(&table.path);
+        let mut name = table.path.clone();
         if same > 0 {
-            path.set_extension(format!("{}.csv", same + 1));
+            name.set_extension(format!("{}.csv", same + 1));
         }
-        if let Some(folder) = path.parent() {
-            create_folder(folder)?;
-        }
-        let mut file = Stream::create(&path)?;
+        // Better now than when all of it is decoded.
+        refuse_taken(&self.path.join(&name))?;
+        let unfinished = match &self.unfinished {
+            Some(unfinished) => unfinished,
+            None => self.unfinished.insert(begin(&self.path)?),
+        };
+        let mut file = Stream::new(unfinished.file(&name)?);
         file.append(&table.heading().map_err(|error| Error::output(error.into()))?)?;
-        Ok(file)
+        Ok((name, file))
     }
+}
+
+fn begin(path: &Path) -> Result<UnfinishedFolder> {
+    if !path.is_dir() {
+        refuse_taken(path)?;
+    }
+    UnfinishedFolder::create_in(folder_towards(path), path)
 }
 
 impl Output<Piece> for Folder {
@@ -354,7 +362,7 @@ impl Output<Piece> for Folder {
                 let file = self.new_file(&table)?;
                 self.files.insert(Arc::clone(&table), file);
             }
-            if let Some(file) = self.files.get_mut(&table) {
+            if let Some((_, file)) = self.files.get_mut(&table) {
                 file.append(&lines)?;
             }
         }
@@ -362,7 +370,13 @@ impl Output<Piece> for Folder {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.files.values_mut().try_for_each(Stream::end)
+        self.files.values_mut().try_for_each(|(_, file)| file.end())?;
+        let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
+        if self.path.is_dir() {
+            unfinished.join(self.files.values().map(|(name, _)| name))
+        } else {
+            unfinished.finish()
+        }
     }
 }
 

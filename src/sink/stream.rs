@@ -1,15 +1,12 @@
 //! One stream of text: a file, compressed if its name says so, or stdout.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Write, path::Path};
 
 use super::Output;
 use crate::{
+    capture::unfinished::Unfinished,
     codec::json::Text,
-    error::{Error, Kind, Result},
+    error::{Error, Result},
 };
 
 /// How hard a file is compressed: what record's captures are compressed with by default.
@@ -18,8 +15,8 @@ const LEVEL: i32 = 3;
 /// A stream that takes text.
 pub struct Stream<'w> {
     target: Target<'w>,
-    /// A file of ours in which nothing is yet.
-    empty: Option<PathBuf>,
+    /// That of a file, until it is whole.
+    name: Option<Unfinished>,
 }
 
 enum Target<'w> {
@@ -30,13 +27,13 @@ enum Target<'w> {
 impl<'w> Stream<'w> {
     /// Goes to whatever can be written to.
     pub fn new(out: impl Write + Send + 'w) -> Self {
-        Self { target: Target::Plain(Box::new(out)), empty: None }
+        Self { target: Target::Plain(Box::new(out)), name: None }
     }
 
-    /// Makes a file: a zstd file, if its name ends in `.zst`. One that is there already is never
-    /// written over; one into which nothing was written does not stay.
+    /// Makes a file: a zstd file, if its name ends in `.zst`. It gets its name when it is [ended](Self::end),
+    /// and never that of one that is there already; until then it leaves nothing behind.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = create(path)?;
+        let (file, name) = Unfinished::create(path)?;
         let target = match path.extension() {
             Some(extension) if extension == "zst" => {
                 let encoder = zstd::Encoder::new(file, LEVEL);
@@ -44,7 +41,7 @@ impl<'w> Stream<'w> {
             }
             _ => Target::Plain(Box::new(file)),
         };
-        Ok(Self { target, empty: Some(path.to_owned()) })
+        Ok(Self { target, name: Some(name) })
     }
 
     /// Appends text.
@@ -52,7 +49,6 @@ impl<'w> Stream<'w> {
         if text.is_empty() {
             return Ok(());
         }
-        self.empty = None;
         match &mut self.target {
             Target::Plain(out) => out.write_all(text),
             Target::Zstd(encoder) => encoder.write_all(text),
@@ -60,14 +56,14 @@ impl<'w> Stream<'w> {
         .map_err(Error::output)
     }
 
-    /// Writes what a compressor still holds.
+    /// Writes what a compressor still holds, and gives a file its name.
     pub fn end(&mut self) -> Result<()> {
-        self.empty = None;
         match &mut self.target {
             Target::Plain(out) => out.flush(),
             Target::Zstd(encoder) => encoder.do_finish(),
         }
-        .map_err(Error::output)
+        .map_err(Error::output)?;
+        self.name.take().map_or(Ok(()), Unfinished::finish)
     }
 }
 
@@ -81,27 +77,4 @@ impl Output<Text> for Stream<'_> {
     fn finish(&mut self) -> Result<()> {
         self.end()
     }
-}
-
-impl Drop for Stream<'_> {
-    fn drop(&mut self) {
-        if let Some(path) = self.empty.take() {
-            // It is only in the way of the next try.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Makes the file that output goes to. One that is there already is never written over.
-pub fn create(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    file.map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.to_owned() }.into(),
-        _ => Error::io("create", path)(error),
-    })
-}
-
-/// Makes a folder and those that lead to it, as far as they are not there.
-pub fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))
 }
