@@ -45,6 +45,7 @@ mod names;
 mod parts;
 mod redaction;
 mod sample;
+mod survivors;
 mod times;
 mod twice;
 

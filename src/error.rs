@@ -238,7 +238,8 @@ impl Error {
                  (umask 077; head -c 32 /dev/urandom | base64 > NEW.key)"
             }
             Kind::Survived { .. } => {
-                "there is no output; a policy that keeps a field keeps what is replaced in others"
+                "there is no output; what a policy keeps in one field is replaced in others: keep its \
+                 whole class, or do not keep it"
             }
             Kind::Line(_) => {
                 r#"a line looks as decode writes it, or just {"topic": "audit", "data": {...}}"#

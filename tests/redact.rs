@@ -730,6 +730,9 @@ fn a_field_that_is_kept_while_its_values_are_replaced_elsewhere_fails_the_proof(
         // A name may be found by its domain.
         let found = |class: &str| ran.stderr.contains(&format!("({class}), "));
         assert!(found(class) || class == "user" && found("url"), "{field}: {}", ran.stderr);
+        // And which field is to blame, and by whose word.
+        let blamed = format!(": in {field} (\"keep\" by line 2 of {policy})\nhint: ");
+        assert!(ran.stderr.contains(&blamed), "{field}: {}", ran.stderr);
         assert_eq!(place.names(), before, "{field}");
     }
     let before = place.names();
@@ -740,6 +743,25 @@ fn a_field_that_is_kept_while_its_values_are_replaced_elsewhere_fails_the_proof(
     assert_eq!(place.names(), before);
     let policy = place.file("policy.toml", "[classes]\nserial = \"keep\"\n");
     place.redacted("in.mcap", "parts", &["--redact-policy", &policy, "--split-by", "topic"]);
+}
+
+#[test]
+fn each_field_that_is_kept_and_fails_the_proof_is_named_with_its_line() {
+    let place = Place::new();
+    place.synth(&["--messages", "200", "--devices", "12"]);
+    let policy = place.file(
+        "policy.toml",
+        "[fields]\n\"Monitoring.DeviceStats.device_id\" = \"keep\"\n\n# Nobody but this one has them.\n\
+         \"Monitoring.Ap.firmware_version\" = \"keep\"\n\"Apprf.ip_address.addr\" = \"keep\"\n\
+         [classes]\ncustomer = \"keep\"\nmac = \"keep\"\n",
+    );
+    let ran = place.redact("in.mcap", "out.mcap", &["--redact-policy", &policy]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let (_, named) = ran.stderr.split_once(": in ").unwrap();
+    let (named, _) = named.split_once("\nhint: ").unwrap();
+    let expected = [("Apprf.ip_address.addr", 6), ("Monitoring.DeviceStats.device_id", 2)]
+        .map(|(field, line)| format!("{field} (\"keep\" by line {line} of {policy})"));
+    assert_eq!(named, expected.join(", "));
 }
 
 /// Whoever gets a capture can see that it hides less than others do, or something else.

@@ -13,17 +13,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use mcap::records::op;
+use mcap::records::{Record, op};
 use prost::Message;
+use prost_reflect::MessageDescriptor;
 use ring::rand::{SecureRandom, SystemRandom};
 
-use super::names::Rename;
+use super::{names::Rename, survivors::Survivors};
 use crate::{
     capture,
     entry::{Entry, Frame, FrameType, SessionEvent, Subscription, What},
     error::{Error, Kind, Result, Undecodable},
     protocol::{self, PROTOCOLS},
-    redact::{Class, Counts, Key, Policy, Proof, Redactor, Rules, Survivor},
+    redact::{Class, Counts, Key, Policy, Redactor, Rules},
     schema::{self, FrameTypes},
 };
 
@@ -108,6 +109,7 @@ pub(super) struct Masker<'a> {
     redactor: Redactor,
     policy: &'a Policy,
     renames: &'a [Rename],
+    event: MessageDescriptor,
     events: Rules,
     /// By the frame type's address; None if nothing is known of the payload.
     known: HashMap<usize, (Arc<FrameType>, Option<Rc<Target>>)>,
@@ -121,6 +123,7 @@ pub(super) struct Masker<'a> {
 /// What a frame becomes.
 struct Target {
     kind: Arc<FrameType>,
+    envelope: MessageDescriptor,
     rules: Rules,
 }
 
@@ -138,6 +141,7 @@ impl<'a> Masker<'a> {
             policy: &redaction.policy,
             renames,
             events: Rules::new(&event, &redaction.policy),
+            event,
             known: HashMap::new(),
             targets: HashMap::new(),
             subscriptions: HashMap::new(),
@@ -183,8 +187,8 @@ impl<'a> Masker<'a> {
         Ok(self.redacted())
     }
 
-    /// Fails if anything that was replaced is still in a file. Nothing of it is taken on trust but the
-    /// schemas that we wrote there, which hold no values.
+    /// Fails if anything that was replaced is still in a file, and names the fields in which it is. Nothing of
+    /// it is taken on trust but the schemas that we wrote there, which hold no values.
     pub(super) fn prove(&self, path: &Path) -> Result<()> {
         let Some(mut proof) = self.redactor.prove() else { return Ok(()) };
         let types = PROTOCOLS.map(FrameTypes::of);
@@ -194,7 +198,17 @@ impl<'a> Masker<'a> {
             .map(|kind| kind.descriptors.clone())
             .chain([Bytes::from(schema::session_event_descriptors())])
             .collect();
+        let mut survivors = Survivors::new(self.policy);
+        let mut channels = HashMap::new();
         capture::each_record(path, |opcode, data| {
+            let mut message = None;
+            match (opcode, data.first_chunk()) {
+                (op::CHANNEL, _) => channels.extend(self.channel(data)),
+                (op::MESSAGE, Some(channel)) => {
+                    message = channels.get(&u16::from_le_bytes(*channel)).copied();
+                }
+                _ => {}
+            }
             // These are of numbers, some of which look like an address.
             let data = match opcode {
                 op::MESSAGE_INDEX
@@ -210,8 +224,22 @@ impl<'a> Masker<'a> {
             };
             let own = schemas.iter().find(|schema| opcode == op::SCHEMA && data.ends_with(schema));
             let rest = &data[..data.len() - own.map_or(0, Bytes::len)];
-            check(&mut proof, opcode, rest)
-        })
+            survivors.look(&mut proof, opcode, rest, message)
+        })?;
+        survivors.finish()
+    }
+
+    /// The number of a channel, and what is in it.
+    fn channel(&self, record: &[u8]) -> Option<(u16, &MessageDescriptor)> {
+        let Ok(Record::Channel(channel)) = mcap::parse_record(op::CHANNEL, record) else {
+            return None;
+        };
+        let Some(payload) = channel.metadata.get("payload") else {
+            return Some((channel.id, &self.event));
+        };
+        let mut targets = self.targets.values().flatten();
+        let target = targets.find(|target| target.kind.payload.as_ref() == Some(payload))?;
+        Some((channel.id, &target.envelope))
     }
 
     fn frame(&mut self, entry: &Entry, frame: &Frame, target: &Target) -> Result<Frame> {
@@ -260,7 +288,7 @@ impl<'a> Masker<'a> {
                     let pool = schema::from_descriptor_set(&kind.descriptors, "the schema")?;
                     let envelope = schema::message(&pool, &kind.envelope)?;
                     let rules = Rules::new(&envelope, self.policy);
-                    Some(Rc::new(Target { kind: Arc::clone(kind), rules }))
+                    Some(Rc::new(Target { kind: Arc::clone(kind), envelope, rules }))
                 }
             };
             self.targets.insert(key.clone(), target);
@@ -315,19 +343,6 @@ const RESULT: &[u8] = super::RESULT.as_bytes();
 
 /// A message's channel, its sequence number and its two times.
 const MESSAGE_HEADER: usize = 2 + 4 + 8 + 8;
-
-fn check(proof: &mut Proof<'_>, opcode: u8, data: &[u8]) -> Result<()> {
-    let Some(Survivor { class, guise, at }) = proof.check(data) else { return Ok(()) };
-    let record = match opcode {
-        op::MESSAGE => "a message",
-        op::CHANNEL => "a channel",
-        op::METADATA => "a metadata record",
-        op::SCHEMA => "a schema",
-        _ => "a record",
-    };
-    let found = format!("one ({}), {guise}, at byte {at} of {record}", class.name());
-    Err(Kind::Survived { found }.into())
-}
 
 #[cfg(test)]
 mod tests {

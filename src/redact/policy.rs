@@ -32,12 +32,31 @@ pub(super) enum Action {
     As(Class),
 }
 
+impl Action {
+    /// As a policy calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+            Self::As(class) => class.name(),
+        }
+    }
+}
+
 /// What is not as in the table.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
+    /// The file's name.
+    origin: String,
     /// By the message's full name and the field's.
-    fields: HashMap<(String, String), Action>,
-    classes: HashMap<Class, Action>,
+    fields: HashMap<(String, String), Said>,
+    classes: HashMap<Class, Said>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    action: Action,
+    line: usize,
 }
 
 impl Policy {
@@ -53,7 +72,7 @@ impl Policy {
             let at = error.span().map_or(0, |span| span.start);
             source.wrong(at, "", "TOML".to_owned(), error.message().replace('\n', ", "))
         })?;
-        let mut policy = Self::default();
+        let mut policy = Self { origin: origin.to_owned(), ..Self::default() };
         for (part, rows) in parsed.get_ref() {
             let (name, at) = (&**part.get_ref(), part.span().start);
             let DeValue::Table(rows) = rows.get_ref() else {
@@ -77,7 +96,7 @@ impl Policy {
                     let class = class(path).ok_or_else(|| {
                         source.wrong(at, name, class_names(), format!("{path:?}"))
                     })?;
-                    policy.classes.insert(class, action);
+                    policy.classes.insert(class, Said { action, line: source.line(at) });
                 }
             }
         }
@@ -97,25 +116,28 @@ impl Policy {
         })?;
         if !fits(&field, action) {
             let expected = format!("what fits a field of the type {}", described(&field));
-            let found = match action {
-                Action::As(class) => format!("{:?}", class.name()),
-                Action::Keep => "\"keep\"".to_owned(),
-                Action::Drop => "\"drop\"".to_owned(),
-            };
-            return Err(source.wrong(at, path, expected, found));
+            return Err(source.wrong(at, path, expected, format!("{:?}", action.name())));
         }
-        self.fields.insert((message.full_name().to_owned(), name.to_owned()), action);
+        let said = Said { action, line: source.line(at) };
+        self.fields.insert((message.full_name().to_owned(), name.to_owned()), said);
         Ok(())
     }
 
     /// What becomes of a field's values; None if nothing was said of it, here or in the table.
     pub(super) fn action(&self, message: &str, field: &str) -> Option<Action> {
-        let said = self.fields.get(&(message.to_owned(), field.to_owned())).copied();
-        let action = said.or_else(|| table::class(message, field).map(Action::As))?;
-        Some(match action {
-            Action::As(class) if said.is_none() => *self.classes.get(&class).unwrap_or(&action),
-            action => action,
-        })
+        let said = self.said(message, field).map(|said| said.action);
+        said.or_else(|| table::class(message, field).map(Action::As))
+    }
+
+    /// What it says of a field and where, in words; None if it says nothing of it.
+    pub fn words(&self, message: &str, field: &str) -> Option<String> {
+        let Said { action, line } = self.said(message, field)?;
+        Some(format!("{:?} by line {line} of {}", action.name(), self.origin))
+    }
+
+    fn said(&self, message: &str, field: &str) -> Option<Said> {
+        let said = self.fields.get(&(message.to_owned(), field.to_owned()));
+        said.or_else(|| self.classes.get(&table::class(message, field)?)).copied()
     }
 }
 
@@ -178,9 +200,13 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// In which line that is.
+    fn line(self, at: usize) -> usize {
+        self.text.get(..at).unwrap_or_default().matches('\n').count() + 1
+    }
+
     fn wrong(self, at: usize, field: &str, expected: String, found: String) -> Error {
-        let before = self.text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+        let line = self.line(at);
         let (origin, field) = (self.origin.to_owned(), field.to_owned());
         Fault::PolicyFile { origin, line, field, expected, found }.into()
     }
@@ -205,6 +231,12 @@ mod tests {
         assert_eq!(action("Security.RogueEvent", "first_seen"), Some(Action::As(Class::Text)));
         assert_eq!(action("Monitoring.Ap", "name"), Some(Action::As(Class::Device)));
         assert_eq!(action("Monitoring.Ap", "macaddr"), None);
+        let words = |message, field| policy.words(message, field);
+        let said = |text: &str| Some(text.to_owned());
+        assert_eq!(words("Monitoring.Ap", "serial"), said("\"keep\" by line 2 of policy.toml"));
+        assert_eq!(words("Monitoring.Switch", "serial"), said("\"drop\" by line 4 of policy.toml"));
+        assert_eq!(words("Monitoring.Ap", "name"), None);
+        assert_eq!(words("Monitoring.Ap", "macaddr"), None);
     }
 
     #[test]
