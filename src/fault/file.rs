@@ -172,7 +172,10 @@ fn when(mut table: Table<'_>, fault: &Fault) -> Result<When> {
         }
         when.time = table.maybe("from", Item::duration)?..table.maybe("to", Item::duration)?;
         when.condition = table.maybe("where", |item| {
-            item.text()?.parse().map_err(|_: Error| item.wrong("a jq expression"))
+            item.text()?.parse().map_err(|error: Error| match error.into_kind() {
+                Kind::Usage { expected, found, .. } => item.wrong_as(expected, found),
+                other => other.into(),
+            })
         })?;
     }
     when.nth = table.maybe("nth", list)?.unwrap_or_default();
@@ -310,7 +313,12 @@ impl<'a> Item<'a> {
             DeValue::Array(_) => "a list".to_owned(),
             DeValue::Table(_) => "a table".to_owned(),
         };
-        self.source.wrong(self.at, &self.field, expected.into(), found)
+        self.wrong_as(expected.into(), found)
+    }
+
+    /// The same in the words of whoever has looked into it.
+    fn wrong_as(&self, expected: String, found: String) -> Error {
+        self.source.wrong(self.at, &self.field, expected, found)
     }
 
     pub(super) fn text(&self) -> Result<&'a str> {

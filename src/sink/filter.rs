@@ -7,8 +7,10 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use jaq_core::{
-    Compiler, Ctx, Filter, Vars, data,
-    load::{Arena, File, Loader},
+    Compiler, Ctx, Filter, Vars,
+    compile::Undefined,
+    data,
+    load::{self, Arena, File, Loader},
     unwrap_valr,
 };
 use jaq_json::{Val, read};
@@ -17,7 +19,7 @@ use super::{Sink, ndjson::Ndjson};
 use crate::{
     codec::{json::Text, notes::Drift},
     entry::Entry,
-    error::{Error, Result, Unjudged},
+    error::{Error, Result, Unjudged, counted},
 };
 
 /// A jq expression, compiled.
@@ -44,10 +46,11 @@ impl FromStr for Condition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || {
+        let wrong = |fault: Option<Fault<'_>>| {
+            let fault = fault.and_then(|fault| fault.in_words(text)).unwrap_or_default();
             Error::usage(
                 "a jq expression",
-                format!("{text:?}"),
+                format!("{text:?}{fault}"),
                 "for example '.data.aps[]?.status == \"DOWN\"'",
             )
         };
@@ -55,9 +58,67 @@ impl FromStr for Condition {
         let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let arena = Arena::default();
         let modules = Loader::new(definitions).load(&arena, File { code: text, path: () });
+        let modules = modules.map_err(|files| {
+            wrong(files.first().and_then(|(_, error)| Fault::of_loading(error)))
+        })?;
         let compiler = Compiler::default().with_funs(functions);
-        let filter = compiler.compile(modules.map_err(|_| wrong())?).map_err(|_| wrong())?;
+        let filter = compiler.compile(modules).map_err(|files| {
+            wrong(files.first().and_then(|(_, errors)| Fault::of_compiling(errors)))
+        })?;
         Ok(Self { text: text.into(), filter: Arc::new(filter) })
+    }
+}
+
+/// What is wrong with an expression.
+struct Fault<'t> {
+    expected: String,
+    /// A part of the expression that begins where it is wrong.
+    found: &'t str,
+}
+
+impl<'t> Fault<'t> {
+    fn of_loading(error: &load::Error<&'t str>) -> Option<Self> {
+        let (expected, found) = match error {
+            load::Error::Lex(all) => {
+                let (expected, rest) = all.first()?;
+                let end = rest.chars().next().map_or(0, char::len_utf8);
+                (expected.as_str().to_owned(), &rest[..end])
+            }
+            load::Error::Parse(all) => match all.first()? {
+                (load::parse::Expect::Just(word), found) => (format!("{word:?}"), *found),
+                (expected, found) => (expected.as_str().to_owned(), *found),
+            },
+            load::Error::Io(all) => ("no other file".to_owned(), all.first()?.0),
+        };
+        Some(Self { expected, found })
+    }
+
+    fn of_compiling(all: &[(&'t str, Undefined)]) -> Option<Self> {
+        let (found, what) = all.first()?;
+        let with = match what {
+            Undefined::Filter(0) => " without arguments".to_owned(),
+            Undefined::Filter(count) => format!(" with {}", counted(*count as u64, "argument")),
+            _ => String::new(),
+        };
+        Some(Self { expected: format!("a known {}{with}", what.as_str()), found })
+    }
+
+    /// Behind the expression: where it is, and what. Nothing if it is not in the expression.
+    fn in_words(&self, text: &str) -> Option<String> {
+        /// Of a long part, its beginning says enough.
+        const SHOWN: usize = 20;
+
+        let at = (self.found.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+        let before = text.get(..at)?;
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let place = if line == 1 { String::new() } else { format!("line {line}, ") };
+        let found = match self.found.char_indices().nth(SHOWN) {
+            _ if self.found.is_empty() => "the end".to_owned(),
+            None => format!("{:?}", self.found),
+            Some((end, _)) => format!("{:?}...", &self.found[..end]),
+        };
+        Some(format!(" ({place}column {column}: expected {}, found {found})", self.expected))
     }
 }
 
@@ -151,10 +212,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused() {
-        for text in [".a ==", "nonsense(", "unknown_function(.a)"] {
+    fn what_is_no_expression_is_refused_with_its_place() {
+        for (text, expected) in [
+            (".a ==", "column 6: expected term, found the end"),
+            ("nonsense(", "column 10: expected closing parenthesis, found the end"),
+            (".a | (.b == 1] | .c", "column 14: expected closing parenthesis, found \"]\""),
+            (".a == \"ö\" § .b", "column 11: expected token, found \"§\""),
+            ("if .a 1", "column 7: expected \"then\", found \"1\""),
+            (".a\n | .b c", "line 2, column 7: expected nothing, found \"c\""),
+            ("unknown(.a)", "column 1: expected a known filter with 1 argument, found \"unknown\""),
+            (".a | nope", "column 6: expected a known filter without arguments, found \"nope\""),
+            (".a == $b", "column 7: expected a known variable, found \"$b\""),
+            ("include \"x\"; .a", "column 10: expected no other file, found \"x\""),
+        ] {
             let error = text.parse::<Condition>().unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
+            let expected = format!("expected a jq expression, found {text:?} ({expected})");
+            assert_eq!(error.to_string(), expected);
         }
     }
 }
