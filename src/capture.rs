@@ -23,6 +23,7 @@ pub use self::{
 use crate::{
     codec::walk,
     entry::{FrameType, Subscription, Timestamp},
+    error::{Kind, Result},
 };
 
 mod catalog;
@@ -119,4 +120,27 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
+}
+
+/// Fails on what can be read only once: opening a pipe would also wait until somebody writes to it.
+pub(crate) fn refuse_pipe(path: &Path, expected: &'static str) -> Result<()> {
+    let found = match path.metadata() {
+        Ok(metadata) if is_pipe(&metadata) => format!("the pipe {}", path.display()),
+        Err(_) if path == Path::new("-") => "stdin".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Kind::Pipe { expected, found }.into())
+}
+
+#[cfg(unix)]
+fn is_pipe(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+
+    metadata.file_type().is_fifo()
+}
+
+/// Pipes have no place in a folder there.
+#[cfg(not(unix))]
+const fn is_pipe(_: &std::fs::Metadata) -> bool {
+    false
 }

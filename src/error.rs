@@ -35,6 +35,7 @@ pub(crate) enum Kind {
     InUse { path: PathBuf },
     Busy { path: PathBuf },
     NoCapture { path: PathBuf },
+    Pipe { expected: &'static str, found: String },
     NotACapture { path: PathBuf, found: String },
     Damaged(Damaged),
     Lost(Lost),
@@ -253,6 +254,7 @@ impl Error {
             }
             Kind::InUse { .. } => "choose another output, or stop the recording that writes it",
             Kind::NoCapture { .. } => "a capture is a .mcap file, or a folder that holds some",
+            Kind::Pipe { .. } => "what is read more than once is no pipe: write it to a file first",
             Kind::NotACapture { .. } => "captures are MCAP files, made by record or synth",
             Kind::Damaged(Damaged { until: None, .. }) => {
                 "what comes before is whole; nothing behind it could be read"
@@ -398,6 +400,7 @@ impl fmt::Display for Error {
             Kind::NoCapture { path } => {
                 write!(f, "expected a capture, found none in {}", path.display())
             }
+            Kind::Pipe { expected, found } => write!(f, "expected {expected}, found {found}"),
             Kind::NotACapture { path, found } => {
                 write!(f, "expected an MCAP file, found {found} in {}", path.display())
             }

@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
+mod support;
+
 use std::{
     fs,
     process::{Command, Output, Stdio},
 };
+
+#[cfg(unix)]
+use support::wait::wait_for;
 
 fn centralcap(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
@@ -54,6 +59,40 @@ fn what_cannot_be_read_is_1_and_named_once() {
     let (code, _, stderr) = run(&["inspect", "README.md"]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("expected an MCAP file") && stderr.contains("hint:"), "{stderr}");
+}
+
+/// What opens it waits until somebody writes to it.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_no_capture_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe").to_str().unwrap().to_owned();
+    let out = folder.path().join("out").to_str().unwrap().to_owned();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let whole = "fixtures/small.mcap";
+    let capture = "error: expected a capture in a file or a folder, found";
+    let at_pipe = format!("{capture} the pipe {pipe}\n");
+    let policy = format!("error: expected a policy in a file, found the pipe {pipe}\n");
+    for (args, expected) in [
+        (&["decode", &pipe][..], &at_pipe),
+        (&["edit", &pipe, "-o", &out], &at_pipe),
+        (&["edit", whole, &pipe, "-o", &out, "--redact"], &at_pipe),
+        (&["diff", &pipe, whole], &at_pipe),
+        (&["diff", whole, &pipe], &at_pipe),
+        (&["inspect", &pipe], &at_pipe),
+        (&["replay", &pipe], &at_pipe),
+        (&["edit", whole, "-o", &out, "--redact", "--redact-policy", &pipe], &policy),
+        (&["decode", "-"], &format!("{capture} stdin\n")),
+    ] {
+        let mut child = centralcap(args).stderr(Stdio::piped()).spawn().unwrap();
+        let is_over = || child.try_wait().unwrap().is_some();
+        wait_for("end", || args.join(" "), is_over);
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stderr.starts_with(expected) && stderr.contains("\nhint: "), "{args:?}: {stderr}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]

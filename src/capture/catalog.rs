@@ -16,6 +16,7 @@ use super::{
     entries::{self, SegmentEntries, Shared},
     hot,
     loss::Losses,
+    refuse_pipe,
     summary::{of_summary, summary},
 };
 use crate::{
@@ -58,6 +59,7 @@ impl Capture {
         let mut segments = Vec::new();
         for path in paths {
             let path = path.as_ref();
+            refuse_pipe(path, "a capture in a file or a folder")?;
             let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
             if metadata.is_dir() {
                 let found = segments_in(path)?;

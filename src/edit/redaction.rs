@@ -87,6 +87,7 @@ pub fn key_from(path: &Path) -> Result<Key> {
 
 /// The policy in a file.
 pub fn policy_from(path: &Path) -> Result<Policy> {
+    capture::refuse_pipe(path, "a policy in a file")?;
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     Policy::parse(&text, &path.display().to_string())
 }
