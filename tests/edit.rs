@@ -591,6 +591,23 @@ fn dedup_leaves_out_what_was_received_twice_within_the_window() {
 }
 
 #[test]
+fn a_window_without_an_equals_sign_is_told_from_a_path() {
+    let place = Place::new();
+    let inputs = ["in.mcap"];
+    place.capture("in.mcap", &subscription("a", "audit"), &[1, 2]);
+    let ran = place.edit(&inputs, &["--dedup", "1m"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.stderr.starts_with("error: expected --dedup=1m, found --dedup 1m\nhint: "),
+        "{ran:?}"
+    );
+    // A capture may be called so, and without --dedup nobody has a window in mind.
+    let ran = place.edit(&inputs, &["./1m"]);
+    assert!(ran.code == 1 && ran.stderr.contains("cannot open"), "{ran:?}");
+    assert_eq!(place.names(), inputs);
+}
+
+#[test]
 fn dedup_begins_anew_where_a_clock_was_set_back() {
     let place = Place::new();
     let a = subscription("a", "audit");

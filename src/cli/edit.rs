@@ -57,7 +57,7 @@ pub(super) struct Args {
 
     /// Leave out frames of which the same was received at most so long before, as when two recorders took
     /// the same feed: the same bytes on a subscription of the same name, --rename included. 10s if the
-    /// window is left away.
+    /// window is left away; with one, an = has to stand before it.
     #[arg(long, value_name = "WINDOW", num_args = 0..=1, require_equals = true,
         default_missing_value = "10s", value_parser = select::duration)]
     dedup: Option<Duration>,
@@ -136,6 +136,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output == Path::new("-") {
         return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
     }
+    if let Some(window) = args.dedup.and_then(|_| stray_window(&args.capture.paths)) {
+        let hint = "the window stands behind an =, so that a PATH can follow --dedup";
+        let (expected, found) = (format!("--dedup={window}"), format!("--dedup {window}"));
+        return Err(Error::usage(expected, found, hint).into());
+    }
     signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
     let options = Options {
         selection: args.capture.selection(),
@@ -204,6 +209,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         words.say(counted(damaged, "damaged place"));
     }
     Ok(Outcome::Lossy)
+}
+
+/// What was meant for the window of --dedup and is taken for a path.
+fn stray_window(paths: &[PathBuf]) -> Option<&str> {
+    let mut words = paths.iter().filter(|path| !path.exists()).filter_map(|path| path.to_str());
+    words.find(|word| select::duration(word).is_ok())
 }
 
 /// What the frames cover that were taken, on one line.
