@@ -177,12 +177,7 @@ pub(crate) fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Also --help and --version, which go to stdout and are no error.
-            let _ = error.print();
-            let own = std::error::Error::source(&error).and_then(|own| own.downcast_ref::<Error>());
-            if let Some(hint) = own.and_then(Error::hint) {
-                eprintln!("hint: {hint}");
-            }
+            usage(&error);
             return if error.use_stderr() { exit::USAGE } else { exit::DONE }.into();
         }
     };
@@ -219,6 +214,29 @@ pub(crate) fn run() -> ExitCode {
         }
     }
     .into()
+}
+
+/// Says what is wrong with the arguments. Also --help and --version, which go to stdout and are no error.
+fn usage(error: &clap::Error) {
+    let own = std::error::Error::source(error).and_then(|own| own.downcast_ref::<Error>());
+    let hint = own.and_then(Error::hint);
+    if !error.use_stderr() || Format::asked_for(std::env::args_os()) == Format::Text {
+        let _ = error.print();
+        if let Some(hint) = hint {
+            eprintln!("hint: {hint}");
+        }
+        return;
+    }
+    // The first paragraph says what is wrong; of the others some are tips, and the rest is for people.
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n").map(|lines| {
+        lines.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    });
+    let message = paragraphs.next().unwrap_or_default();
+    let message = message.strip_prefix("error: ").unwrap_or(&message);
+    let tip = paragraphs.find_map(|text| Some(text.strip_prefix("tip: ")?.to_owned()));
+    let line = Line::message(Level::Error, message);
+    eprintln!("{}", line.with_maybe("hint", hint.map(str::to_owned).or(tip)));
 }
 
 /// Whoever read our output has seen enough.

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use centralcap::entry::Timestamp;
 use serde_json::{Value, json};
-use support::feed::{Feed, Reply, Say};
+use support::{
+    command::centralcap,
+    feed::{Feed, Reply, Say},
+};
 
 const KEY: &str = "synthetic-key-for-tests";
 
@@ -128,4 +131,50 @@ fn an_error_is_an_object_with_its_hint() {
     assert_eq!((&line["level"], &line["event"]), (&"error".into(), &"message".into()));
     assert!(line["message"].as_str().unwrap().contains("cannot read /nonexistent/key"), "{line}");
     assert_eq!(line["hint"], "check the path; each folder on the way has to exist");
+}
+
+#[test]
+fn wrong_usage_is_an_object_as_well() {
+    for (args, message, hint) in [
+        (
+            &["decode", "--from", "yesterday", "x.mcap", "--log-format", "json"][..],
+            "invalid value 'yesterday' for '--from <TIME>': expected a moment, found \"yesterday\"",
+            Some("or +10m from the start"),
+        ),
+        (
+            &["--log-format=json", "edit"],
+            "the following required arguments were not provided: --output <PATH> <PATH>...",
+            None,
+        ),
+        (
+            &["--log-format", "json", "decode", "--formt", "csv", "x.mcap"],
+            "unexpected argument '--formt' found",
+            Some("a similar argument exists: '--format'"),
+        ),
+        (
+            &["decode", "--log-format", "json", "--format", "xml", "x.mcap"],
+            "invalid value 'xml' for '--format <FORMAT>' [possible values: ndjson, json, csv]",
+            None,
+        ),
+        // And what only the command itself can tell.
+        (
+            &["decode", "--log-format", "json", "--format", "csv", "x.mcap"],
+            "expected a folder for the tables, found none",
+            Some("name one with -o DIR"),
+        ),
+    ] {
+        let ran = centralcap(args);
+        assert_eq!((ran.code, &*ran.stdout), (2, ""), "{ran:?}");
+        let [line] = &ran.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{ran:?}") };
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&line["level"], &line["event"]), (&"error".into(), &"message".into()));
+        assert_eq!(line["message"], message);
+        match hint {
+            Some(hint) => assert!(line["hint"].as_str().unwrap().contains(hint), "{line}"),
+            None => assert_eq!(line.get("hint"), None, "{line}"),
+        }
+    }
+    // Help is asked for, by people.
+    let ran = centralcap(["--log-format", "json", "decode", "--help"]);
+    assert!(ran.code == 0 && ran.stdout.contains("Usage: centralcap decode"), "{ran:?}");
 }

@@ -3,7 +3,7 @@
 //! What all of them have comes first: `time`, `level`, `subscription` if it is about one, and `event`.
 //! Words that are nothing but words are events named `message`.
 
-use std::fmt;
+use std::{ffi::OsString, fmt};
 
 use centralcap::{
     entry::{Subscription, Timestamp},
@@ -19,6 +19,16 @@ pub(super) enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+impl Format {
+    /// What these arguments ask for, where they are not to be understood otherwise.
+    pub(super) fn asked_for(args: impl Iterator<Item = OsString>) -> Self {
+        let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
+        let is_json = args.iter().any(|arg| arg == "--log-format=json")
+            || args.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
+        if is_json { Self::Json } else { Self::Text }
+    }
 }
 
 /// How much it matters.
@@ -102,6 +112,19 @@ impl fmt::Display for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_format_is_known_before_all_arguments_are() {
+        for (args, expected) in [
+            (&["decode", "--log-format", "json", "--nonsense"][..], Format::Json),
+            (&["--log-format=json", "decode"], Format::Json),
+            (&["decode", "--log-format", "text", "json"], Format::Text),
+            (&["decode", "--log-format"], Format::Text),
+            (&["decode", "--", "--log-format=json"], Format::Text),
+        ] {
+            assert_eq!(Format::asked_for(args.iter().map(OsString::from)), expected, "{args:?}");
+        }
+    }
 
     #[test]
     fn a_line_is_one_object_whatever_is_said() {
