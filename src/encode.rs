@@ -354,6 +354,16 @@ impl Encoder {
             let expected = format!("one of {}, {}", KEYS.join(", "), fields.join(", "));
             return Err(Unfit::new("", expected, format!("{name:?}")));
         }
+        let payload = envelope.get_field(self.protocol.envelope_message().1);
+        if let (Some(payload), None) = (payload, line.received) {
+            let json = line.fields.value(payload.name());
+            if json.is_none_or(|json| json.get() == "null") {
+                let hint =
+                    r#"if that is nothing, write "data": {}; only decode's own lines may lack it"#;
+                let unfit = Unfit::new(payload.name(), "what is in the frame", "none");
+                return Err(unfit.with_hint(hint));
+            }
+        }
         encode::encode(envelope, &object, self.options.bytes, &line.undeclared)
     }
 

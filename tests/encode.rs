@@ -432,6 +432,15 @@ const BAD: &[(&str, &str)] = &[
         r#"{"topic":"audit","topic":"audit","data":{}}"#,
         "one value as topic in line 2 of FILE, found a second one",
     ),
+    (r#"{"topic":"audit"}"#, "what is in the frame as data in line 2 of FILE, found none"),
+    (
+        r#"{"topic":"audit","data":null}"#,
+        "what is in the frame as data in line 2 of FILE, found none",
+    ),
+    (
+        r#"{"topic":"location","time":"2026-01-05T08:00:00Z","subject":"location"}"#,
+        "what is in the frame as data in line 2 of FILE, found none",
+    ),
     (r#"{"topic":"audit","data":[]}"#, "an object as data in line 2 of FILE, found a list"),
     (
         r#"{"topic":"audit","data":{}}  {"topic":"audit"}"#,
@@ -514,6 +523,20 @@ fn each_bad_line_is_told_by_its_line_its_path_and_what_was_found() {
     let expected = format!("error: expected UTF-8 in line 2 of {file}, found byte 1 that is not\n");
     assert!(ran.stderr.starts_with(&expected), "{}", ran.stderr);
     assert_eq!(desk.names(), ["bad.ndjson"]);
+}
+
+/// Whoever says when it was received has it from decode, which shows no data where a frame has none.
+#[test]
+fn a_frame_without_data_comes_back_without() {
+    let desk = Desk::new();
+    let received = r#""received":"2026-01-05T08:00:00Z","subscription":"a""#;
+    desk.put("in.ndjson", format!(r#"{{{received},"topic":"audit","subject":"audit"}}"#));
+    desk.encode("in.ndjson", "out.mcap", &[]);
+    assert_eq!(&desk.frames("out.mcap")[0].1.data[..], b"\x12\x05audit");
+    desk.put("in.ndjson", r#"{"topic":"audit","data":{}}"#);
+    desk.encode("in.ndjson", "empty.mcap", &[]);
+    let data = desk.frames("empty.mcap").remove(0).1.data;
+    assert!(data.windows(2).any(|field| field == b"\x1a\x00"), "{data:?}");
 }
 
 #[test]
