@@ -23,25 +23,14 @@ use centralcap::{
     synth::{self, Synth},
 };
 use support::{
-    capture::{Entries, about, envelope, message, subscription},
+    capture::{Entries, about, entries_of, envelope, message, subscription},
     command::{Ran, centralcap},
+    place::Place,
 };
-use tempfile::TempDir;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-/// A folder for one test, and what is in it.
-struct Place(TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     /// Frames of one subscription at these milliseconds.
     fn capture(&self, name: &str, of: &Arc<Subscription>, moments: &[u64]) -> Vec<Entry> {
         let mut entries = Entries::new();
@@ -67,18 +56,6 @@ impl Place {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         entries_of(&self.path("out.mcap"))
     }
-
-    fn names(&self) -> Vec<String> {
-        let listing = fs::read_dir(self.0.path()).unwrap();
-        let names = listing.map(|item| item.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
-    }
-}
-
-fn entries_of(path: &Path) -> Vec<Entry> {
-    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
 }
 
 /// All metadata records, by name.

@@ -25,6 +25,7 @@ use self::support::{
     command::{Ran, centralcap},
     hard::{self, Case},
     message,
+    place::names_in,
     subject::{self, STYLES, Subject},
 };
 
@@ -54,11 +55,7 @@ impl Desk {
     }
 
     fn names(&self) -> Vec<String> {
-        let listing = fs::read_dir(self.0.path()).unwrap();
-        let names = listing.map(|item| item.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
+        names_in(self.0.path())
     }
 
     /// Decodes one file into another.

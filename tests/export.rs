@@ -31,25 +31,13 @@ use support::{
     capture::envelope,
     command::centralcap,
     feed::{Feed, Reply, Say},
+    place::Place,
     wait,
 };
 
 const KEY: &str = "synthetic-key-for-tests";
 
-/// A folder for everything.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }

@@ -8,7 +8,7 @@ mod support;
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Barrier, mpsc},
     thread,
@@ -25,6 +25,7 @@ use support::{
     capture::{Entries, about, message, subscription},
     command::centralcap,
     feed::{Feed, Reply, Say},
+    place::Place,
     wait::AT_MOST,
 };
 
@@ -201,20 +202,7 @@ fn a_pipe_that_is_closed_ends_it_though_nothing_comes() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// A folder with a recording in it.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// A hot segment with so many frames.
     fn recording(&self, count: u32) -> HotSegment {
         let path = self.path("a.mcap");

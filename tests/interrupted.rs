@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{command::centralcap, wait::wait_for};
+use support::{command::centralcap, place::names_in, wait::wait_for};
 
 /// Longer than any test runs.
 const FOR_EVER: &str = "last(range(100000000000)) > 0";
@@ -24,20 +24,15 @@ fn start(folder: &Path, args: &[&str]) -> Child {
     command.spawn().unwrap()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let listing = fs::read_dir(folder).unwrap();
-    listing.map(|item| item.unwrap().file_name().into_string().unwrap()).collect()
-}
-
 /// Interrupts it as soon as a file or folder of it is there, beside which a stranger's has to stay.
 #[track_caller]
 fn interrupted(mut child: Child, folder: &Path, signal: Signal) {
     let stranger = ".centralcap-0123456789abcdef-x.part";
     fs::write(folder.join(stranger), "half of something").unwrap();
-    wait_for("file", || names(folder).join(" "), || names(folder).len() >= 2);
+    wait_for("file", || names_in(folder).join(" "), || names_in(folder).len() >= 2);
     kill_process(Pid::from_child(&child), signal).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(names(folder), [stranger]);
+    assert_eq!(names_in(folder), [stranger]);
 }
 
 #[test]
@@ -94,5 +89,5 @@ fn decode_leaves_neither_a_file_nor_a_folder() {
     let tables = folder.path().join("tables");
     fs::create_dir(&tables).unwrap();
     interrupted(run(folder.path(), &["tables", "--format", "csv"]), &tables, Signal::INT);
-    assert_eq!(names(folder.path()), ["tables"]);
+    assert_eq!(names_in(folder.path()), ["tables"]);
 }

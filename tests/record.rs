@@ -20,24 +20,12 @@ use centralcap::entry::{
 use support::{
     capture::proven,
     feed::{Feed, Reply, Say},
+    place::Place,
 };
 
 const KEY: &str = "synthetic-key-for-tests";
 
-/// A folder, and a command that records into it.
-struct Place {
-    folder: tempfile::TempDir,
-}
-
 impl Place {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     /// `record` of one topic from a feed.
     fn record(&self, feed: &str, more: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));

@@ -8,13 +8,13 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ffi::OsString,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 use centralcap::{
-    capture::{Capture, each_record},
+    capture::each_record,
     entry::{
         Entry, SessionEvent, What,
         session_event::{
@@ -29,24 +29,13 @@ use mcap::records::{Record, op};
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::Value;
 use support::{
-    capture::{Entries, envelope, subscription},
+    capture::{Entries, entries_of, envelope, subscription},
     command::{Ran, centralcap},
     message::{int, len, tag},
+    place::Place,
 };
-use tempfile::TempDir;
-
-/// A folder for one test, and what is in it.
-struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     /// Runs `edit --redact` on one capture here.
     fn redact(&self, input: &str, output: &str, options: &[&str]) -> Ran {
         let mut arguments: Vec<OsString> = vec!["edit".into(), self.path(input).into()];
@@ -81,14 +70,6 @@ impl Place {
         fs::write(self.path(name), content).unwrap();
         self.path(name).display().to_string()
     }
-
-    fn names(&self) -> Vec<String> {
-        let listing = fs::read_dir(self.0.path()).unwrap();
-        let names = listing.map(|item| item.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.collect();
-        names.sort();
-        names
-    }
 }
 
 #[cfg(unix)]
@@ -99,10 +80,6 @@ fn permit(path: &Path, mode: u32) {
 
 #[cfg(not(unix))]
 fn permit(_: &Path, _: u32) {}
-
-fn entries_of(path: &Path) -> Vec<Entry> {
-    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
-}
 
 fn frames_of(path: &Path) -> Vec<Vec<u8>> {
     let entries = entries_of(path);
@@ -799,7 +776,8 @@ fn a_key_that_is_none_or_that_others_can_read_is_refused() {
     assert!(said.contains("found 15 bytes"), "{said}");
     assert!(refused(&place.secret("empty", "")).contains("found 0 bytes"));
     assert!(
-        refused(&place.0.path().display().to_string()).contains("expected a file with a key in")
+        refused(&place.folder.path().display().to_string())
+            .contains("expected a file with a key in")
     );
     if cfg!(unix) {
         // Nobody writes to it, so whoever opens it waits.

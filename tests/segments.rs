@@ -26,6 +26,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
     capture::{message, proven},
     feed::{Feed, Reply, Say},
+    place::names_in as names,
     wait,
 };
 
@@ -86,15 +87,6 @@ fn only_gap(folder: &Path) -> (String, u64, u64) {
 }
 
 /// What is in a folder, sorted.
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|item| item.unwrap().file_name().to_str().unwrap().to_owned())
-        .collect();
-    names.sort();
-    names
-}
-
 #[track_caller]
 fn ended(output: &Output, code: i32) -> String {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();

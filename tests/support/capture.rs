@@ -54,6 +54,11 @@ pub fn about(started: Duration) -> About {
     About { started: START.after(started), host: String::new(), options: BTreeMap::new() }
 }
 
+/// All entries of a capture.
+pub fn entries_of(path: &Path) -> Vec<Entry> {
+    Capture::open(&[path]).unwrap().entries().map(Result::unwrap).collect()
+}
+
 /// All entries of a capture that is proven to be whole.
 #[track_caller]
 pub fn proven(path: &Path) -> Vec<Entry> {

@@ -10,5 +10,6 @@ pub mod feed;
 pub mod hard;
 pub mod judge;
 pub mod message;
+pub mod place;
 pub mod subject;
 pub mod wait;
