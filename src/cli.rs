@@ -93,6 +93,11 @@ mod exit {
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
+/// Writes a line to stderr. What nobody can hear is no reason to end anything.
+fn to_stderr(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// How to talk to the user. stdout carries data, stderr words: each on one line, and whatever of them comes
 /// from a capture or a peer is shown to a terminal and not obeyed by it.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +120,8 @@ impl Words {
     fn tell(self, text: impl std::fmt::Display, line: impl FnOnce() -> Line) {
         match self.format {
             _ if self.quiet => {}
-            Format::Text => eprintln!("{}", shown(&text)),
-            Format::Json => eprintln!("{}", line()),
+            Format::Text => to_stderr(shown(&text)),
+            Format::Json => to_stderr(line()),
         }
     }
 
@@ -124,16 +129,18 @@ impl Words {
     fn detail(self, text: impl std::fmt::Display) {
         match self.format {
             _ if !self.verbose => {}
-            Format::Text => eprintln!("{}", shown(&text)),
-            Format::Json => eprintln!("{}", Line::message(Level::Debug, text)),
+            Format::Text => to_stderr(shown(&text)),
+            Format::Json => to_stderr(Line::message(Level::Debug, text)),
         }
     }
 
     /// Something that is wrong but does not end the command.
     fn warn(self, text: impl std::fmt::Display) {
         match self.format {
-            Format::Text => eprintln!("{} {}", self.bold("warning:", 33), shown(&text)),
-            Format::Json => eprintln!("{}", Line::message(Level::Warn, text)),
+            Format::Text => {
+                to_stderr(format_args!("{} {}", self.bold("warning:", 33), shown(&text)))
+            }
+            Format::Json => to_stderr(Line::message(Level::Warn, text)),
         }
     }
 
@@ -143,12 +150,13 @@ impl Words {
         let hint = own.and_then(Error::hint);
         if self.format == Format::Json {
             let line = Line::message(Level::Error, format_args!("{error:#}"));
-            eprintln!("{}", line.with_maybe("hint", hint));
+            to_stderr(line.with_maybe("hint", hint));
             return;
         }
-        eprintln!("{} {}", self.bold("error:", 31), shown(&format_args!("{error:#}")));
+        let error = format_args!("{error:#}");
+        to_stderr(format_args!("{} {}", self.bold("error:", 31), shown(&error)));
         if let Some(hint) = hint {
-            eprintln!("{} {hint}", self.bold("hint:", 36));
+            to_stderr(format_args!("{} {hint}", self.bold("hint:", 36)));
         }
     }
 
@@ -223,7 +231,7 @@ fn usage(error: &clap::Error) {
     if !error.use_stderr() || Format::asked_for(std::env::args_os()) == Format::Text {
         let _ = error.print();
         if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
+            to_stderr(format_args!("hint: {hint}"));
         }
         return;
     }
@@ -236,7 +244,7 @@ fn usage(error: &clap::Error) {
     let message = message.strip_prefix("error: ").unwrap_or(&message);
     let tip = paragraphs.find_map(|text| Some(text.strip_prefix("tip: ")?.to_owned()));
     let line = Line::message(Level::Error, message);
-    eprintln!("{}", line.with_maybe("hint", hint.map(str::to_owned).or(tip)));
+    to_stderr(line.with_maybe("hint", hint.map(str::to_owned).or(tip)));
 }
 
 /// Whoever read our output has seen enough.

@@ -52,6 +52,19 @@ fn wrong_usage_is_2_and_says_so_on_stderr() {
 }
 
 #[test]
+fn words_that_nobody_can_hear_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("made.mcap");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut synth = centralcap(&["synth", "--messages", "5", "--output"]);
+    let status = synth.arg(&made).stderr(writer.try_clone().unwrap()).status().unwrap();
+    assert_eq!((status.code(), made.exists()), (Some(0), true));
+    let status = centralcap(&["decode", "/nonexistent/capture.mcap"]).stderr(writer).status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+#[test]
 fn what_cannot_be_read_is_1_and_named_once() {
     let (code, _, stderr) = run(&["decode", "/nonexistent/capture.mcap"]);
     assert_eq!(code, Some(1));

@@ -243,7 +243,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             let Some(line) = said(&notice, words) else { return };
             match screen.get() {
                 Some(screen) => screen.put(&line),
-                None => eprintln!("{line}"),
+                None => super::to_stderr(line),
             }
         })
     };
