@@ -13,6 +13,7 @@ pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,
     hot::HotSegment,
+    place::{Place, Places},
     reader::each_record,
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
     summary::{Contents, contents},
@@ -31,6 +32,7 @@ mod chunk;
 mod entries;
 mod hot;
 mod loss;
+mod place;
 mod proof;
 mod reader;
 mod salvage;

@@ -16,11 +16,12 @@ use super::{
     entries::{self, SegmentEntries, Shared},
     hot,
     loss::Losses,
+    place::Place,
     refuse_pipe,
     summary::{of_summary, summary},
 };
 use crate::{
-    entry::{Entry, FrameType, Subscription},
+    entry::{Entry, Frame, FrameType, Subscription},
     error::{Error, Kind, Result},
 };
 
@@ -198,6 +199,13 @@ impl Entries {
     /// The metadata records of the segment that is being read, as far as they came by.
     pub fn metadata(&self) -> &[mcap::records::Metadata] {
         self.current.as_ref().map_or(&[], SegmentEntries::metadata)
+    }
+
+    /// Where the frame is that came last.
+    pub(crate) fn place_of(&self, last: &Frame) -> Place {
+        let current = self.current.as_ref();
+        let (offset, within) = current.map_or((0, None), |entries| entries.place_of(&last.data));
+        Place { segment: self.position.saturating_sub(1) as u32, offset, within }
     }
 
     /// Which segment is being read, counted from 1; 0 before the first.

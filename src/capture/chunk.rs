@@ -204,6 +204,16 @@ impl Chunk {
         &self.content
     }
 
+    /// Where the next record begins.
+    pub(super) const fn place(&self) -> usize {
+        self.at
+    }
+
+    /// Reads on with the record that begins there.
+    pub(super) fn go_to(&mut self, place: usize) {
+        self.at = place.min(self.content.len());
+    }
+
     /// The next record: its opcode and where in the content is what is in it. None when there are no
     /// more.
     #[inline]

@@ -152,6 +152,11 @@ impl SegmentEntries {
         &self.metadata
     }
 
+    /// See [`Records::place_of`].
+    pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
+        self.records.place_of(data)
+    }
+
     /// The channels that came by so far.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Channel> {
         self.channels.values().map(|numbered| &numbered.channel)

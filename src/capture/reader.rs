@@ -34,7 +34,10 @@ use crate::error::{Damaged, Error, Kind, Result, counted};
 pub(super) const MAGIC_SIZE: u64 = mcap::MAGIC.len() as u64;
 
 /// An opcode and a length stand before every record.
-const RECORD_HEADER_SIZE: u64 = 9;
+pub(super) const RECORD_HEADER_SIZE: u64 = 9;
+
+/// What a message has before its data: a channel, a counter and two times.
+const MESSAGE_HEADER_SIZE: u64 = 2 + 4 + 8 + 8;
 
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
@@ -92,6 +95,8 @@ pub(super) struct Records {
     proven_until: u64,
     /// A chunk has come by, so messages are in chunks.
     chunked: bool,
+    /// Where the last one begins.
+    chunk_offset: u64,
     /// Sealed only: up to here all chunks have come by, or have been told of.
     searched: u64,
     /// Hot only: up to here it was judged.
@@ -151,6 +156,7 @@ impl Records {
             proven: None,
             proven_until: 0,
             chunked: false,
+            chunk_offset: 0,
             searched: MAGIC_SIZE,
             judged: 0,
             distrusted: None,
@@ -200,6 +206,19 @@ impl Records {
     /// Where the next record begins; in a sealed segment, the one behind the chunk.
     pub(super) const fn place(&self) -> u64 {
         self.offset
+    }
+
+    /// Where the message begins that came last, of which that is the data: its record in the file, or else the
+    /// chunk that it is in, and where it is in there.
+    pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
+        let size = RECORD_HEADER_SIZE + MESSAGE_HEADER_SIZE + data.len() as u64;
+        if self.chunked {
+            // No chunk is larger than its limit.
+            let within = (self.chunk.place() as u64).saturating_sub(size) as u32;
+            (self.chunk_offset, Some(within))
+        } else {
+            (self.offset.saturating_sub(size), None)
+        }
     }
 
     /// Says that what was read last makes no sense, which ends it.
@@ -354,6 +373,7 @@ impl Records {
                 {
                     let opened = self.chunk.open(data);
                     let rest = opened.map_err(|reason| damaged(&self.path, self.offset, reason))?;
+                    self.chunk_offset = self.offset;
                     self.offset += RECORD_HEADER_SIZE + data.len() as u64 - rest;
                     (self.chunked, self.searched) = (true, self.offset);
                     if rest > 0 {

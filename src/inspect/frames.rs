@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    capture::{Capture, Entries},
+    capture::{Capture, Entries, Place},
     entry::{Entry, Frame},
     error::{Error, Result},
     select::Selection,
@@ -22,6 +22,8 @@ pub struct Numbered<'e> {
     pub entry: &'e Entry,
     /// The frame itself.
     pub frame: &'e Frame,
+    /// Where it is, for whoever wants to see it again.
+    pub place: Place,
 }
 
 /// Shows all that is selected to `see`, until that breaks. `lost` hears of damage, and of files that are
@@ -38,8 +40,9 @@ pub fn each_frame(
         match entry {
             Ok(entry) => {
                 let Some(frame) = entry.frame() else { continue };
-                let number = entries.inner().frames;
-                if see(Numbered { number, entry: &entry, frame })?.is_break() {
+                let Counted { entries, frames: number } = entries.inner();
+                let (number, place) = (*number, entries.place_of(frame));
+                if see(Numbered { number, entry: &entry, frame, place })?.is_break() {
                     break;
                 }
             }

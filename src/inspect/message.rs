@@ -117,7 +117,7 @@ impl Dissector {
 
     /// Takes a frame apart. Whatever its bytes are, something comes of it.
     pub fn dissect(&mut self, of: Numbered<'_>) -> Dissection {
-        let Numbered { number, entry, frame } = of;
+        let Numbered { number, entry, frame, .. } = of;
         let subscription = &entry.subscription;
         let protocol = protocol::by_name(&subscription.protocol);
         let schema = self.resolver.envelope(protocol, &subscription.topic, &frame.kind);

@@ -65,7 +65,7 @@ impl Summaries {
 
     /// What can be said of a frame; if something was found in it at a byte, then of what is there.
     pub fn of(&mut self, numbered: Numbered<'_>, found: Option<usize>) -> Summary {
-        let Numbered { number, entry, frame } = numbered;
+        let Numbered { number, entry, frame, .. } = numbered;
         let (subscription, kind) = (&entry.subscription, &frame.kind);
         let key = (Arc::as_ptr(subscription) as usize, Arc::as_ptr(kind) as usize);
         let known =

@@ -165,7 +165,7 @@ struct Type {
 
 impl Fold<'_> {
     fn frame(&mut self, numbered: Numbered<'_>) {
-        let Numbered { entry, frame, number } = numbered;
+        let Numbered { entry, frame, number, .. } = numbered;
         let size = frame.data.len() as u64;
         self.frames += 1;
         self.bytes += size;
