@@ -23,6 +23,7 @@ mod messages;
 mod schema;
 mod told;
 mod top;
+mod tui;
 mod verify;
 
 /// The page of captures of this size and more is made of what their index says.
@@ -81,6 +82,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", group = "view", conflicts_with = "json")]
     html: Option<PathBuf>,
 
+    /// Browse it in the terminal, which it fills: a list of frames, and the bytes of one beside its fields.
+    /// Filter, search, and go to a time; ? shows all keys.
+    #[arg(long, group = "view", conflicts_with = "json")]
+    tui: bool,
+
     #[command(flatten)]
     style: decode::StyleArgs,
 }
@@ -106,6 +112,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
     if let Some(number) = args.message {
         return message::run(&args, number, words);
+    }
+    if args.tui {
+        return tui::run(&args);
     }
     if let Some(path) = &args.html {
         return html::run(&args, path, words);

@@ -1,7 +1,16 @@
 //! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped, and the early end of what makes a
 //! file. SIGHUP: a new segment. SIGXFSZ: not the end at all.
 
-use std::{io, path::Path, process, sync::Arc, thread};
+use std::{
+    io,
+    path::Path,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
 
 use centralcap::capture;
 
@@ -37,16 +46,31 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
 /// as one that was interrupted.
 pub(super) fn leave_nothing_of(output: &Path) -> io::Result<()> {
     let discard = capture::discard(output);
+    // Not between the entries: reading may wait for a terminal or a pipe.
+    when_stopped(move || {
+        discard();
+        process::exit(exit::INTERRUPTED.into());
+    })
+}
+
+/// Set at Ctrl-C or SIGTERM, for whoever has something to give back before the end.
+pub(super) fn stopped() -> io::Result<Arc<AtomicBool>> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&stopped);
+    when_stopped(move || set.store(true, Ordering::Relaxed))?;
+    Ok(stopped)
+}
+
+/// Waits for Ctrl-C or SIGTERM on a thread of its own.
+fn when_stopped(then: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let stop = {
         let _inside = runtime.enter();
         stop()?
     };
-    // Not between the entries: reading may wait for a terminal or a pipe.
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(stop);
-        discard();
-        process::exit(exit::INTERRUPTED.into());
+        then();
     })?;
     Ok(())
 }
