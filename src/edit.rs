@@ -160,6 +160,9 @@ pub fn edit(
     for entry in minimised(minimal.as_ref(), sampled(sample, options.wanted(entries))) {
         match entry.and_then(|entry| changed(entry, masker.as_mut(), mover.as_mut())) {
             Ok(Some(entry)) => {
+                if let Some(minimal) = &minimal {
+                    minimal.borrow_mut().writes(&entry)?;
+                }
                 tally.summary.redacted = masker.as_ref().map(Masker::redacted);
                 parts.append(&entry, &tally.summary)?;
                 tally.entry(&entry);
@@ -187,13 +190,10 @@ fn sampled(sample: Option<Sample>, entries: Chain<'_>) -> Chain<'_> {
 /// Those of them that are to be taken where as few as can be are.
 fn minimised<'a>(minimal: Option<&'a RefCell<Minimal>>, entries: Chain<'a>) -> Chain<'a> {
     let Some(minimal) = minimal else { return entries };
-    Box::new(entries.filter_map(|entry| match entry {
-        Ok(entry) => match minimal.borrow_mut().takes(&entry) {
-            Ok(is_taken) => is_taken.then_some(Ok(entry)),
-            Err(error) => Some(Err(error)),
-        },
-        Err(error) => Some(Err(error)),
-    }))
+    Box::new(
+        entries
+            .filter(|entry| entry.as_ref().map_or(true, |entry| minimal.borrow_mut().takes(entry))),
+    )
 }
 
 /// The entry with pseudonyms and at its new time, as far as that is wanted. None if nothing is known of

@@ -254,3 +254,19 @@ fn what_is_in_it_does_not_depend_on_the_run() {
     };
     assert!(made(&place) == made(&place));
 }
+
+#[test]
+fn what_a_redaction_leaves_out_is_not_covered() {
+    let place = Place::new();
+    let mut entries = Entries::new();
+    let of = subscription("a", "audit");
+    let data = envelope("audit", "1", message::len(1000, b"x"));
+    entries.frame(Duration::ZERO, &of, data);
+    entries.write(Path::new(&place.path("in.mcap")));
+    let ran = place.minimise(&[]);
+    assert!(ran.stderr.contains("1 of 1 unknown fields"), "{}", ran.stderr);
+    std::fs::remove_file(place.path("out.mcap")).unwrap();
+    let ran = place.minimise(&["--redact"]);
+    assert!(ran.stderr.contains("0 of 1 unknown fields"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("left out: 1 field, unknown"), "{}", ran.stderr);
+}

@@ -126,25 +126,25 @@ impl Minimal {
     }
 
     /// Whether the entry is taken. Of the session events of a topic the first of each kind is.
-    pub(super) fn takes(&mut self, entry: &Entry) -> Result<bool> {
-        let frame = match &entry.what {
-            What::Frame(frame) => frame,
-            What::Event(event) => {
-                let kind = event.event.as_ref().map(mem::discriminant);
-                return Ok(self.events.insert((entry.subscription.topic.clone(), kind)));
-            }
-        };
+    pub(super) fn takes(&mut self, entry: &Entry) -> bool {
+        if let What::Event(event) = &entry.what {
+            let kind = event.event.as_ref().map(mem::discriminant);
+            return self.events.insert((entry.subscription.topic.clone(), kind));
+        }
         let place = self.frames;
         self.frames += 1;
-        if !self.chosen.contains(&place) {
-            return Ok(false);
-        }
+        self.chosen.contains(&place)
+    }
+
+    /// The entry is in the output, as it is now.
+    pub(super) fn writes(&mut self, entry: &Entry) -> Result<()> {
+        let Some(frame) = entry.frame() else { return Ok(()) };
         for &feature in self.features.of(entry, frame)? {
             if let Some(covered) = self.covered.get_mut(feature as usize) {
                 *covered = true;
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// What came of it.
