@@ -484,3 +484,12 @@ fn the_index_says_the_same_without_unpacking() {
     let capture = Capture::open(&[&long]).unwrap();
     assert!(inspect::inspect_index(&capture).unwrap().is_none());
 }
+
+#[test]
+fn a_frame_that_is_not_counted_from_1_is_refused_in_words() {
+    for wrong in ["0", "-1", "first"] {
+        let ran = inspected(Path::new("fixtures/small.mcap"), &[&format!("--message={wrong}")]);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains("the number of a frame, counted from 1"), "{ran:?}");
+    }
+}

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use centralcap::{
     capture::Capture,
+    error::Error,
     inspect::{self, Look, Profile},
 };
 
@@ -51,7 +52,7 @@ pub(super) struct Args {
 
     /// Take one frame apart: its bytes with their fields, the decoded frame, and what the schema does
     /// not know. Frames are counted from 1 over the whole capture, whatever is selected.
-    #[arg(long, group = "view", value_name = "N")]
+    #[arg(long, group = "view", value_name = "N", value_parser = number)]
     message: Option<NonZero<u64>>,
 
     /// The .proto text of the schema that the capture brings along.
@@ -180,6 +181,14 @@ fn columns() -> Option<usize> {
 }
 
 /// The locale says UTF-8, or nothing at all. The first of these that is set counts (POSIX).
+/// A frame's number, as --messages shows it.
+fn number(text: &str) -> Result<NonZero<u64>, Error> {
+    text.parse().map_err(|_| {
+        let hint = "the first frame of the capture is number 1; --messages shows the numbers";
+        Error::usage("the number of a frame, counted from 1", format!("{text:?}"), hint)
+    })
+}
+
 fn is_unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()
