@@ -507,6 +507,20 @@ fn that_nothing_is_selected_is_said() {
 }
 
 #[test]
+fn that_where_holds_for_nothing_is_said() {
+    let place = Place::new();
+    place.capture("in.mcap", &subscription("a", "audit"), &[1, 2]);
+    let warning = "warning: no frame is selected: --where holds for none\n";
+    let ran = place.edit(&["in.mcap"], &["--where", "false"]);
+    assert!(ran.code == 0 && ran.stderr.contains(warning), "{ran:?}");
+    let input = place.path("in.mcap");
+    let ran = centralcap(["decode".as_ref(), input.as_os_str(), "--where=false".as_ref()]);
+    assert_eq!((ran.code, &*ran.stdout, &*ran.stderr), (0, "", warning));
+    let ran = centralcap(["decode".as_ref(), input.as_os_str(), "--where=true".as_ref()]);
+    assert!(ran.code == 0 && ran.stderr.is_empty(), "{ran:?}");
+}
+
+#[test]
 fn restamp_moves_the_times_in_frames_along() {
     let place = Place::new();
     let options = synth::Options { messages: 300, ..synth::Options::default() };

@@ -486,6 +486,24 @@ fn the_index_says_the_same_without_unpacking() {
 }
 
 #[test]
+fn that_nothing_is_selected_is_said_in_every_view() {
+    const WARNING: &str = "warning: no frame is selected";
+    const HINT: &str = "--find 06:0c:00:a6:0:8d is no MAC address";
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = written(&folder, &eventful());
+    for view in [&[][..], &["--gaps"], &["--messages"], &["--top"], &["--drift"]] {
+        let none = |find: &str| inspected(&path, &[view, &["--find", find]].concat());
+        let ran = none("absent");
+        assert!(ran.stderr.contains(WARNING) && !ran.stderr.contains(HINT), "{view:?}: {ran:?}");
+        let ran = none("06:0c:00:a6:0:8d");
+        assert!(ran.stderr.contains(WARNING) && ran.stderr.contains(HINT), "{view:?}: {ran:?}");
+        let ran = inspected(&path, view);
+        assert!(!ran.stderr.contains(WARNING), "{view:?}: {ran:?}");
+    }
+}
+
+#[test]
 fn a_frame_that_is_not_counted_from_1_is_refused_in_words() {
     for wrong in ["0", "-1", "first"] {
         let ran = inspected(Path::new("fixtures/small.mcap"), &[&format!("--message={wrong}")]);

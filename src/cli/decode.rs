@@ -304,9 +304,9 @@ impl Args {
             words.say(described(&summary.drift));
         }
         let Summary { decoded, undecodable, unjudged, damaged, .. } = summary;
-        if self.condition.is_none() {
-            select::warn_if_none(&self.capture.selection(), decoded + undecodable, words);
-        }
+        let frames = decoded + undecodable + unjudged;
+        let condition = self.condition.as_ref();
+        select::warn_if_none_holds(&self.capture.selection(), condition, frames, words);
         if undecodable + unjudged + damaged == 0 {
             return Ok(Outcome::Done);
         }

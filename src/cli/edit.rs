@@ -167,7 +167,8 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if told > TOLD && !words.verbose {
         words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
     }
-    select::warn_if_none(&options.selection, summary.frames, words);
+    let condition = options.condition.as_ref();
+    select::warn_if_none_holds(&options.selection, condition, summary.frames, words);
     if let Some(coverage) = summary.coverage {
         words.say(covered(&coverage, summary.frames));
     }

@@ -138,6 +138,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     } else {
         print(&profile, words, &mut stdout)?;
     }
+    select::warn_if_none(&args.select.selection(), profile.totals.frames, words);
     match profile.losses() {
         None => Ok(Outcome::Done),
         Some(losses) => {
@@ -180,7 +181,6 @@ fn columns() -> Option<usize> {
     None
 }
 
-/// The locale says UTF-8, or nothing at all. The first of these that is set counts (POSIX).
 /// A frame's number, as --messages shows it.
 fn number(text: &str) -> Result<NonZero<u64>, Error> {
     text.parse().map_err(|_| {
@@ -189,6 +189,7 @@ fn number(text: &str) -> Result<NonZero<u64>, Error> {
     })
 }
 
+/// The locale says UTF-8, or nothing at all. The first of these that is set counts (POSIX).
 fn is_unicode() -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
         .into_iter()

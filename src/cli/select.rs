@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use centralcap::{
     error::Error,
     select::{Find, Moment, Selection, glob},
+    sink::filter::Condition,
 };
 use globset::GlobMatcher;
 
@@ -87,8 +88,26 @@ pub(super) fn warn_if_none(selection: &Selection, frames: u64, words: Words) -> 
     let is_none = frames == 0 && !selection.takes_everything();
     if is_none {
         words.warn("no frame is selected; inspect shows which topics and subscriptions there are");
+        for find in selection.finds.iter().filter(|find| find.is_nearly_an_address()) {
+            words.warn(format_args!(
+                "--find {find} is no MAC address, which has six or eight pairs of digits: it was searched as \
+                 text"
+            ));
+        }
     }
     is_none
+}
+
+/// The same where a condition may have left out what is selected.
+pub(super) fn warn_if_none_holds(
+    selection: &Selection,
+    condition: Option<&Condition>,
+    frames: u64,
+    words: Words,
+) {
+    if !warn_if_none(selection, frames, words) && frames == 0 && condition.is_some() {
+        words.warn("no frame is selected: --where holds for none");
+    }
 }
 
 /// Parses an argument with the library's own words for what is wrong.

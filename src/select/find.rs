@@ -66,6 +66,16 @@ impl fmt::Display for Find {
 }
 
 impl Find {
+    /// It looks like a MAC address and is none, so that it is searched as text.
+    pub fn is_nearly_an_address(&self) -> bool {
+        let groups: Vec<_> = self.text.split([':', '-', '.']).collect();
+        let is_hex = |group: &&str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+        self.raw.is_empty()
+            && groups.len() > 3
+            && groups.iter().all(is_hex)
+            && (8..=17).contains(&groups.concat().len())
+    }
+
     /// At which byte there is something of it; None if there is nothing.
     pub fn position(&self, data: &[u8]) -> Option<usize> {
         let raw = self.raw.iter().find_map(|raw| raw.find(data));
@@ -119,6 +129,19 @@ mod tests {
         }
         let eui64 = [2, 0, 0, 0xff, 0xfe, 0, 0, 1];
         assert_eq!(position("02:00:00:ff:fe:00:00:01", &eui64), Some(0));
+    }
+
+    #[test]
+    fn what_is_nearly_an_address_is_told_from_text() {
+        let is_nearly = |text: &str| text.parse::<Find>().unwrap().is_nearly_an_address();
+        for text in ["06:0c:00:a6:0:8d", "06-0c-00-a6-00", "06:0c:00:a6:00:8d:1"] {
+            assert!(is_nearly(text), "{text}");
+        }
+        let uuid = "550e8400-e29b-41d4-a716-446655440000";
+        for text in ["06:0c:00:a6:00:8d", "192.0.2.7", "2001:db8::7", "2026-01-05", "a:b:c:d", uuid]
+        {
+            assert!(!is_nearly(text), "{text}");
+        }
     }
 
     #[test]

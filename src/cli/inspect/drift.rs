@@ -6,7 +6,7 @@ use anyhow::Context;
 use centralcap::{capture::Capture, inspect::drift};
 
 use super::{Args, look, told::Told};
-use crate::cli::{Outcome, Words};
+use crate::cli::{Outcome, Words, select};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;
@@ -15,5 +15,6 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let drift = drift::drift(&capture, selection, &resolver, |error| told.hear(error))?;
     let page = if args.json { drift.json() } else { drift.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    select::warn_if_none(&args.select.selection(), drift.frames, words);
     Ok(if drift.undecodable > 0 { Outcome::Lossy } else { told.outcome() })
 }

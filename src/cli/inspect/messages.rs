@@ -12,7 +12,7 @@ use centralcap::{
 };
 
 use super::{Args, told::Told};
-use crate::cli::{Outcome, Words};
+use crate::cli::{Outcome, Words, select};
 
 /// So much is written at once.
 const BLOCK: usize = 64 * 1024;
@@ -25,11 +25,13 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let mut told = Told::new(words);
     let mut stdout = io::stdout().lock();
     let mut text = String::new();
+    let mut frames = 0;
     let shown = each_frame(
         &capture,
         selection,
         |error| told.hear(error),
         |numbered| {
+            frames += 1;
             let found = finding.position(&numbered.frame.data);
             let summary = summaries.of(numbered, found);
             if args.json {
@@ -47,5 +49,6 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     // What comes before an error has been seen.
     stdout.write_all(text.as_bytes()).map_err(Error::output)?;
     shown?;
+    select::warn_if_none(&finding, frames, words);
     Ok(told.outcome())
 }

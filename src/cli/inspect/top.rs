@@ -9,7 +9,7 @@ use centralcap::{
 };
 
 use super::{Args, look, told::Told};
-use crate::cli::{Outcome, Words};
+use crate::cli::{Outcome, Words, select};
 
 /// So many devices are shown with --verbose.
 const MORE: usize = 1000;
@@ -22,5 +22,6 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let top = top::top(&capture, selection, &resolver, shown, |error| told.hear(error))?;
     let page = if args.json { top.json() } else { top.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    select::warn_if_none(&args.select.selection(), top.frames, words);
     Ok(told.outcome())
 }
