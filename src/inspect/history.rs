@@ -314,6 +314,8 @@ pub(super) struct Ledger {
     /// The next sequence number; None until something says what it should be. A capture may begin
     /// in the middle of a connection.
     expected: Option<u32>,
+    /// The first frame came before any word about its connection: so many were before it.
+    unannounced: Option<u32>,
 }
 
 impl Ledger {
@@ -323,8 +325,13 @@ impl Ledger {
             Some(expected) if sequence == expected => {}
             Some(expected) if sequence > expected => self.hole(sequence - expected),
             // Counted from 1 again: a new connection, without its first frames if it is not 1.
-            Some(_) if sequence > 1 => self.hole(sequence - 1),
-            _ => {}
+            Some(_) => {
+                self.unannounced = None;
+                if sequence > 1 {
+                    self.hole(sequence - 1);
+                }
+            }
+            None => self.unannounced = sequence.checked_sub(1).filter(|before| *before > 0),
         }
         self.expected = Some(sequence.wrapping_add(1));
     }
@@ -334,7 +341,9 @@ impl Ledger {
         let what = Happening::from(event);
         match what {
             Happening::Closed { last_sequence, .. } => self.close(last_sequence),
-            Happening::Connected { .. } => self.expected = Some(1),
+            Happening::Connected { .. } => {
+                (self.expected, self.unannounced) = (Some(1), None);
+            }
             // A segment before this one may be missing, or frames at its end.
             Happening::Continued { last_sequence, .. } => self.go_on(last_sequence),
             _ => {}
@@ -351,6 +360,13 @@ impl Ledger {
         {
             self.hole(last - expected + 1);
         }
+        // Whoever writes down the end of a connection has written down its beginning, too, or that a segment
+        // goes on with it: where neither is here, the frames behind it are missing as well.
+        if let (Some(before), Some(last)) = (self.unannounced.take(), last)
+            && last > before
+        {
+            self.hole(before);
+        }
         self.expected = Some(1);
     }
 
@@ -362,7 +378,7 @@ impl Ledger {
         {
             self.hole(last - expected + 1);
         }
-        self.expected = Some(last.wrapping_add(1));
+        (self.expected, self.unannounced) = (Some(last.wrapping_add(1)), None);
     }
 
     fn hole(&mut self, frames: u32) {
@@ -423,6 +439,16 @@ mod tests {
         assert_eq!(holes(&[Ok(8), Ok(9), Ok(3)]), (1, 2, 2));
         assert_eq!(holes(&[Err(connected()), Ok(3)]), (1, 2, 2));
         assert_eq!(holes(&[Ok(1), Err(closed(3)), Err(connected()), Ok(1)]), (1, 2, 2));
+    }
+
+    #[test]
+    fn an_end_tells_of_a_beginning_that_is_not_here() {
+        assert_eq!(holes(&[Ok(4), Ok(5), Err(closed(5))]), (1, 3, 3));
+        assert_eq!(holes(&[Ok(4), Ok(5), Err(closed(7))]), (2, 5, 5));
+        assert_eq!(holes(&[Ok(1), Ok(2), Err(closed(2))]), (0, 0, 0));
+        // Another connection than that of the first frame.
+        assert_eq!(holes(&[Ok(4), Ok(1), Err(closed(1))]), (0, 0, 0));
+        assert_eq!(holes(&[Ok(4), Err(connected()), Ok(1), Err(closed(1))]), (0, 0, 0));
     }
 
     #[test]
