@@ -8,11 +8,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-pub(crate) use self::proof::{CHECKPOINT, Proof, Summary};
 pub use self::{
     catalog::{Capture, Channel, Entries, Segment},
     chunk::Unpacked,
     hot::HotSegment,
+    past::{LOST_KEPT, PastDamage, RESULT},
     place::{Place, Places},
     reader::each_record,
     seal::{Sealed, seal, seal_left_overs, sealed_left_over},
@@ -20,6 +20,10 @@ pub use self::{
     tail::Tail,
     unfinished::discard,
     writer::{Compression, SealedFile, Writer},
+};
+pub(crate) use self::{
+    past::{past_damage, records_of_damage},
+    proof::{CHECKPOINT, Proof, Summary},
 };
 use crate::{
     codec::walk,
@@ -32,6 +36,7 @@ mod chunk;
 mod entries;
 mod hot;
 mod loss;
+mod past;
 mod place;
 mod proof;
 mod reader;

@@ -24,8 +24,9 @@ pub use self::{
     redaction::{Redacted, Redaction, fresh_key, key_from, policy_from},
     times::Times,
 };
+pub use crate::capture::RESULT;
 use crate::{
-    capture::{About, Capture, Compression, Entries, PROFILE},
+    capture::{About, Capture, Compression, Entries, PROFILE, PastDamage, records_of_damage},
     codec::plan::Style,
     entry::{Entry, Timestamp, What},
     error::{Error, Result},
@@ -52,9 +53,6 @@ mod twice;
 /// The metadata records of an edited capture that say what its inputs said about themselves: each has
 /// the input's own words, and its file name as `input`.
 pub const INPUT: &str = "centralcap.input";
-
-/// The metadata record, behind the last entry, that says what came of the editing.
-pub const RESULT: &str = "centralcap.edit";
 
 /// What is done. The default takes everything.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +130,7 @@ pub fn edit(
         None => inputs_about(inputs, merge.inputs()),
         Some(_) => Vec::new(),
     };
+    let records = with_past_damage(records, &captures, options.redaction.is_some());
     let mut parts = Parts::create(output, options.split, about, records, options.compression)?;
 
     let mut tally = Tally::default();
@@ -164,7 +163,7 @@ pub fn edit(
                     minimal.borrow_mut().writes(&entry)?;
                 }
                 tally.summary.redacted = masker.as_ref().map(Masker::redacted);
-                parts.append(&entry, &tally.summary)?;
+                parts.append(&entry, || tally.so_far(options))?;
                 tally.entry(&entry);
             }
             Ok(None) => {}
@@ -174,8 +173,10 @@ pub fn edit(
     tally.summary.redacted = masker.as_mut().map(Masker::written).transpose()?;
     let segments = captures.iter().map(|capture| capture.segments().len()).sum();
     let coverage = minimal.map(|minimal| minimal.into_inner().coverage());
-    let summary = Summary { coverage, ..tally.finish(segments, lost)? };
-    Ok(Summary { size: parts.finish(&summary, masker.as_ref())?, ..summary })
+    let (summary, past) = tally.finish(segments, lost)?;
+    let summary = Summary { coverage, ..summary };
+    let told = Outcome::of(summary, &past, options);
+    Ok(Summary { size: parts.finish(&told, masker.as_ref())?, ..summary })
 }
 
 /// Entries on their way.
@@ -267,26 +268,41 @@ impl Summary {
         let denied = self.redacted.map_or(0, |redacted| redacted.denied);
         self.undecodable + self.unjudged + self.damaged + denied > 0
     }
+}
+
+/// What the output says of what came of it.
+#[derive(Clone)]
+struct Outcome {
+    summary: Summary,
+    past: PastDamage,
+}
+
+impl Outcome {
+    fn of(summary: Summary, past: &PastDamage, options: &Options) -> Self {
+        let past = if options.redaction.is_some() { past.unnamed() } else { past.clone() };
+        Self { summary, past }
+    }
 
     fn metadata(&self) -> mcap::records::Metadata {
+        let Summary { frames, events, undecodable, unjudged, redacted, coverage, .. } =
+            &self.summary;
         let counts = [
-            ("frames", self.frames),
-            ("events", self.events),
-            ("undecodable", self.undecodable),
-            ("unjudged", self.unjudged),
-            ("damaged", self.damaged),
+            ("frames", *frames),
+            ("events", *events),
+            ("undecodable", *undecodable),
+            ("unjudged", *unjudged),
         ];
-        let redacted = self.redacted.map(|Redacted { denied, counts }| {
+        let redacted = redacted.map(|Redacted { denied, counts }| {
             [("denied", denied), ("dropped", counts.dropped), ("replaced", counts.originals)]
         });
         let counts = counts.into_iter().chain(redacted.into_iter().flatten());
-        let mut metadata: BTreeMap<_, _> =
-            counts.map(|(name, count)| (name.to_owned(), count.to_string())).collect();
-        for (name, Covered { covered, seen }) in self.coverage.iter().flat_map(Coverage::parts) {
+        let mut record = self.past.record();
+        record.metadata.extend(counts.map(|(name, count)| (name.to_owned(), count.to_string())));
+        for (name, Covered { covered, seen }) in coverage.iter().flat_map(Coverage::parts) {
             let name = format!("minimise.{}", name.replace(' ', "_"));
-            metadata.insert(name, format!("{covered} of {seen}"));
+            record.metadata.insert(name, format!("{covered} of {seen}"));
         }
-        mcap::records::Metadata { name: RESULT.to_owned(), metadata }
+        record
     }
 }
 
@@ -294,6 +310,7 @@ impl Summary {
 #[derive(Default)]
 struct Tally {
     summary: Summary,
+    past: PastDamage,
     /// Kept back until something else is known to be a capture.
     strangers: Vec<Error>,
     damage: Option<Error>,
@@ -310,13 +327,18 @@ impl Tally {
         }
     }
 
+    /// What came of it until now.
+    fn so_far(&self, options: &Options) -> Outcome {
+        Outcome::of(self.summary, &self.past, options)
+    }
+
     /// Tells a loss. Any other error is returned.
     fn loss(&mut self, error: Error, lost: &mut impl FnMut(&Error)) -> Result<()> {
         if error.is_not_a_capture() {
             self.strangers.push(error);
         } else if error.is_damage() {
             lost(&error);
-            self.summary.damaged += u64::from(!error.is_cost_of_damage());
+            self.past.take(&error);
             self.damage.get_or_insert(error);
         } else if error.is_undecodable() {
             lost(&error);
@@ -331,8 +353,12 @@ impl Tally {
     }
 
     /// What came of so many segments, if there is anything to be had from them.
-    fn finish(self, segments: usize, lost: impl FnMut(&Error)) -> Result<Summary> {
-        let Self { mut summary, mut strangers, damage } = self;
+    fn finish(
+        self,
+        segments: usize,
+        mut lost: impl FnMut(&Error),
+    ) -> Result<(Summary, PastDamage)> {
+        let Self { mut summary, mut past, mut strangers, damage } = self;
         if strangers.len() == segments && segments > 0 {
             return Err(strangers.swap_remove(0));
         }
@@ -340,9 +366,12 @@ impl Tally {
             Some(damage) if summary.frames + summary.events == 0 => return Err(damage),
             _ => {}
         }
-        strangers.iter().for_each(lost);
-        summary.damaged += strangers.len() as u64;
-        Ok(summary)
+        for stranger in &strangers {
+            lost(stranger);
+            past.take(stranger);
+        }
+        summary.damaged = past.damaged_places;
+        Ok((summary, past))
     }
 }
 
@@ -502,6 +531,26 @@ fn inputs_about(paths: &[PathBuf], inputs: &[Entries]) -> Vec<mcap::records::Met
         })
     });
     records.collect()
+}
+
+/// These records, and those in which the inputs remember damage: they stand behind the last entry, where
+/// nobody has come to yet. Where names are to be hidden, only how much it was.
+fn with_past_damage(
+    mut records: Vec<mcap::records::Metadata>,
+    captures: &[Capture],
+    is_hidden: bool,
+) -> Vec<mcap::records::Metadata> {
+    let segments = captures.iter().flat_map(Capture::segments).filter(|segment| !segment.hot);
+    for record in segments.flat_map(|segment| records_of_damage(&segment.path)) {
+        let record = match PastDamage::of(&record) {
+            Some(past) if is_hidden => past.unnamed().record(),
+            _ => record,
+        };
+        if !records.contains(&record) {
+            records.push(record);
+        }
+    }
+    records
 }
 
 /// Of a path only the name: the folders above are nobody's business.

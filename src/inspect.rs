@@ -6,7 +6,7 @@
 //! JSON of a profile is documented in `docs/inspect-json.md`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -31,7 +31,7 @@ use self::{
     timeline::Timeline,
 };
 use crate::{
-    capture::{self, Capture, PROFILE},
+    capture::{self, Capture, PROFILE, PastDamage, past_damage},
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Result},
     plain::{json_escape, unobeyed},
@@ -104,6 +104,7 @@ fn folded(mut fold: Fold, capture: &Capture, selection: Selection) -> Result<Pro
     }
     // A capture without entries says something about itself, too.
     fold.about(entries.inner().metadata());
+    fold.past.extend(entries.inner().metadata().iter().filter_map(PastDamage::of));
     fold.finish()
 }
 
@@ -120,6 +121,9 @@ pub struct Profile {
     pub totals: Totals,
     /// The axis that the subscriptions' `timeline` counts belong to; None without frames.
     pub timeline: Option<Axis>,
+    /// What the damage of the captures that this was made of has cost it, as it remembers; None if it does
+    /// not know of any.
+    pub past_damage: Option<PastDamage>,
     /// Everybody who has an entry, by name.
     pub subscriptions: Vec<SubscriptionProfile>,
     /// Only the index was read: damage and missing frames were not looked for.
@@ -344,6 +348,8 @@ impl PayloadProfile {
 pub struct Losses {
     /// Segments of which not all could be read.
     pub damaged_segments: u64,
+    /// Places at which captures were damaged that this one was made of.
+    pub past_damaged_places: u64,
     /// Frames whose sequence numbers are missing, and that were not dropped with a word.
     pub missing_frames: u64,
     /// Frames that the recorder had to drop.
@@ -360,7 +366,11 @@ impl Profile {
     /// What is wrong; None if nothing is.
     pub fn losses(&self) -> Option<Losses> {
         let damaged = self.segments.iter().filter(|segment| segment.damage.is_some());
-        let mut losses = Losses { damaged_segments: damaged.count() as u64, ..Losses::default() };
+        let mut losses = Losses {
+            damaged_segments: damaged.count() as u64,
+            past_damaged_places: self.past_damage.as_ref().map_or(0, |past| past.damaged_places),
+            ..Losses::default()
+        };
         for subscription in &self.subscriptions {
             losses.missing_frames +=
                 subscription.sequence.map_or(0, |sequence| sequence.unexplained);
@@ -398,6 +408,8 @@ struct Fold {
     subscriptions: Vec<Found>,
     rows: HashMap<Arc<Subscription>, usize>,
     whole: Whole,
+    /// What each segment remembers.
+    past: BTreeSet<PastDamage>,
     /// Who says what; None if nobody asked for gaps.
     sources: Option<Sources>,
     /// Segments that are no capture at all, and what the first of them was told.
@@ -435,6 +447,8 @@ impl Fold {
     fn new(capture: &Capture, selection: &Selection) -> Self {
         let segments: Vec<_> = capture.segments().iter().map(SegmentProfile::from).collect();
         let stored_bytes = segments.iter().map(|segment| segment.bytes).sum();
+        let sealed = capture.segments().iter().filter(|segment| !segment.hot);
+        let past = sealed.flat_map(|segment| past_damage(&segment.path)).collect();
         Self {
             segments,
             about: None,
@@ -444,6 +458,7 @@ impl Fold {
             subscriptions: Vec::new(),
             rows: HashMap::new(),
             whole: Whole::left_by(selection),
+            past,
             sources: None,
             strangers: 0,
             stranger: None,
@@ -571,6 +586,7 @@ impl Fold {
                 bucket_seconds,
                 buckets,
             }),
+            past_damage: PastDamage::together(&self.past),
             subscriptions,
             from_index: false,
         })

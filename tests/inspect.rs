@@ -11,7 +11,7 @@ use std::{
 };
 
 use centralcap::{
-    capture::Capture,
+    capture::{Capture, PastDamage},
     entry::{
         Subscription,
         session_event::{
@@ -209,7 +209,10 @@ fn the_document_names_every_key_and_no_other() {
     let path = written(&folder, &entries);
     let mut found = BTreeSet::new();
     let capture = Capture::open(&[&path]).unwrap();
-    let profile = inspect::gaps(&capture, Selection::default()).unwrap();
+    let mut profile = inspect::gaps(&capture, Selection::default()).unwrap();
+    assert_eq!(profile.past_damage, None);
+    let lost = vec!["lost of a (audit): frame 1".to_owned()];
+    profile.past_damage = Some(PastDamage { damaged_places: 1, lost, lost_more: 0 });
     paths(&serde_json::from_str(&profile.json()).unwrap(), "", &mut found);
 
     let document = include_str!("../docs/inspect-json.md");

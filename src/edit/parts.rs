@@ -11,7 +11,7 @@ use std::{
 
 use mcap::records::Metadata;
 
-use super::{Summary, redaction::Masker};
+use super::{Outcome, redaction::Masker};
 use crate::{
     capture::{
         About, Compression, SEALED_SUFFIX, SealedFile, folder_of,
@@ -135,7 +135,7 @@ impl Parts {
         Ok(parts)
     }
 
-    pub(super) fn append(&mut self, entry: &Entry, so_far: &Summary) -> Result<()> {
+    pub(super) fn append(&mut self, entry: &Entry, so_far: impl FnOnce() -> Outcome) -> Result<()> {
         let of = self.split.map_or_else(String::new, |split| split.part(entry));
         let index = match self.open.iter().position(|part| part.of == of) {
             Some(index) => index,
@@ -155,9 +155,9 @@ impl Parts {
 
     /// Finishes all files, and returns how many bytes they have. What is proven of them is so before they
     /// have their names.
-    pub(super) fn finish(mut self, summary: &Summary, proof: Option<&Masker<'_>>) -> Result<u64> {
+    pub(super) fn finish(mut self, outcome: &Outcome, proof: Option<&Masker<'_>>) -> Result<u64> {
         for part in std::mem::take(&mut self.open) {
-            self.end(part, summary, proof.filter(|_| self.folder.is_none()))?;
+            self.end(part, outcome, proof.filter(|_| self.folder.is_none()))?;
         }
         if let Some(folder) = self.folder {
             if let Some(proof) = proof {
@@ -191,13 +191,13 @@ impl Parts {
         Ok(self.open.len() - 1)
     }
 
-    fn make_room(&mut self, so_far: &Summary) -> Result<()> {
+    fn make_room(&mut self, so_far: impl FnOnce() -> Outcome) -> Result<()> {
         let Some(split) = self.split.filter(|split| self.open.len() >= split.open_at_most()) else {
             return Ok(());
         };
         if split == SplitBy::Hour {
             let oldest = self.open.remove(0);
-            return self.end(oldest, so_far, None);
+            return self.end(oldest, &so_far(), None);
         }
         Err(Error::usage(
             format!("at most {} parts to split by {}", split.open_at_most(), split.name()),
@@ -206,8 +206,9 @@ impl Parts {
         ))
     }
 
-    fn end(&mut self, mut part: Part, summary: &Summary, proof: Option<&Masker<'_>>) -> Result<()> {
-        let own = Summary { frames: part.frames, events: part.events, ..*summary };
+    fn end(&mut self, mut part: Part, outcome: &Outcome, proof: Option<&Masker<'_>>) -> Result<()> {
+        let mut own = outcome.clone();
+        (own.summary.frames, own.summary.events) = (part.frames, part.events);
         part.file.metadata(&own.metadata())?;
         self.size += part.file.finish_if(|path| proof.map_or(Ok(()), |proof| proof.prove(path)))?;
         Ok(())

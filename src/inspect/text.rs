@@ -15,7 +15,7 @@ use super::{
     Axis, ConnectionCounts, Event, Happening, History, Losses, Profile, SegmentProfile, Sequence,
     State, SubscriptionProfile,
 };
-use crate::{entry::Timestamp, error::counted, plain::unobeyed};
+use crate::{capture::PastDamage, entry::Timestamp, error::counted, plain::unobeyed};
 
 mod drift;
 mod gaps;
@@ -69,6 +69,7 @@ impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             (self.damaged_segments, "damaged segment"),
+            (self.past_damaged_places, "earlier damaged place"),
             (self.missing_frames, "missing frame"),
             (self.dropped_frames, "dropped frame"),
             (self.gaps, "gap"),
@@ -137,6 +138,22 @@ impl Page {
                 self.value("lost", Style::Plain, words);
             }
             None => self.value("lost", Style::Plain, "nothing that can be seen"),
+        }
+        self.past_damage(profile.past_damage.as_ref());
+    }
+
+    /// What was lost before the capture was made.
+    fn past_damage(&mut self, past: Option<&PastDamage>) {
+        let Some(PastDamage { damaged_places, lost, lost_more }) = past else { return };
+        let places = counted(*damaged_places, "damaged place");
+        self.value("saved from", Style::Alarm, &format!("a damaged capture: {places}"));
+        let left_out = self.middle(lost.len());
+        for (_, words) in lost.iter().enumerate().filter(|(index, _)| !left_out.contains(index)) {
+            self.value("", Style::Alarm, words);
+        }
+        let more = left_out.len() as u64 + lost_more;
+        if more > 0 {
+            self.value("", Style::Alarm, &format!("and {more} more"));
         }
     }
 

@@ -6,7 +6,7 @@
 //! However large or hostile a file is, little of it is in memory: frames are never held, and of what is
 //! wrong the first few of each kind. Nothing is decoded but session events.
 
-use std::{fs::File, path::PathBuf, thread};
+use std::{collections::BTreeSet, fs::File, path::PathBuf, thread};
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ pub use self::findings::{Check, Checked, FAULTS_KEPT, Fault};
 use self::{contents::Contents, findings::Findings, ledger::Ledgers};
 use super::State;
 use crate::{
-    capture::{self, Capture},
+    capture::{self, Capture, PastDamage, past_damage},
     error::{Error, Result},
     plain::{json_escape, unobeyed},
 };
@@ -33,8 +33,11 @@ mod workers;
 /// What came of looking at all of a capture.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
-    /// Nothing is wrong.
+    /// Nothing is wrong with the files.
     pub whole: bool,
+    /// What the damage of the captures that they were made of has cost them, as they remember; None if they do
+    /// not know of any.
+    pub past_damage: Option<PastDamage>,
     /// The files, in the order in which they were read.
     pub segments: Vec<SegmentVerdict>,
     /// Frames that are there,
@@ -78,6 +81,11 @@ struct Segment {
 }
 
 impl Verdict {
+    /// Nothing is wrong, and nothing was when it was made.
+    pub fn is_good(&self) -> bool {
+        self.whole && self.past_damage.is_none()
+    }
+
     /// How many faults there are altogether.
     pub fn faults(&self) -> u64 {
         self.checks.iter().map(|checked| checked.faults).sum()
@@ -96,9 +104,10 @@ pub fn verify(capture: &Capture) -> Result<Verdict> {
     let mut findings = Findings::new();
     let mut ledgers = Ledgers::default();
     let mut segments = Vec::new();
+    let mut past = BTreeSet::new();
     let mut strangers = Vec::new();
     for segment in capture.segments() {
-        match one(segment, &mut findings, &mut ledgers) {
+        match one(segment, &mut findings, &mut ledgers, &mut past) {
             Ok(segment) => segments.push(segment),
             Err(error) if error.is_not_a_capture() => strangers.push((segment, error)),
             Err(error) => return Err(error),
@@ -119,6 +128,7 @@ pub fn verify(capture: &Capture) -> Result<Verdict> {
     let checks = findings.finish();
     Ok(Verdict {
         whole: checks.iter().all(|checked| checked.faults == 0),
+        past_damage: PastDamage::together(&past),
         frames: segments.iter().map(|segment| segment.frames).sum(),
         events: segments.iter().map(|segment| segment.events).sum(),
         segments,
@@ -130,13 +140,15 @@ fn one(
     segment: &capture::Segment,
     findings: &mut Findings,
     ledgers: &mut Ledgers,
+    past: &mut BTreeSet<PastDamage>,
 ) -> Result<SegmentVerdict> {
     let live = segment.is_being_recorded();
     let (file, segment) = segment.open()?;
     let path = &segment.path;
     let bytes = file.metadata().map_err(Error::io("look at", path))?.len();
     findings.begin(path);
-    let mut contents = Contents::new(findings, ledgers);
+    let known = if segment.hot { Vec::new() } else { past_damage(path) };
+    let mut contents = Contents::new(findings, ledgers, known.into_iter().collect());
     let (state, own) = if segment.hot {
         (State::Hot, hot::verify(path, file, bytes, live, &mut contents)?)
     } else {
@@ -144,6 +156,7 @@ fn one(
         (State::Sealed, sealed::verify(path, [file, again], bytes, &mut contents)?)
     };
     contents.finish();
+    past.append(&mut contents.past);
     if !contents.is_ours {
         let found = "an MCAP file that no recorder of ours has written".to_owned();
         return Err(crate::error::Kind::NotACapture { path: path.clone(), found }.into());

@@ -20,5 +20,5 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let verdict = inspect::verify(&Capture::open(&args.select.paths)?)?;
     let page = if args.json { verdict.json() } else { verdict.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
-    Ok(if verdict.whole { Outcome::Done } else { Outcome::Lossy })
+    Ok(if verdict.is_good() { Outcome::Done } else { Outcome::Lossy })
 }

@@ -28,12 +28,15 @@ impl Page {
         let content = format!("{frames} and {events}, {} in {files}", size(bytes));
         self.value("content", Style::Plain, &content);
         let faults = verdict.faults();
-        if verdict.whole {
+        if verdict.is_good() {
             self.value("verdict", Style::Plain, "whole");
+        } else if verdict.whole {
+            self.value("verdict", Style::Alarm, "whole, but saved from a damaged capture");
         } else {
             let faults = format!("not whole: {}", counted(faults, "fault"));
             self.value("verdict", Style::Alarm, &faults);
         }
+        self.past_damage(verdict.past_damage.as_ref());
     }
 
     fn proven(&mut self, segments: &[SegmentVerdict]) {

@@ -2,7 +2,7 @@
 //! index of it has to say.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io::{self, BufRead},
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use super::{
     records::{MESSAGE_HEAD, Next, Records},
 };
 use crate::{
-    capture::PROFILE,
+    capture::{PROFILE, PastDamage},
     error::counted,
     schema::{self, SESSION_EVENT},
 };
@@ -48,6 +48,8 @@ pub(super) struct Contents<'v> {
     schemas: BTreeMap<u16, Schema>,
     run: Option<usize>,
     recording: Recording,
+    /// What the segment remembers of damage. The counters of what was saved have its holes.
+    pub past: BTreeSet<PastDamage>,
     /// Something in it is only in captures of ours.
     pub is_ours: bool,
     pub messages: u64,
@@ -120,9 +122,16 @@ impl ChunkContents {
 }
 
 impl<'v> Contents<'v> {
-    pub(super) fn new(findings: &'v mut Findings, ledgers: &'v mut Ledgers) -> Self {
-        let recording =
-            Recording { key: Key::default(), whole: true, descriptors: HashMap::default() };
+    pub(super) fn new(
+        findings: &'v mut Findings,
+        ledgers: &'v mut Ledgers,
+        past: BTreeSet<PastDamage>,
+    ) -> Self {
+        let recording = Recording {
+            key: Key::default(),
+            whole: past.is_empty(),
+            descriptors: HashMap::default(),
+        };
         Self {
             findings,
             ledgers,
@@ -131,6 +140,7 @@ impl<'v> Contents<'v> {
             schemas: BTreeMap::new(),
             run: None,
             recording,
+            past,
             is_ours: false,
             messages: 0,
             frames: 0,
@@ -161,6 +171,10 @@ impl<'v> Contents<'v> {
         let Ok(records::Record::Metadata(record)) = mcap::parse_record(op::METADATA, data) else {
             return self.unreadable(op::METADATA, spot);
         };
+        if let Some(past) = PastDamage::of(&record) {
+            self.past.insert(past);
+            self.recording.whole = false;
+        }
         if record.name != PROFILE || self.run.is_some() {
             return;
         }
@@ -170,7 +184,7 @@ impl<'v> Contents<'v> {
         });
         self.recording = Recording {
             key: key_of(data),
-            whole: whole.is_none_or(|whole| whole != "no"),
+            whole: self.past.is_empty() && whole.is_none_or(|whole| whole != "no"),
             descriptors: descriptors.collect(),
         };
     }
