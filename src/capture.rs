@@ -24,6 +24,7 @@ pub use self::{
 pub(crate) use self::{
     past::{past_damage, records_of_damage},
     proof::{CHECKPOINT, Proof, Summary},
+    summary::declared,
 };
 use crate::{
     codec::walk,

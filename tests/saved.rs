@@ -11,11 +11,12 @@ use std::{
 
 use centralcap::{
     capture::Capture,
-    inspect::{self, Verdict},
+    inspect::{self, Check, Verdict},
     synth,
 };
 use serde_json::Value as Json;
 use support::{
+    capture::entries_of,
     command::{Ran, centralcap},
     place::Place,
 };
@@ -128,7 +129,7 @@ fn whoever_edits_it_again_hands_it_on() {
     assert_eq!(json(&parts, &[])["past_damage"], past);
 
     // Without names where names are hidden.
-    let hiding = ["--redact", "--limit", "30"];
+    let hiding = ["--redact", "--topic", "audit"];
     for input in ["spoilt.mcap", "saved.mcap"] {
         let (_, hidden) = place.edit(&place.path(input), &format!("hidden-{input}"), &hiding);
         let hidden = &json(&hidden, &[])["past_damage"];
@@ -145,4 +146,27 @@ fn a_capture_without_damage_remembers_none() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(json(&edited, &[])["past_damage"], Json::Null);
     assert!(verdict(&edited).is_good());
+}
+
+#[test]
+fn a_capture_without_its_head_is_proven_from_there_on() {
+    let place = Place::new();
+    let spoilt = place.spoilt(without_its_head);
+    let ran = inspected(&spoilt, &["--verify"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    let verdict = verdict(&spoilt);
+    let frames = entries_of_damaged(&spoilt);
+    assert!(frames > 100, "{frames}");
+    assert_eq!(verdict.frames, frames);
+    let of = |check: Check| &verdict.checks[check as usize];
+    assert_eq!((of(Check::Records).faults, of(Check::Records).first[0].offset), (2, 0));
+    // Who has a channel is known from the summary.
+    assert_eq!(of(Check::Channels).faults, 0, "{:?}", of(Check::Channels));
+    assert_eq!(of(Check::ChunkChecksums).faults, 0);
+    assert!(entries_of(&place.path("whole.mcap")).len() as u64 > frames);
+}
+
+fn entries_of_damaged(path: &Path) -> u64 {
+    let entries = Capture::open(&[path]).unwrap().entries().flatten();
+    entries.filter(|entry| entry.frame().is_some()).count() as u64
 }

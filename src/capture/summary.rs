@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use mcap::records::op;
 
 use super::{RECORD_LIMIT, entries::Channel, reader::MAGIC_SIZE};
 use crate::entry::{Subscription, Timestamp};
@@ -20,9 +21,7 @@ pub(super) fn summary(path: &Path) -> Option<mcap::Summary> {
     let mut file = File::open(path).ok()?;
     let size = file.metadata().ok()?.len();
     // The summary reader does not ask for it.
-    if !summary_holds(&mut file, size).ok()? {
-        return None;
-    }
+    whole_summary(&mut file, size).ok()??;
     let options =
         SummaryReaderOptions::default().with_file_size(size).with_record_length_limit(RECORD_LIMIT);
     let mut reader = SummaryReader::new_with_options(options);
@@ -41,19 +40,19 @@ pub(super) fn summary(path: &Path) -> Option<mcap::Summary> {
     reader.finish()
 }
 
-/// Whether the summary is what its checksum says. It covers all from the summary's start up to the
+/// The summary, if it is what its checksum says. That covers all from the summary's start up to the
 /// checksum itself, the last field of the footer.
-fn summary_holds(file: &mut File, size: u64) -> io::Result<bool> {
+fn whole_summary(file: &mut File, size: u64) -> io::Result<Option<Vec<u8>>> {
     const FOOTER: u64 = 8 + 8 + 4;
 
-    let Some(footer) = size.checked_sub(FOOTER + MAGIC_SIZE) else { return Ok(false) };
+    let Some(footer) = size.checked_sub(FOOTER + MAGIC_SIZE) else { return Ok(None) };
     let mut start = [0; 8];
     file.seek(SeekFrom::Start(footer))?;
     file.read_exact(&mut start)?;
     let start = u64::from_le_bytes(start);
     let end = footer + FOOTER - 4;
     if start == 0 || start >= end || end - start > RECORD_LIMIT as u64 {
-        return Ok(false);
+        return Ok(None);
     }
     let mut summary = Vec::new();
     file.seek(SeekFrom::Start(start))?;
@@ -61,7 +60,29 @@ fn summary_holds(file: &mut File, size: u64) -> io::Result<bool> {
     let mut expected = [0; 4];
     file.read_exact(&mut expected)?;
     file.rewind()?;
-    Ok(crc32fast::hash(&summary) == u32::from_le_bytes(expected))
+    Ok((crc32fast::hash(&summary) == u32::from_le_bytes(expected)).then_some(summary))
+}
+
+/// The records of schemas and channels in the summary of a sealed segment, each with its opcode: none if
+/// there is no whole one.
+pub(crate) fn declared(path: &Path) -> Vec<(u8, Vec<u8>)> {
+    let Ok(mut file) = File::open(path) else { return Vec::new() };
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let Ok(Some(summary)) = whole_summary(&mut file, size) else { return Vec::new() };
+    let mut declared = Vec::new();
+    let mut rest = &summary[..];
+    while let [opcode, behind @ ..] = rest
+        && let Some((length, behind)) = behind.split_first_chunk()
+        && let Some((data, behind)) = usize::try_from(u64::from_le_bytes(*length))
+            .ok()
+            .and_then(|n| behind.split_at_checked(n))
+    {
+        if matches!(*opcode, op::SCHEMA | op::CHANNEL) {
+            declared.push((*opcode, data.to_vec()));
+        }
+        rest = behind;
+    }
+    declared
 }
 
 /// A channel as the summary has it.

@@ -143,6 +143,11 @@ impl Scanner {
         self.file.read_exact(&mut bytes)?;
         let [opcode, length @ ..] = bytes;
         let head = Head { opcode, offset: self.at, length: u64::from_le_bytes(length) };
+        // No opcode is 0: where all is zero, nothing is a record.
+        if opcode == 0 {
+            self.file.seek_relative(-(HEAD_SIZE as i64))?;
+            return Ok(Err(("a record", "opcode 0x00".to_owned())));
+        }
         if head.end() > self.size {
             self.file.seek_relative(-(HEAD_SIZE as i64))?;
             let found = format!("opcode {opcode:#04x} with {} bytes, of {left}", head.length);

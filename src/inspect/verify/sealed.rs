@@ -19,7 +19,10 @@ use super::{
     scan::{MAGIC_SIZE, Piece, Scanner},
     workers::{self, Content, Prepared},
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    capture,
+    error::{Error, Kind, Result},
+};
 
 /// Looks at all of a sealed segment, of which both are open, and which has that size.
 pub(super) fn verify(
@@ -29,7 +32,7 @@ pub(super) fn verify(
     contents: &mut Contents<'_>,
 ) -> Result<Segment> {
     let failed = |error: io::Error| Error::io("read", path)(error);
-    let mut sealed = Sealed::new(contents, again, size);
+    let mut sealed = Sealed::new(path, contents, again, size);
     sealed.magic(path)?;
     let scanner = Scanner::new(file, size).map_err(failed)?;
     let mut scanner = workers::each_piece(scanner, |piece| sealed.piece(piece)).map_err(failed)?;
@@ -48,6 +51,7 @@ enum Section {
 }
 
 struct Sealed<'c, 'v> {
+    path: &'c Path,
     contents: &'c mut Contents<'v>,
     /// For what has to be looked up.
     file: File,
@@ -61,14 +65,18 @@ struct Sealed<'c, 'v> {
     attachments: u32,
     summary_start: u64,
     summary: index::Summary,
+    /// The summary was asked who has a channel.
+    is_declared: bool,
 }
 
 impl<'c, 'v> Sealed<'c, 'v> {
-    fn new(contents: &'c mut Contents<'v>, file: File, size: u64) -> Self {
+    fn new(path: &'c Path, contents: &'c mut Contents<'v>, file: File, size: u64) -> Self {
         let mut sum = crc32fast::Hasher::new();
         sum.update(mcap::MAGIC);
         Self {
+            path,
             contents,
+            is_declared: false,
             file,
             size,
             section: Section::Start,
@@ -142,12 +150,27 @@ impl<'c, 'v> Sealed<'c, 'v> {
                     (broken.expected.to_owned(), format!("{}{then}", broken.found))
                 });
                 self.sum = None;
+                self.declare(spot);
                 if self.section == Section::Start {
                     self.section = Section::Data;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Who has a channel may have been said where the file is damaged: what follows is not to blame. The summary
+    /// repeats it.
+    fn declare(&mut self, spot: Spot) {
+        if std::mem::replace(&mut self.is_declared, true) {
+            return;
+        }
+        for (opcode, data) in capture::declared(self.path) {
+            match opcode {
+                op::SCHEMA => self.contents.schema(&data, spot, false),
+                _ => self.contents.channel(&data, spot, false),
+            }
+        }
     }
 
     /// A record that is not held. Of a chunk what is in it is read piece by piece.
@@ -222,6 +245,7 @@ impl<'c, 'v> Sealed<'c, 'v> {
         };
         if let Some(words) = faulty {
             self.contents.findings.fault(Check::ChunkChecksums, spot, || words);
+            self.declare(spot);
             return Ok(());
         }
         // Of what is not in it, its indexes are not to blame.
