@@ -379,7 +379,7 @@ impl Profile {
             match &subscription.coverage {
                 Some(coverage) => {
                     losses.gaps += coverage.gaps.len() as u64;
-                    losses.unknown += coverage.unknown.len() as u64;
+                    losses.unknown += coverage.unknown_stretches().count() as u64;
                 }
                 None => losses.gaps += subscription.connections.gaps,
             }

@@ -12,6 +12,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use super::{Event, Span, seconds};
 use crate::entry::Timestamp;
 
+/// What is shorter is not told.
+const SHORTEST_UNKNOWN: Duration = Duration::from_millis(1);
+
 /// When a subscription was covered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Coverage {
@@ -140,6 +143,12 @@ impl Coverage {
             gaps,
             unknown,
         })
+    }
+
+    /// Those unknown stretches that are more than the time between two things that were written down one after
+    /// the other, such as the ends of two connections when the recorder is stopped.
+    pub(super) fn unknown_stretches(&self) -> impl Iterator<Item = Span> {
+        self.unknown.iter().copied().filter(|span| span.length() >= SHORTEST_UNKNOWN)
     }
 
     /// What each of so many stretches of that width is. The worst that is in it counts: a short gap
@@ -321,6 +330,15 @@ mod tests {
         let coverage = coverage.unwrap();
         assert_eq!(coverage.unknown, [span(10, 30), span(40, 50)]);
         assert_eq!(coverage.unknown_seconds, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn the_time_between_two_words_is_no_unknown_stretch() {
+        let until = |last| Told { span: Some(Span { first: at(0), last }), ..run(&[(0, 10)], &[]) };
+        let coverage = Coverage::of(&[until(at(10).after(Duration::from_micros(30)))]).unwrap();
+        assert_eq!((coverage.unknown.len(), coverage.unknown_stretches().count()), (1, 0));
+        let coverage = Coverage::of(&[until(at(11))]).unwrap();
+        assert_eq!(coverage.unknown_stretches().collect::<Vec<_>>(), [span(10, 11)]);
     }
 
     #[test]
