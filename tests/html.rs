@@ -212,23 +212,25 @@ fn the_minute_of_an_outage_stands_where_it_is_looked_for() {
     entries.happened(seconds(599), &quiet, 1, closed(""));
     let page = assert_needs_nothing(&page(&[&written(&entries, &folder)]));
 
-    let (from, to) = ("2026-11-18 11:10:00.000", "2026-11-18 11:11:00.000");
+    let (from, to) = ("2026-11-18T11:10:00.000Z", "2026-11-18T11:11:00.000Z");
+    let (all_from, all_to) = ("2026-11-18T11:10:05.000Z", "2026-11-18T11:10:58.000Z");
     let verdict = page.of("p").into_iter().find(|p| p.attribute("class") == "verdict bad").unwrap();
     assert_eq!(
         verdict.text,
         format!(
-            "Lost or unknown: 2 gaps. The worst outage: {from} to {to}, 1m, 2 of 3 subscriptions."
+            "Lost or unknown: 2 gaps. The worst outage: {from} to {to}, 1m, 2 of 3 subscriptions at \
+             once from {all_from} to {all_to}, 53s."
         )
     );
     assert_eq!(
         page.by_id("outages").rows(),
-        [[from, to, "1m", "2 of 3", "-", "server × 2"]],
+        [[from, to, "1m", &*format!("2 of 3from {all_from} to {all_to}, 53s"), "-", "server × 2"]],
         "both are one outage"
     );
     let gaps = page.by_id("gaps").rows();
     let said = "closed with 1001 after 0 frames: going away";
     assert_eq!(gaps[0], [from, to, "1m", "server", "north-audit", "-", said]);
-    assert_eq!(gaps[1][0], "2026-11-18 11:10:05.000");
+    assert_eq!(gaps[1][0], all_from);
     assert_eq!(
         page.by_id("gap-1").of("time")[0].attribute("datetime"),
         "2026-11-18T11:10:00.000000000Z"
@@ -246,13 +248,13 @@ fn the_minute_of_an_outage_stands_where_it_is_looked_for() {
     assert_eq!(marks(page.by_id("subscriptions"), "#gap-1"), ["33.389%"]);
     assert_eq!(marks(page.by_id("subscriptions"), "#gap-2"), ["34.224%"]);
     let title = page.by_id("rates").of("a")[0].of("title")[0];
-    assert_eq!(title.text, format!("{from} to {to}, 1m, 2 subscriptions"));
+    assert_eq!(title.text, format!("{from} to {to}, 1m, 2 of 3 subscriptions"));
     // Also where nothing was written down it is seen when nothing came.
     let steps = page.by_id("rates").of("title").into_iter().map(|title| &*title.text);
     let silent: Vec<_> =
         steps.filter(|text| text.ends_with(" long: 0 frames, 0.00 a second")).collect();
     assert_eq!(silent.len(), 26, "{silent:?}");
-    assert!(silent[0].starts_with("2026-11-18 11:10:06.000, 2s long"), "{silent:?}");
+    assert!(silent[0].starts_with("2026-11-18T11:10:06.000Z, 2s long"), "{silent:?}");
     let times: Vec<_> =
         page.by_id("rates").of("text").into_iter().map(|text| &*text.text).collect();
     assert!(times.contains(&"11:10") && times.contains(&"2026-11-18"), "{times:?}");
@@ -377,7 +379,7 @@ fn what_the_schema_does_not_know_is_told_with_a_sample() {
     let page = assert_needs_nothing(&page(&[&written(&entries, &folder)]));
     let rows = page.by_id("drift").rows();
     assert_eq!(&rows[0][..3], ["Audit.audit_message", "3", "3"], "{rows:?}");
-    assert_eq!(rows[0][3], "2026-11-18 11:06:41.000frame 1");
+    assert_eq!(rows[0][3], "2026-11-18T11:06:41.000Zframe 1");
     assert!(rows[0][4].contains("99") && rows[0][5].contains("<b>new</b"), "{rows:?}");
 }
 

@@ -12,15 +12,14 @@ use sha2::{Digest, Sha256};
 pub use self::file::ReportFile;
 use self::{
     draw::Scale,
-    outages::{Hole, Outage},
-    page::{NAME, clock, foremost, grouped, moment, shown},
+    outages::{Hole, Outage, Peak},
+    page::{NAME, clock, foremost, grouped, many, moment, shown},
 };
 use super::{
-    Profile, SegmentProfile, SubscriptionProfile,
+    Profile, SegmentProfile, Span, SubscriptionProfile,
     drift::Drift,
     text::{rate, short, size},
 };
-use crate::error::counted;
 
 mod course;
 mod draw;
@@ -56,6 +55,8 @@ struct Report<'p> {
     scale: Option<Scale>,
     holes: Vec<Hole<'p>>,
     outages: Vec<Outage<'p>>,
+    /// When most subscriptions were down at once, whichever outages that is of.
+    most_at_once: Option<Peak>,
     /// The places of those that are shown.
     shown_holes: Vec<usize>,
     shown_outages: Vec<usize>,
@@ -73,17 +74,25 @@ impl<'p> Report<'p> {
                 coverage.map(|coverage| coverage.gap_seconds + coverage.unknown_seconds);
             (uncovered, frames(found))
         };
-        Self {
+        let mut report = Self {
             profile,
             drift,
             scale: Scale::of(profile),
             shown_holes: foremost(&holes, GAPS, |hole| hole.span.length()),
             shown_outages: foremost(&outages, OUTAGES, |outage| outage.altogether),
+            most_at_once: outages::peak(&holes),
             shown_subscriptions: foremost(&profile.subscriptions, SUBSCRIPTIONS, weight),
             holes,
             outages,
             html: String::new(),
+        };
+        // What the first line of the page leads to is there.
+        if let Some((place, _)) = report.worst_at_once()
+            && let Err(between) = report.shown_outages.binary_search(&place)
+        {
+            report.shown_outages.insert(between, place);
         }
+        report
     }
 
     fn page(mut self) -> String {
@@ -134,19 +143,7 @@ impl<'p> Report<'p> {
             Some(losses) => ("bad", format!("Lost or unknown: {losses}.")),
             None => ("good", "Nothing is missing, as far as can be seen.".to_owned()),
         };
-        let all = self.profile.subscriptions.len();
-        let worst = self.worst().map_or(String::new(), |place| {
-            let outage = &self.outages[place];
-            format!(
-                " The worst outage: <a href=\"#outage-{}\">{} to {}</a>, {}, {} of {}.",
-                place + 1,
-                moment(outage.span.first),
-                moment(outage.span.last),
-                short(outage.span.length()),
-                outage.subscriptions,
-                counted(all as u64, "subscription")
-            )
-        });
+        let worst = self.worst_in_words();
         let has_frames = self.scale.is_some() && self.profile.timeline.is_some();
         let sections = [
             ("outages", "Outages", true),
@@ -177,6 +174,57 @@ impl<'p> Report<'p> {
         (0..self.outages.len()).rev().max_by_key(|&place| self.outages[place].altogether)
     }
 
+    /// When most subscriptions were down at once, and the shortest outage that was then.
+    fn worst_at_once(&self) -> Option<(usize, Peak)> {
+        let peak = self.most_at_once?;
+        let is_then = |&place: &usize| {
+            let span = self.outages[place].span;
+            span.first <= peak.span.first && peak.span.last <= span.last
+        };
+        let places = (0..self.outages.len()).filter(is_then);
+        let place = places.min_by_key(|&place| self.outages[place].span.length())?;
+        Some((place, peak))
+    }
+
+    /// The outage in which most time was lost, and when most subscriptions were down if that was another time.
+    fn worst_in_words(&self) -> String {
+        let Some(place) = self.worst() else { return String::new() };
+        let all = many(self.profile.subscriptions.len() as u64, "subscription");
+        let outage = &self.outages[place];
+        let down = self.down(outage);
+        let times = |span: Span| {
+            format!("{} to {}</a>, {}", moment(span.first), moment(span.last), short(span.length()))
+        };
+        let mut words = format!(
+            " The worst outage: <a href=\"#outage-{}\">{}, ",
+            place + 1,
+            times(outage.span)
+        );
+        let peak = outage.peak.span;
+        if peak == outage.span {
+            let _ = write!(words, "{down} of {all}.");
+        } else {
+            let (first, last) = (moment(peak.first), moment(peak.last));
+            let long = short(peak.length());
+            let _ = write!(words, "{down} of {all} at once from {first} to {last}, {long}.");
+        }
+        if let Some((place, peak)) = self.worst_at_once().filter(|(_, peak)| peak.count > down) {
+            let _ = write!(
+                words,
+                " Most at once: <a href=\"#outage-{}\">{}, {} of {all}.",
+                place + 1,
+                times(peak.span),
+                peak.count
+            );
+        }
+        words
+    }
+
+    /// So many subscriptions were down all through the peak of an outage, also those whose gaps are of another.
+    fn down(&self, outage: &Outage<'_>) -> usize {
+        outages::down_throughout(&self.holes, outage.peak.span)
+    }
+
     fn facts(&mut self) {
         let profile = self.profile;
         let totals = &profile.totals;
@@ -195,18 +243,18 @@ impl<'p> Report<'p> {
         } else {
             self.fact("entries", "none", "");
         }
-        let events = counted(totals.events, "session event");
+        let events = many(totals.events, "session event");
         self.fact("bytes of frames", &size(totals.bytes), &events);
         let topics: Vec<_> = self.topics().into_iter().map(|(topic, _)| topic).collect();
         self.fact(
             "subscriptions",
             &grouped(profile.subscriptions.len() as u64),
-            &counted(topics.len() as u64, "topic"),
+            &many(topics.len() as u64, "topic"),
         );
         let compression = totals.compression.map_or(String::new(), |compression| {
             format!(", {compression:.2} bytes of frames for each")
         });
-        let files = counted(profile.segments.len() as u64, "file");
+        let files = many(profile.segments.len() as u64, "file");
         self.fact("stored", &size(totals.stored_bytes), &(files + &compression));
         if let Some(about) = &profile.about {
             let version = shown(&about.version, NAME);

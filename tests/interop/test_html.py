@@ -153,11 +153,11 @@ def test_the_gap_is_told_and_drawn_where_it_is(page, gap):
     told = page.value("[...document.querySelectorAll('#gap-1 time')].map(time => time.dateTime)")
     assert told == [gap["from"], gap["to"]]
     row = page.value("document.querySelector('#gap-1').innerText")
-    assert gap["from"][:23].replace("T", " ") in row
+    assert gap["from"][:23] + "Z" in row
     assert gap["cause"] == "shutdown" and "shutdown" in row
     # What is drawn there leads to that row, and says when it was.
     at = "[...document.querySelectorAll('#subscriptions svg.row a rect')][0]"
-    assert gap["from"][:23].replace("T", " ") in page.value(f"{at}.textContent")
+    assert gap["from"][:23] + "Z" in page.value(f"{at}.textContent")
     assert page.value(f"{at}.parentElement.href.baseVal") == "#gap-1"
     hit = f"""(() => {{
         const box = {at}.getBoundingClientRect();
@@ -190,3 +190,19 @@ def test_it_is_the_same_without_scripts(folder, tmp_path):
         root = page.ask("DOM.getDocument")["root"]["nodeId"]
         rows = page.ask("DOM.querySelectorAll", nodeId=root, selector="#gaps tbody tr")
         assert len(rows["nodeIds"]) == 1
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_no_time_below_a_drawing_is_written_over_another(folder, tmp_path, width):
+    with browser(tmp_path) as page:
+        page.open(folder / "report.html")
+        page.screenshot(tmp_path / "page.png", width)
+        # What is shown of each line of an axis ends before the next begins.
+        collisions = """[...document.querySelectorAll("svg.axis")].flatMap(axis =>
+            [".time", ".day"].flatMap(line => {
+                const boxes = [...axis.querySelectorAll(line)].map(text => text.getBoundingClientRect())
+                    .filter(box => box.width > 0).sort((a, b) => a.left - b.left);
+                return boxes.slice(1).filter((box, index) => box.left < boxes[index].right + 2);
+            })).length"""
+        assert page.value("document.querySelectorAll('svg.axis .time').length") > 0
+        assert page.value(collisions) == 0

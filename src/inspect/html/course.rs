@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
     Report, draw, frames,
-    outages::{Hole, Outage},
+    outages::{self, Hole, Outage},
     page::{
         Column::{Number, Text, Wide},
-        NAME, SENTENCE, Table, grouped, grouped_or_dash, left_out, moment, shown,
+        NAME, SENTENCE, Table, grouped, grouped_or_dash, left_out, many, moment, shown,
     },
 };
 use crate::inspect::{
@@ -19,35 +19,40 @@ impl Report<'_> {
     pub(super) fn outages(&mut self) {
         self.html.push_str("<section id=\"outages\"><h2>Outages</h2>\n");
         if self.outages.is_empty() {
-            self.html.push_str(
+            self.html.push_str(if self.profile.losses().is_none() {
                 "<p>None: each subscription was covered from the first to the last thing that is known \
-                 of it.</p></section>\n",
-            );
-            return;
+                 of it.</p>\n"
+            } else {
+                "<p>No gap is known.</p>\n"
+            });
+        } else {
+            self.table_of_outages();
         }
+        self.html.push_str("</section>\n");
+    }
+
+    fn table_of_outages(&mut self) {
         self.html.push_str(
-            "<p>When at least one subscription was not covered. Gaps of several subscriptions that overlap \
-             are one outage.</p>\n",
+            "<p>When at least one subscription was not covered. Gaps that begin or lie together are one \
+             outage; one that goes on much longer is an outage of its own, so outages may overlap. How many \
+             subscriptions were down is told for the time in which most of an outage's own were, also \
+             counting those that were down for another reason.</p>\n",
         );
-        let all = self.profile.subscriptions.len();
+        let all = grouped(self.profile.subscriptions.len() as u64);
         let worst = self.worst();
         let header = [
             (Text, "from"),
             (Text, "to"),
             (Number, "long"),
-            (Number, "subscriptions"),
+            (Text, "subscriptions down at once"),
             (Number, "frames lost"),
             (Wide, "cause"),
         ];
         let mut table = Table::begin(&mut self.html, "outages", &header);
         for &place in &self.shown_outages {
             let outage = &self.outages[place];
-            let Outage { span, subscriptions, at_once, .. } = outage;
-            let together = if at_once < subscriptions {
-                format!(", at most {at_once} at once")
-            } else {
-                String::new()
-            };
+            let span = outage.span;
+            let down = outages::down_throughout(&self.holes, outage.peak.span);
             table.row_with(
                 &format!(
                     " id=\"outage-{}\"{}",
@@ -58,7 +63,7 @@ impl Report<'_> {
                     moment(span.first),
                     moment(span.last),
                     format!("<b>{}</b>", short(span.length())),
-                    format!("{subscriptions} of {all}{together}"),
+                    format!("{down} of {all}{}", at_once(outage, down)),
                     grouped_or_dash(outage.frames),
                     causes(outage),
                 ],
@@ -72,7 +77,6 @@ impl Report<'_> {
             "those in which most time was lost, of all subscriptions together",
             "centralcap inspect --gaps",
         );
-        self.html.push_str("</section>\n");
     }
 
     pub(super) fn rates(&mut self) {
@@ -90,8 +94,8 @@ impl Report<'_> {
         let _ = write!(
             self.html,
             "<section id=\"rates\"><h2>Frames over time</h2>\n<p>Frames a second, all subscriptions \
-             together; one step is {}. Outages are marked; point at a step for its time.</p>\n<p \
-             class=\"legend\">",
+             together; one step is {}, point at it for its time. Below it is how many subscriptions were \
+             down; point there for an outage's times, and click for its row.</p>\n<p class=\"legend\">",
             short(axis.bucket_seconds)
         );
         for (colour, (topic, counts)) in topics.iter().enumerate() {
@@ -104,9 +108,19 @@ impl Report<'_> {
             );
         }
         self.html.push_str("</p>\n");
-        let outages: Vec<_> =
-            self.shown_outages.iter().map(|&place| (place + 1, &self.outages[place])).collect();
-        self.html.push_str(&draw::rates(scale, axis, &topics, &outages));
+        self.html.push_str(&draw::rates(scale, axis, &topics));
+        if !self.outages.is_empty() {
+            let all = self.profile.subscriptions.len();
+            let title = |outage: &Outage<'_>| {
+                format!("{} of {}", self.down(outage), many(all as u64, "subscription"))
+            };
+            let shown = self.shown_outages.iter().map(|&place| (place + 1, &self.outages[place]));
+            let mut shown: Vec<_> =
+                shown.map(|(number, outage)| (number, outage.span, title(outage))).collect();
+            // The shorter ones lie on the longer ones, so that each can be pointed at.
+            shown.sort_by_key(|(_, span, _)| std::cmp::Reverse(span.length()));
+            self.html.push_str(&draw::down(scale, &self.holes, all, &shown));
+        }
         self.html.push_str(&scale.axis());
         self.html.push_str("</section>\n");
     }
@@ -257,5 +271,24 @@ fn causes(outage: &Outage<'_>) -> String {
         let times = if outage.holes > 1 { format!(" × {count}") } else { String::new() };
         format!("<span class=\"cause\">{}{times}</span>", shown(cause, NAME))
     };
-    causes.iter().take(4).map(words).collect::<Vec<_>>().join(" ")
+    causes.iter().take(4).map(words).collect::<Vec<_>>().join(", ")
+}
+
+/// When so many were down, where that is not all of the outage, and who they were.
+fn at_once(outage: &Outage<'_>, down: usize) -> String {
+    let (peak, mut words) = (outage.peak, String::new());
+    if peak.span != outage.span {
+        let (first, last) = (moment(peak.span.first), moment(peak.span.last));
+        let long = short(peak.span.length());
+        let _ = write!(words, "<small>from {first} to {last}, {long}</small>");
+    }
+    if down > peak.count {
+        let others = grouped((down - peak.count) as u64);
+        let _ = write!(words, "<small>{others} of them in another outage</small>");
+    }
+    if outage.subscriptions > peak.count {
+        let all = grouped(outage.subscriptions as u64);
+        let _ = write!(words, "<small>{all} altogether</small>");
+    }
+    words
 }

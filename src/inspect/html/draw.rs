@@ -6,12 +6,11 @@
 use std::{fmt::Write, time::Duration};
 
 use super::{
-    outages::{Hole, Outage},
-    page::{clock, grouped},
+    outages::{Hole, levels},
+    page::{clock, grouped, many},
 };
 use crate::{
     entry::Timestamp,
-    error::counted,
     inspect::{
         Axis, Coverage, Profile, Span,
         coverage::Cell,
@@ -31,8 +30,9 @@ const STEPS: u64 = 200;
 /// Nothing is drawn narrower, in percent: about two pixels and a half.
 const NARROWEST: f64 = 0.25;
 
-/// So many times are written below a drawing at most.
+/// So many times are written below a drawing at most, or one more, and so many where there is less room.
 const TICKS: u64 = 8;
+const TICKS_WHERE_NARROW: usize = 4;
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400;
@@ -129,10 +129,14 @@ impl Scale {
         let ticks = self.ticks();
         let whole_days = ticks.iter().all(|at| at.as_nanos().is_multiple_of(DAY * SECOND));
         let whole_minutes = ticks.iter().all(|at| at.as_nanos().is_multiple_of(60 * SECOND));
-        let mut day = String::new();
-        for at in ticks {
+        // Where there is less room, the others are not shown: the style sheet knows.
+        let step = ticks.len().div_ceil(TICKS_WHERE_NARROW).max(1);
+        let mut days = [String::new(), String::new()];
+        for (index, at) in ticks.into_iter().enumerate() {
             let text = clock(at);
-            let (date, time) = text.split_once(' ').unwrap_or((&text, ""));
+            let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+            let is_minor = !index.is_multiple_of(step);
+            let minor = if is_minor { " minor" } else { "" };
             let time = if whole_minutes { time.get(..5) } else { time.get(..8) };
             let x = self.percent(at);
             let anchor = match x {
@@ -141,14 +145,18 @@ impl Scale {
                 _ => "middle",
             };
             let upper = if whole_days { date } else { time.unwrap_or_default() };
-            let _ =
-                write!(svg, "<text x=\"{x:.2}%\" y=\"12\" text-anchor=\"{anchor}\">{upper}</text>");
-            if date != day && !whole_days {
-                date.clone_into(&mut day);
+            let _ = write!(
+                svg,
+                "<text class=\"time{minor}\" x=\"{x:.2}%\" y=\"12\" text-anchor=\"{anchor}\">{upper}</text>"
+            );
+            // A day is also written where the one before it may not be shown.
+            if date != days[usize::from(is_minor)] && !whole_days {
                 let _ = write!(
                     svg,
-                    "<text class=\"day\" x=\"{x:.2}%\" y=\"27\" text-anchor=\"{anchor}\">{date}</text>"
+                    "<text class=\"day{minor}\" x=\"{x:.2}%\" y=\"27\" text-anchor=\"{anchor}\">{date}</text>"
                 );
+                let written = if is_minor { 1..2 } else { 0..2 };
+                days[written].fill(date.to_owned());
             }
         }
         svg.push_str("</svg>\n");
@@ -156,14 +164,9 @@ impl Scale {
     }
 }
 
-/// Frames over time, all together: an area for each topic on top of the others, and the outages behind them.
-/// `topics` have a count for each bucket of the axis, and are drawn from the bottom up.
-pub(super) fn rates(
-    scale: Scale,
-    axis: &Axis,
-    topics: &[(String, Vec<u64>)],
-    outages: &[(usize, &Outage<'_>)],
-) -> String {
+/// Frames over time, all together: an area for each topic on top of the others. `topics` have a count for each
+/// bucket of the axis, and are drawn from the bottom up.
+pub(super) fn rates(scale: Scale, axis: &Axis, topics: &[(String, Vec<u64>)]) -> String {
     let mut layers = Vec::<Vec<u64>>::new();
     for (_, counts) in topics {
         let below = layers.last();
@@ -199,25 +202,69 @@ pub(super) fn rates(
             svg,
             "<rect class=\"hover\" x=\"{bucket}\" width=\"1\" height=\"{STEPS}\"><title>{at}, {long} long: \
              {}, {per_second} a second</title></rect>",
-            counted(*count, "frame")
+            many(*count, "frame")
         );
     }
     svg.push_str("</svg>");
-    for (number, outage) in outages {
-        let (x, wide) = scale.place(outage.span);
-        let _ = write!(
-            svg,
-            "<a href=\"#outage-{number}\"><rect class=\"band\" x=\"{x:.3}%\" width=\"{wide:.3}%\" \
-             height=\"100%\"><title>{}, {}</title></rect></a>",
-            from_to(outage.span),
-            counted(outage.subscriptions as u64, "subscription")
-        );
-    }
     for (part, y) in [(1.0, 13), (0.5, 104)] {
         let _ = write!(svg, "<text class=\"y\" x=\"6\" y=\"{y}\">{}</text>", number(top * part));
     }
     svg.push_str("<line class=\"half\" x1=\"0\" x2=\"100%\" y1=\"50%\" y2=\"50%\"/></svg>\n");
     svg
+}
+
+/// How many of `all` subscriptions were down over time, for whatever reason: the whole height is all of them.
+/// `outages` have a number that leads to where they are told, and what is to be said of them; later ones lie
+/// on top of the others.
+pub(super) fn down(
+    scale: Scale,
+    holes: &[Hole<'_>],
+    all: usize,
+    outages: &[(usize, Span, String)],
+) -> String {
+    let mut svg = "<svg class=\"down\" role=\"img\" aria-label=\"subscriptions down over time\">\
+                   <use href=\"#grid\" class=\"grid\"/>"
+        .to_owned();
+    let _ = write!(svg, "<svg viewBox=\"0 0 {CELLS} {STEPS}\" preserveAspectRatio=\"none\">");
+    let gaps: Vec<_> = holes.iter().filter(|hole| hole.gap.is_some()).copied().collect();
+    for (class, holes) in [("unknown", holes), ("gap", &gaps[..])] {
+        let counts = most_in_cells(scale, holes);
+        let _ = write!(svg, "<path class=\"{class}\" d=\"{}\"/>", area(&counts, all as u64));
+    }
+    svg.push_str("</svg>");
+    for (number, span, title) in outages {
+        let (x, wide) = scale.place(*span);
+        let _ = write!(
+            svg,
+            "<a href=\"#outage-{number}\"><rect class=\"hover\" x=\"{x:.3}%\" width=\"{wide:.3}%\" \
+             height=\"100%\"><title>{}, {title}</title></rect></a>",
+            from_to(*span)
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// The most holes that are there at once in each of the stretches that are drawn.
+fn most_in_cells(scale: Scale, holes: &[Hole<'_>]) -> Vec<u64> {
+    let mut cells = vec![0; CELLS];
+    let cell = |at: Timestamp| {
+        let place = scale.percent(at).clamp(0.0, 100.0) / 100.0 * CELLS as f64;
+        (whole(place.floor()) as usize).min(CELLS - 1)
+    };
+    for pair in levels(holes).windows(2) {
+        let count = pair[0].1 as u64;
+        let reached = &mut cells[cell(pair[0].0)..=cell(pair[1].0)];
+        for most in reached {
+            *most = count.max(*most);
+        }
+    }
+    // What takes no time is seen, too.
+    for hole in holes.iter().filter(|hole| hole.span.first == hole.span.last) {
+        let most = &mut cells[cell(hole.span.first)];
+        *most = 1.max(*most);
+    }
+    cells
 }
 
 /// One subscription: its frames over time, and below them when it was covered. `holes` have a number that
@@ -232,6 +279,18 @@ pub(super) fn subscription(
     let mut svg = "<svg class=\"row\" role=\"img\" aria-label=\"frames and coverage over time\">\
                    <use href=\"#grid\" class=\"grid\"/>"
         .to_owned();
+    // Behind all else: a colour is the same in them.
+    for (number, hole) in holes {
+        let (x, wide) = scale.place(hole.span);
+        let class = if hole.gap.is_some() { "band" } else { "band dim" };
+        let _ = write!(
+            svg,
+            "<a href=\"#gap-{number}\"><rect class=\"{class}\" x=\"{x:.3}%\" width=\"{wide:.3}%\" \
+             height=\"100%\"><title>{}: {}</title></rect></a>",
+            from_to(hole.span),
+            super::page::shown(hole.cause, super::page::NAME)
+        );
+    }
     if let Some(axis) = axis {
         let (x, end) = (scale.percent(axis.start), scale.percent(axis.end()));
         let peak = counts.iter().copied().max().unwrap_or(0).max(1);
@@ -257,17 +316,6 @@ pub(super) fn subscription(
             let _ = write!(svg, "<path class=\"{class}\" d=\"{}\"/>", stretches(&cells, cell));
         }
         svg.push_str("</svg>");
-    }
-    for (number, hole) in holes {
-        let (x, wide) = scale.place(hole.span);
-        let class = if hole.gap.is_some() { "band" } else { "band dim" };
-        let _ = write!(
-            svg,
-            "<a href=\"#gap-{number}\"><rect class=\"{class}\" x=\"{x:.3}%\" width=\"{wide:.3}%\" \
-             height=\"100%\"><title>{}: {}</title></rect></a>",
-            from_to(hole.span),
-            super::page::shown(hole.cause, super::page::NAME)
-        );
     }
     svg.push_str("</svg>");
     svg
@@ -347,10 +395,10 @@ mod tests {
     fn the_times_below_a_drawing_are_round_and_few() {
         let minutes = scale("2026-11-18T11:06:40Z", "2026-11-18T11:08:42Z");
         let expected = ["11:07:00", "11:07:30", "11:08:00", "11:08:30"];
-        let expected = expected.map(|time| format!("2026-11-18 {time}.000"));
+        let expected = expected.map(|time| format!("2026-11-18T{time}.000Z"));
         assert_eq!(times(minutes), expected);
         let days = scale("2026-11-18T11:06:40Z", "2026-11-21T03:00:00Z");
-        assert_eq!(times(days)[0], "2026-11-18 12:00:00.000");
+        assert_eq!(times(days)[0], "2026-11-18T12:00:00.000Z");
         assert!(times(days).len() <= 9, "{:?}", times(days));
         let ever = scale("1970-01-01T00:00:00Z", "2554-01-01T00:00:00Z");
         assert!((1..=9).contains(&times(ever).len()), "{:?}", times(ever));

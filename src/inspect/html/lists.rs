@@ -6,15 +6,12 @@ use super::{
     Report, draw,
     page::{
         Column::{Number, Text, Wide},
-        NAME, SENTENCE, Table, foremost, grouped, grouped_or_dash, left_out, moment, shown,
+        NAME, SENTENCE, Table, foremost, grouped, grouped_or_dash, left_out, many, moment, shown,
     },
 };
-use crate::{
-    error::counted,
-    inspect::{
-        Event, PayloadProfile, State, SubscriptionProfile,
-        text::{counts_in_words, happening_in_words, rate, sequence_in_words, size},
-    },
+use crate::inspect::{
+    Event, PayloadProfile, State, SubscriptionProfile,
+    text::{counts_in_words, happening_in_words, rate, sequence_in_words, size},
 };
 
 /// How much of long lists is shown.
@@ -187,7 +184,7 @@ impl Report<'_> {
 
     pub(super) fn drift(&mut self) {
         let Some(drift) = self.drift else { return };
-        let (drifted, all) = (grouped(drift.drifted), counted(drift.frames, "frame"));
+        let (drifted, all) = (grouped(drift.drifted), many(drift.frames, "frame"));
         let _ = writeln!(
             self.html,
             "<section id=\"drift\"><h2>Drift</h2>\n<p>Where frames and schema do not agree: with {drifted} of \
@@ -206,7 +203,7 @@ impl Report<'_> {
             let mut table = Table::begin(&mut self.html, "drift", &header);
             for row in drift.rows.iter().take(DRIFTS) {
                 let fits = row.fits_better.as_ref().map_or(String::new(), |fit| {
-                    let frames = counted(fit.frames, "frame");
+                    let frames = many(fit.frames, "frame");
                     let payload = shown(&fit.payload, NAME);
                     format!("<small>{payload} would fit better ({frames})</small>")
                 });

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use crate::{entry::Timestamp, plain::unobeyed};
+use crate::{entry::Timestamp, error::counted, plain::unobeyed};
 
 /// How long a name may be, and a sentence, in bytes of HTML.
 pub(super) const NAME: usize = 80;
@@ -39,17 +39,16 @@ pub(super) fn shown(text: &str, most: usize) -> String {
     html
 }
 
-/// A moment as people read it, to the millisecond: `2026-11-18 11:07:00.000`. All times are UTC, which the
-/// page says once.
+/// A moment to the millisecond, as every command takes it: `2026-11-18T11:07:00.000Z`.
 pub(super) fn clock(at: Timestamp) -> String {
     let text = at.to_string();
     match text.get(.."2026-01-01T00:00:00.000".len()) {
-        Some(stem) if text.ends_with('Z') => stem.replacen('T', " ", 1),
+        Some(stem) if text.ends_with('Z') => format!("{stem}Z"),
         _ => text,
     }
 }
 
-/// The same for programs, too.
+/// The same to the nanosecond for programs, too.
 pub(super) fn moment(at: Timestamp) -> String {
     format!("<time datetime=\"{at}\">{}</time>", clock(at))
 }
@@ -67,7 +66,12 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// The same, and nothing where there is nothing to see.
+/// `1 frame`, `1,234 frames`.
+pub(super) fn many(count: u64, what: &str) -> String {
+    counted(count, what).replacen(&count.to_string(), &grouped(count), 1)
+}
+
+/// A number, and nothing where there is nothing to see.
 pub(super) fn grouped_or_dash(number: u64) -> String {
     if number == 0 { "-".to_owned() } else { grouped(number) }
 }
@@ -180,9 +184,10 @@ mod tests {
         assert_eq!(grouped(0), "0");
         assert_eq!(grouped(999), "999");
         assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!([many(1, "frame"), many(1000, "frame")], ["1 frame", "1,000 frames"]);
         let at: Timestamp = "2026-11-18T11:07:00.5Z".parse().unwrap();
-        assert_eq!(clock(at), "2026-11-18 11:07:00.500");
-        assert_eq!(clock(Timestamp::from_nanos(u64::MAX)), "2554-07-21 23:34:33.709");
+        assert_eq!(clock(at), "2026-11-18T11:07:00.500Z");
+        assert_eq!(clock(Timestamp::from_nanos(u64::MAX)), "2554-07-21T23:34:33.709Z");
     }
 
     #[test]
