@@ -354,6 +354,11 @@ fn what_is_damaged_and_what_is_missing_is_said() {
     let page = assert_needs_nothing(&page(&[&path, &other]));
     let verdict = page.of("p").into_iter().find(|p| p.attribute("class") == "verdict bad").unwrap();
     assert_eq!(verdict.text, "Lost or unknown: 1 damaged segment, 2 missing frames.");
+    let outages = &page.by_id("outages").text;
+    let said = "By their numbers 2 frames are missing through damage (1 damaged file), or without a word: 2 of \
+                changes. When";
+    assert!(outages.contains(said) && outages.contains("No gap is known."), "{outages}");
+    assert!(!outages.contains("was covered"), "{outages}");
     let files = page.by_id("files").rows();
     assert_eq!((files[0][4], files[0][5]), ("-", ""));
     assert_eq!(files[1][4], "1");
@@ -381,6 +386,38 @@ fn what_the_schema_does_not_know_is_told_with_a_sample() {
     assert_eq!(&rows[0][..3], ["Audit.audit_message", "3", "3"], "{rows:?}");
     assert_eq!(rows[0][3], "2026-11-18T11:06:41.000Zframe 1");
     assert!(rows[0][4].contains("99") && rows[0][5].contains("<b>new</b"), "{rows:?}");
+}
+
+#[test]
+fn nobody_is_said_to_be_covered_where_something_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut entries = Entries::new();
+    let (of, other) = (subscription("changes", "audit"), subscription("never", "presence"));
+    entries.happened(seconds(0), &of, 1, connected());
+    for sequence in [1, 2, 3] {
+        entries.numbered(seconds(sequence.into()), &of, sequence, message("audit", sequence, 10));
+    }
+    let told = |entries: &Entries, name: &str, cut: usize| {
+        let path = folder.path().join(name);
+        entries.write(&path);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - cut]).unwrap();
+        assert_needs_nothing(&page(&[&path])).by_id("outages").text.clone()
+    };
+    assert!(told(&entries, "whole.mcap", 0).contains("None: each subscription was covered"));
+    // The index and the end of the file are gone.
+    let cut = told(&entries, "cut.mcap", 40);
+    assert!(
+        cut.contains("There is 1 damaged file. No number tells") && !cut.contains("None"),
+        "{cut}"
+    );
+    let body = b"Unsubscribed Topic".to_vec().into();
+    let refused = Event::Rejected(Rejected { attempt: 1, status: 400, body });
+    entries.happened(seconds(5), &other, 0, refused);
+    let tried = told(&entries, "tried.mcap", 0);
+    let said = "Never connected, so that nothing of it is here: never (1 refusal: status 400, attempt 1: \
+                Unsubscribed Topic).";
+    assert!(tried.contains(said) && !tried.contains("None"), "{tried}");
 }
 
 #[test]

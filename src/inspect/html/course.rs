@@ -12,8 +12,11 @@ use super::{
 };
 use crate::inspect::{
     Axis, SubscriptionProfile,
-    text::{lost, percent, rate, short, size, words_of_gap},
+    text::{counts_in_words, happening_in_words, lost, percent, rate, short, size, words_of_gap},
 };
+
+/// So many subscriptions are named in a sentence.
+const LISTED: usize = 20;
 
 impl Report<'_> {
     pub(super) fn outages(&mut self) {
@@ -28,7 +31,74 @@ impl Report<'_> {
         } else {
             self.table_of_outages();
         }
+        self.never_connected();
+        self.missing();
         self.html.push_str("</section>\n");
+    }
+
+    /// They have no gap: nobody knows when they would have been covered.
+    fn never_connected(&mut self) {
+        let only_tried = |found: &&SubscriptionProfile| found.connections.only_tried();
+        let names = |found: &SubscriptionProfile| {
+            let counts = counts_in_words(&found.connections);
+            let events = found.history.first.iter().chain(&found.history.last).rev();
+            let mut said = events.map(|event| happening_in_words(&event.what).1);
+            let said = said.next().map_or(String::new(), |said| shown(&said, SENTENCE));
+            format!("<b>{}</b> ({counts}: {said})", shown(&found.name, NAME))
+        };
+        let tried = self.profile.subscriptions.iter().filter(only_tried);
+        let words = listed(tried.map(names));
+        if !words.is_empty() {
+            let _ = writeln!(
+                self.html,
+                "<p class=\"missing\">Never connected, so that nothing of it is here: {words}.</p>"
+            );
+        }
+    }
+
+    /// Who was connected is not who has all frames.
+    fn missing(&mut self) {
+        let profile = self.profile;
+        let damaged = profile.segments.iter().filter(|file| file.damage.is_some()).count() as u64;
+        let unexplained =
+            |found: &SubscriptionProfile| found.sequence.map_or(0, |numbers| numbers.unexplained);
+        let all: u64 = profile.subscriptions.iter().map(unexplained).sum();
+        let is_checked = profile.subscriptions.iter().all(|found| found.sequence.is_some());
+        if damaged == 0 && all == 0 {
+            return;
+        }
+        let mut losers: Vec<_> =
+            profile.subscriptions.iter().filter(|found| unexplained(found) > 0).collect();
+        losers.sort_by_key(|found| std::cmp::Reverse(unexplained(found)));
+        let words = listed(losers.into_iter().map(|found| {
+            format!("{} of <b>{}</b>", grouped(unexplained(found)), shown(&found.name, NAME))
+        }));
+        let files = many(damaged, "damaged file");
+        let missing = many(all, "frame");
+        let be = if all == 1 { "is" } else { "are" };
+        let told = match (damaged, all) {
+            (0, _) => format!("By their numbers {missing} {be} missing without a word: {words}."),
+            (_, 0) if is_checked => format!(
+                "There {} <a href=\"#files\">{files}</a>. No number tells that a frame is missing, but what \
+                 came last may be.",
+                if damaged == 1 { "is" } else { "are" }
+            ),
+            (_, 0) => format!(
+                "There {} <a href=\"#files\">{files}</a>. How many frames are missing cannot be told where not \
+                 all frames are selected.",
+                if damaged == 1 { "is" } else { "are" }
+            ),
+            _ => format!(
+                "By their numbers {missing} {be} missing through damage (<a href=\"#files\">{files}</a>), or \
+                 without a word: {words}."
+            ),
+        };
+        let when = if all > 0 { " When they were received is not known." } else { "" };
+        let _ = writeln!(
+            self.html,
+            "<p class=\"missing\">{told}{when} Coverage says who was connected, not that each frame is \
+             here.</p>"
+        );
     }
 
     fn table_of_outages(&mut self) {
@@ -261,6 +331,15 @@ fn peak(found: &SubscriptionProfile, axis: Option<&Axis>) -> String {
         Some(axis) if most > 0 => rate(most as f64 / axis.bucket_seconds.as_secs_f64()),
         _ => "-".to_owned(),
     }
+}
+
+/// The first ones of many, and how many more there are.
+fn listed(words: impl Iterator<Item = String>) -> String {
+    let mut words: Vec<_> = words.collect();
+    let more = words.len().saturating_sub(LISTED) as u64;
+    words.truncate(LISTED);
+    let words = words.join(", ");
+    if more > 0 { format!("{words} and {} more", grouped(more)) } else { words }
 }
 
 /// The causes of an outage, the most frequent ones first.
