@@ -138,7 +138,7 @@ impl Words {
     fn warn(self, text: impl std::fmt::Display) {
         match self.format {
             Format::Text => {
-                to_stderr(format_args!("{} {}", self.bold("warning:", 33), shown(&text)))
+                to_stderr(format_args!("{} {}", self.bold("warning:", 33), shown(&text)));
             }
             Format::Json => to_stderr(Line::message(Level::Warn, text)),
         }
