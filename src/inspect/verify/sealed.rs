@@ -245,7 +245,6 @@ impl<'c, 'v> Sealed<'c, 'v> {
         };
         if let Some(words) = faulty {
             self.contents.findings.fault(Check::ChunkChecksums, spot, || words);
-            self.declare(spot);
             return Ok(());
         }
         // Of what is not in it, its indexes are not to blame.
