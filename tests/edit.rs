@@ -509,7 +509,7 @@ fn that_nothing_is_selected_is_said() {
 #[test]
 fn that_where_holds_for_nothing_is_said() {
     let place = Place::new();
-    place.capture("in.mcap", &subscription("a", "audit"), &[1, 2]);
+    fs::copy("fixtures/small.mcap", place.path("in.mcap")).unwrap();
     let warning = "warning: no frame is selected: --where holds for none\n";
     let ran = place.edit(&["in.mcap"], &["--where", "false"]);
     assert!(ran.code == 0 && ran.stderr.contains(warning), "{ran:?}");
