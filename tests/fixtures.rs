@@ -64,7 +64,9 @@ fn the_clean_capture_is_what_minimising_and_redacting_make() {
     let inputs = ["fixtures/campus.mcap".into()];
     let summary = edit::edit(&inputs, &made, &options, |error| panic!("{error}")).unwrap();
     for (name, part) in summary.coverage.unwrap().parts() {
-        assert_eq!(part.covered, part.seen, "{name}");
+        // What the schema does not know is left out where pseudonyms are put in.
+        let expected = if name == "unknown fields" { 0 } else { part.seen };
+        assert_eq!(part.covered, expected, "{name}");
     }
     assert!(fs::read(&made).unwrap() == fs::read("fixtures/clean.mcap").unwrap(), "{REMAKE}");
 }
