@@ -240,6 +240,10 @@ impl Outlet<'_> {
                 self.flush().await?;
                 self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
             }
+            if matches!(act, Act::End(_)) {
+                // It strikes when all before it has gone: until then, pings are answered.
+                self.flush().await?;
+            }
             if let Some(Spoilt { tell, peer, .. }) = &self.spoilt {
                 for applied in &applied {
                     tell(News::Spoilt { peer: *peer, applied });
@@ -258,10 +262,7 @@ impl Outlet<'_> {
                     self.peer.queue_pings(count);
                     self.flush().await?;
                 }
-                Act::End(end) => {
-                    self.flush().await?;
-                    return Err(Exit::Spoilt(end));
-                }
+                Act::End(end) => return Err(Exit::Spoilt(end)),
             }
         }
         Ok(())
