@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    mem,
     sync::Arc,
 };
 
@@ -36,7 +37,9 @@ pub(super) fn fold(capture: &Capture, fold: &mut Fold) -> Result<bool> {
     for (number, segment) in capture.segments().iter().enumerate() {
         let Some(summary) = segment.summary() else { return Ok(false) };
         let (file, _) = segment.open()?;
-        let mut indexed = Segment { number, file, channels: BTreeMap::new(), entries: Vec::new() };
+        let size = file.metadata().map_or(0, |metadata| metadata.len());
+        let (channels, entries, spare) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut indexed = Segment { number, file, size, spare, channels, entries };
         // What is cut or makes no sense is for whoever reads all of it.
         if !indexed.fold(&summary, fold).unwrap_or(false) {
             return Ok(false);
@@ -49,6 +52,9 @@ pub(super) fn fold(capture: &Capture, fold: &mut Fold) -> Result<bool> {
 struct Segment {
     number: usize,
     file: File,
+    size: u64,
+    /// Memory that is used again.
+    spare: Vec<u8>,
     /// Those that have come by.
     channels: BTreeMap<u16, Known>,
     /// The messages of one chunk.
@@ -114,11 +120,11 @@ impl Segment {
 
     /// So many bytes of the file, None if they are too many.
     fn bytes(&mut self, offset: u64, length: u64) -> io::Result<Option<Vec<u8>>> {
-        let size = self.file.metadata()?.len();
-        if length > LIMIT || offset.saturating_add(length) > size {
+        if length > LIMIT || offset.saturating_add(length) > self.size {
             return Ok(None);
         }
-        let mut data = vec![0; length as usize];
+        let mut data = mem::take(&mut self.spare);
+        data.resize(length as usize, 0);
         self.file.seek(SeekFrom::Start(offset))?;
         self.file.read_exact(&mut data)?;
         Ok(Some(data))
@@ -167,6 +173,7 @@ impl Segment {
                 fold.frames(self.number, *row, kind, &sizes);
             }
         }
+        self.spare = data;
         Ok(true)
     }
 
