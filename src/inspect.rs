@@ -297,20 +297,23 @@ struct Sizes {
 
 impl Sizes {
     /// One frame.
-    const fn of(size: u64, received: Timestamp) -> Self {
-        let span = Span { first: received, last: received };
-        Self { frames: 1, bytes: size, min: size, max: size, span }
+    fn of(size: u64, received: Timestamp) -> Self {
+        let mut sizes = Self::none_in(Span { first: received, last: received });
+        sizes.add(size);
+        sizes
     }
 
-    fn add(&mut self, other: &Self) {
-        self.frames += other.frames;
-        self.bytes += other.bytes;
-        self.min = self.min.min(other.min);
-        self.max = self.max.max(other.max);
-        self.span = Span::including(
-            Some(Span::including(Some(self.span), other.span.first)),
-            other.span.last,
-        );
+    /// None yet of the frames in this span.
+    const fn none_in(span: Span) -> Self {
+        Self { frames: 0, bytes: 0, min: u64::MAX, max: 0, span }
+    }
+
+    /// Another frame in the same span.
+    fn add(&mut self, size: u64) {
+        self.frames += 1;
+        self.bytes += size;
+        self.min = self.min.min(size);
+        self.max = self.max.max(size);
     }
 }
 

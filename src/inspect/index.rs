@@ -16,7 +16,7 @@ use std::{
 use mcap::records::{ChunkIndex, MetadataIndex, Record, op};
 
 use super::{
-    Fold, Sizes,
+    Fold, Sizes, Span,
     verify::{
         chunk::{Content, header_at},
         records::{HEAD_SIZE, MESSAGE_HEAD, Next, Records},
@@ -38,8 +38,15 @@ pub(super) fn fold(capture: &Capture, fold: &mut Fold) -> Result<bool> {
         let Some(summary) = segment.summary() else { return Ok(false) };
         let (file, _) = segment.open()?;
         let size = file.metadata().map_or(0, |metadata| metadata.len());
-        let (channels, entries, spare) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut indexed = Segment { number, file, size, spare, channels, entries };
+        let mut indexed = Segment {
+            number,
+            file,
+            size,
+            spare: Vec::new(),
+            channels: BTreeMap::new(),
+            spans: Vec::new(),
+            places: Vec::new(),
+        };
         // What is cut or makes no sense is for whoever reads all of it.
         if !indexed.fold(&summary, fold).unwrap_or(false) {
             return Ok(false);
@@ -57,18 +64,11 @@ struct Segment {
     spare: Vec<u8>,
     /// Those that have come by.
     channels: BTreeMap<u16, Known>,
-    /// The messages of one chunk.
-    entries: Vec<Indexed>,
-}
-
-/// A message, as the index of its chunk has it.
-#[derive(Clone, Copy)]
-struct Indexed {
-    /// Where in the chunk.
-    place: u64,
-    received: Timestamp,
-    /// Whose it is: counted from 0, in the order in which the chunk has their indexes.
-    channel: usize,
+    /// The channels of one chunk, in the order in which it has their indexes, and from when to when their
+    /// messages came.
+    spans: Vec<(u16, Span)>,
+    /// Where in the chunk its messages are; the lowest [`u16::BITS`] say whose, by the number in `spans`.
+    places: Vec<u64>,
 }
 
 struct Known {
@@ -134,47 +134,61 @@ impl Segment {
     fn index(&mut self, chunk: &ChunkIndex, fold: &mut Fold) -> io::Result<bool> {
         let place = chunk.chunk_start_offset.saturating_add(chunk.chunk_length);
         let Some(data) = self.bytes(place, chunk.message_index_length)? else { return Ok(false) };
-        self.entries.clear();
-        let mut channels = Vec::new();
-        let mut records = Records::new(&data[..], 0);
-        while let Next::Record(head) = records.next()? {
-            let Some([id_low, id_high, ..]) = records.bytes::<6>()? else { return Ok(false) };
-            let known = self.channels.get(&u16::from_le_bytes([id_low, id_high]));
-            let Some(known) = known.filter(|_| head.opcode == op::MESSAGE_INDEX) else {
-                return Ok(false);
-            };
-            let entries = records.all()?;
-            self.entries.extend(entries.as_chunks::<16>().0.iter().map(|entry| {
-                let (time, place) = entry.split_at(8);
-                let number = |part: &[u8]| part.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
-                let received = Timestamp::from_nanos(number(time));
-                Indexed { place: number(place), received, channel: channels.len() }
-            }));
-            channels.push((known, None::<Sizes>));
-        }
-        // Those of each channel are in order already, which this kind of sorting makes use of.
-        self.entries.sort_by_key(|entry| entry.place);
-        let ends = self.entries.iter().skip(1).map(|entry| entry.place);
-        let ends = ends.chain([chunk.uncompressed_size]);
-        for (&Indexed { place, received, channel }, end) in self.entries.iter().zip(ends) {
-            let Some(size) = end.checked_sub(place + HEAD_SIZE + MESSAGE_HEAD as u64) else {
-                return Ok(false);
-            };
-            let (known, sum) = &mut channels[channel];
-            let sizes = Sizes::of(size, received);
-            match sum {
-                Some(sum) => sum.add(&sizes),
-                None => *sum = Some(sizes),
-            }
-            fold.timeline.count(known.row, received);
-        }
-        for (Known { kind, row, .. }, sizes) in channels {
-            if let (Some(kind), Some(sizes)) = (kind, sizes) {
-                fold.frames(self.number, *row, kind, &sizes);
-            }
-        }
+        let is_read = self.places(&data, fold).is_some();
         self.spare = data;
-        Ok(true)
+        Ok(is_read && self.sizes(chunk.uncompressed_size, fold).is_some())
+    }
+
+    /// When the messages of a chunk came, and where in it they are. None: its indexes make no sense.
+    fn places(&mut self, mut indexes: &[u8], fold: &mut Fold) -> Option<()> {
+        self.places.clear();
+        self.spans.clear();
+        while !indexes.is_empty() {
+            let (id, entries, rest) = message_index(indexes)?;
+            indexes = rest;
+            let row = self.channels.get(&id)?.row;
+            let nth = u64::from(u16::try_from(self.spans.len()).ok()?);
+            let (mut first, mut last, mut highest) = (u64::MAX, 0, 0);
+            self.places.extend(entries.iter().map(|entry| {
+                let [time, place] = numbers(entry);
+                (first, last, highest) = (first.min(time), last.max(time), highest.max(place));
+                place << u16::BITS | nth
+            }));
+            if entries.is_empty() {
+                continue;
+            }
+            if highest >= 1 << (u64::BITS - u16::BITS) {
+                return None;
+            }
+            let [first, last] = [first, last].map(Timestamp::from_nanos);
+            let span = Span { first, last };
+            if !fold.timeline.count_all(row, span, entries.len() as u64) {
+                for entry in entries {
+                    fold.timeline.count(row, Timestamp::from_nanos(numbers(entry)[0]));
+                }
+            }
+            self.spans.push((id, span));
+        }
+        Some(())
+    }
+
+    /// How large those messages are: each ends where the next one begins.
+    fn sizes(&mut self, end: u64, fold: &mut Fold) -> Option<()> {
+        // Those of each channel are in order already, which this kind of sorting makes use of.
+        self.places.sort();
+        let spans = self.spans.iter();
+        let mut sizes: Vec<_> = spans.map(|(_, span)| Sizes::none_in(*span)).collect();
+        let ends = self.places.iter().skip(1).map(|next| next >> u16::BITS).chain([end]);
+        for (place, end) in self.places.iter().zip(ends) {
+            let start = (place >> u16::BITS) + HEAD_SIZE + MESSAGE_HEAD as u64;
+            let size = end.checked_sub(start)?;
+            sizes[usize::from(*place as u16)].add(size);
+        }
+        for ((id, _), sizes) in self.spans.iter().zip(sizes) {
+            let Known { kind, row, .. } = &self.channels[id];
+            fold.frames(self.number, *row, kind.as_ref()?, &sizes);
+        }
+        Some(())
     }
 
     /// The same of a chunk as it is, with the session events in it.
@@ -215,4 +229,21 @@ impl Segment {
         }
         Ok(true)
     }
+}
+
+/// The first index of a channel in this data, its messages, and what follows.
+fn message_index(data: &[u8]) -> Option<(u16, &[[u8; 16]], &[u8])> {
+    let (head, data) = data.split_first_chunk::<{ HEAD_SIZE as usize }>()?;
+    let [op::MESSAGE_INDEX, length @ ..] = *head else { return None };
+    let length = usize::try_from(u64::from_le_bytes(length)).ok()?;
+    let (record, rest) = data.split_at_checked(length)?;
+    let (id, record) = record.split_first_chunk()?;
+    let (_, entries) = record.split_first_chunk::<4>()?;
+    Some((u16::from_le_bytes(*id), entries.as_chunks().0, rest))
+}
+
+/// The time and the place of a message.
+fn numbers(entry: &[u8; 16]) -> [u64; 2] {
+    let number = |at| u64::from_le_bytes(std::array::from_fn(|byte| entry[at + byte]));
+    [number(0), number(8)]
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::Span;
 use crate::entry::Timestamp;
 
 /// At most so many buckets, by default; they fit beside a name on a line of a hundred columns.
@@ -57,6 +58,17 @@ impl Timeline {
             _ => self.index(at),
         };
         self.rows[row][index] += 1;
+    }
+
+    /// Counts frames of which the first and the last came then. False: they do not fall into one bucket, and
+    /// none is counted.
+    pub(super) fn count_all(&mut self, row: usize, span: Span, frames: u64) -> bool {
+        let index = self.index(span.first);
+        let is_one = self.latest.is_some_and(|(from, _)| span.last.as_nanos() - from < self.width);
+        if is_one {
+            self.rows[row][index] += frames;
+        }
+        is_one
     }
 
     /// Which bucket in use a time is in, after there is one.
@@ -169,6 +181,18 @@ mod tests {
         let (_, _, counts) = seen(&timeline);
         assert!(counts.len() <= BUCKETS);
         assert_eq!(counts.iter().sum::<u64>(), 3);
+    }
+
+    #[test]
+    fn frames_of_one_bucket_can_be_counted_at_once() {
+        let mut timeline = timeline([10]);
+        let span = |first, last| Span {
+            first: Timestamp::from_nanos(first),
+            last: Timestamp::from_nanos(last),
+        };
+        assert!(timeline.count_all(0, span(11 * SECOND, 12 * SECOND - 1), 7));
+        assert!(!timeline.count_all(0, span(12 * SECOND, 13 * SECOND), 5));
+        assert_eq!(timeline.counts(0), [1, 7, 0]);
     }
 
     #[test]
