@@ -2,7 +2,7 @@
 //! and `tests/fuzz.rs` with a bounded number of inputs.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -32,6 +32,7 @@ use centralcap::{
     synth::{self, Synth},
 };
 use prost::Message;
+use serde_json::value::RawValue;
 use tempfile::TempDir;
 
 use super::{
@@ -375,7 +376,9 @@ pub fn encode(input: &[u8]) -> bool {
     let Some((&first, line)) = input.split_first() else { return false };
     let bytes = [BytesStyle::Text, BytesStyle::Base64, BytesStyle::Hex][usize::from(first) % 3];
     let raw = first & 0x40 != 0;
-    let options = encode::Options { bytes, raw, start: encode::START, resolver: RESOLVER.clone() };
+    // A new one for each: it keeps all types that it has seen.
+    let resolver = Resolver::default();
+    let options = encode::Options { bytes, raw, start: encode::START, resolver: resolver.clone() };
     let entry = match Encoder::new(&options).entry(line) {
         Ok(entry) => entry,
         Err(unfit) => {
@@ -384,7 +387,7 @@ pub fn encode(input: &[u8]) -> bool {
         }
     };
     let style = Style { bytes, ..Style::default() };
-    let mut lines = Ndjson::new(RESOLVER.clone(), style).showing_unknown(true).showing_raw(raw);
+    let mut lines = Ndjson::new(resolver, style).showing_unknown(true).showing_raw(raw);
     let mut line = Text::default();
     // Raw bytes need not be a message.
     match lines.entry(&entry, &mut line) {
@@ -403,14 +406,12 @@ pub fn encode(input: &[u8]) -> bool {
     true
 }
 
-static RESOLVER: LazyLock<Resolver> = LazyLock::new(Resolver::default);
-
 fn encode_seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (first, bytes) in [(0, BytesStyle::Text), (1, BytesStyle::Base64), (0x42, BytesStyle::Hex)]
     {
         let style = Style { bytes, ..Style::default() };
-        let lines = Ndjson::new(RESOLVER.clone(), style).showing_unknown(true);
+        let lines = Ndjson::new(Resolver::default(), style).showing_unknown(true);
         let mut lines = lines.showing_raw(first & 0x40 != 0);
         for entry in synthetic(60).iter().filter(|entry| entry.frame().is_some()) {
             let mut line = Text::default();
@@ -440,7 +441,10 @@ pub fn accounts(input: &[u8]) -> bool {
     let before = match accounts::read(&path) {
         Ok(before) => before,
         Err(error) => {
-            assert!(!error.to_string().contains(OLD_KEY), "{error}");
+            assert!(
+                !error.to_string().contains(OLD_KEY) || is_in_a_name(input, OLD_KEY),
+                "{error}"
+            );
             assert!(accounts::replace_key(&path, &old, &new).is_err());
             assert_eq!(fs::read(&path).unwrap(), input);
             return true;
@@ -458,6 +462,16 @@ pub fn accounts(input: &[u8]) -> bool {
         assert_eq!(fs::read(&path).unwrap(), input);
     }
     true
+}
+
+/// Whether an account has this in its name, which is no secret.
+fn is_in_a_name(input: &[u8], word: &str) -> bool {
+    type Members = HashMap<String, Box<RawValue>>;
+
+    let Ok(input) = serde_json::from_slice::<Members>(input) else { return false };
+    let customers = input.get("customers").map_or("", |customers| customers.get());
+    let Ok(customers) = serde_json::from_str::<Members>(customers) else { return false };
+    customers.keys().any(|name| name.contains(word))
 }
 
 const OLD_KEY: &str = "synthetic-old-key";
