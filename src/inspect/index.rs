@@ -144,8 +144,7 @@ impl Segment {
         self.places.clear();
         self.spans.clear();
         while !indexes.is_empty() {
-            let (id, entries, rest) = message_index(indexes)?;
-            indexes = rest;
+            let (id, entries) = message_index(&mut indexes)?;
             let row = self.channels.get(&id)?.row;
             let nth = u64::from(u16::try_from(self.spans.len()).ok()?);
             let (mut first, mut last, mut highest) = (u64::MAX, 0, 0);
@@ -173,8 +172,12 @@ impl Segment {
     }
 
     /// How large those messages are: each ends where the next one begins.
+    #[expect(
+        clippy::stable_sort_primitive,
+        reason = "it makes use of runs that are in order already"
+    )]
     fn sizes(&mut self, end: u64, fold: &mut Fold) -> Option<()> {
-        // Those of each channel are in order already, which this kind of sorting makes use of.
+        // Those of each channel are.
         self.places.sort();
         let spans = self.spans.iter();
         let mut sizes: Vec<_> = spans.map(|(_, span)| Sizes::none_in(*span)).collect();
@@ -231,15 +234,16 @@ impl Segment {
     }
 }
 
-/// The first index of a channel in this data, its messages, and what follows.
-fn message_index(data: &[u8]) -> Option<(u16, &[[u8; 16]], &[u8])> {
-    let (head, data) = data.split_first_chunk::<{ HEAD_SIZE as usize }>()?;
+/// Takes the index of a channel: whose it is, and its messages.
+fn message_index<'d>(from: &mut &'d [u8]) -> Option<(u16, &'d [[u8; 16]])> {
+    let (head, data) = from.split_first_chunk::<{ HEAD_SIZE as usize }>()?;
     let [op::MESSAGE_INDEX, length @ ..] = *head else { return None };
     let length = usize::try_from(u64::from_le_bytes(length)).ok()?;
     let (record, rest) = data.split_at_checked(length)?;
+    *from = rest;
     let (id, record) = record.split_first_chunk()?;
     let (_, entries) = record.split_first_chunk::<4>()?;
-    Some((u16::from_le_bytes(*id), entries.as_chunks().0, rest))
+    Some((u16::from_le_bytes(*id), entries.as_chunks().0))
 }
 
 /// The time and the place of a message.
