@@ -33,7 +33,10 @@ use crate::{
 
 /// A batch that a reader hands over holds so many frames at most,
 const BATCH_FRAMES: usize = 64;
-/// and no more are added when it has so many bytes.
+/// or so many where nobody waits for the time of a frame: what is handed over has to last until the next
+/// chunk is unpacked.
+const FAST_BATCH_FRAMES: usize = 512;
+/// No more are added when it has so many bytes.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// So many batches may wait for a client.
 const BATCHES: usize = 4;
@@ -73,13 +76,15 @@ impl Feed {
         let (is_ready, ready) = oneshot::channel();
         let (start, started) = oneshot::channel();
         let held = to.clone();
+        let full = if stage.options.is_timed() { BATCH_FRAMES } else { FAST_BATCH_FRAMES };
         let reader = Reader {
             stage: Arc::clone(stage),
             share,
             to,
             batch: Vec::new(),
             bytes: 0,
-            most: 1 + READERS.fetch_add(1, Ordering::Relaxed) % BATCH_FRAMES,
+            full,
+            most: 1 + READERS.fetch_add(1, Ordering::Relaxed) % full,
             round: 0,
             known: Known::default(),
             joining: None,
@@ -132,8 +137,10 @@ struct Reader {
     to: mpsc::Sender<Vec<Cue>>,
     batch: Vec<Cue>,
     bytes: usize,
-    /// So many frames make a batch full. The first full one is of another size for each reader: clients that
-    /// began together need the next one at the same time, and hundreds would read at once.
+    /// So many frames make a batch full,
+    full: usize,
+    /// and so many the first one. It is of another size for each reader: clients that began together need the
+    /// next one at the same time, and hundreds would read at once.
     most: usize,
     /// Counted from 0.
     round: u64,
@@ -392,7 +399,7 @@ impl Reader {
     fn hand_over(&mut self) -> Result<(), Unwanted> {
         self.bytes = 0;
         if self.batch.len() >= self.most {
-            self.most = BATCH_FRAMES;
+            self.most = self.full;
         }
         if self.batch.is_empty() {
             return if self.to.is_closed() { Err(Unwanted) } else { Ok(()) };

@@ -253,7 +253,9 @@ impl Stage {
         let limit = self.options.limit.clone();
         let stamper = Stamper::new();
         let restamp = self.options.restamp;
-        let mut outlet = Outlet { peer, tally, zero, pace, limit, restamp, stamper, spoilt, ties };
+        let past = zero;
+        let mut outlet =
+            Outlet { peer, tally, zero, past, pace, limit, restamp, stamper, spoilt, ties };
         if let Some((origin, spoilt)) = origin.zip(outlet.spoilt.as_mut()) {
             spoilt.leap(origin.position);
         }
@@ -338,6 +340,8 @@ pub(super) struct Outlet<'a> {
     pub tally: &'a mut Tally,
     /// The zero of the pace.
     zero: Instant,
+    /// A time that has been: for what was due by then nobody has to look at the clock.
+    past: Instant,
     pace: Pace,
     limit: Option<Limit>,
     restamp: bool,
@@ -373,7 +377,8 @@ impl Outlet<'_> {
                 }
             };
             for cue in batch {
-                if !cue.state
+                if self.spoilt.is_some()
+                    && !cue.state
                     && let Some(leap) = self.until_moment(cue.position.recorded()).await?
                 {
                     return Ok(Some(leap));
@@ -448,7 +453,7 @@ impl Outlet<'_> {
             scheduled =
                 if cue.state { Some(self.zero.elapsed()) } else { self.pace.due(cue.position) };
             due = scheduled.map(|scheduled| self.instant(scheduled));
-            if due.is_some_and(|due| due <= Instant::now()) {
+            if due.is_some_and(|due| self.is_past(due)) {
                 break;
             }
             self.flush().await?;
@@ -469,6 +474,13 @@ impl Outlet<'_> {
             limit.take(scheduled);
         }
         Ok(Turn::Due(due))
+    }
+
+    fn is_past(&mut self, time: Instant) -> bool {
+        if self.past < time {
+            self.past = Instant::now();
+        }
+        time <= self.past
     }
 
     /// Waits for a place in the recording, whether there is a frame or not. Returns where to go instead if
