@@ -117,7 +117,10 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
         if checksum.clone().finalize() == checkpoint.crc {
             return Ok(Piece::Proven(place));
         }
-        first.get_or_insert(checkpoint);
+        // Each entry is a record.
+        if checkpoint.entries <= place / RECORD_HEADER as u64 {
+            first.get_or_insert(checkpoint);
+        }
     }
     Ok(first.map_or(Piece::Open, Piece::Damaged))
 }
