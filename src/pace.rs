@@ -268,6 +268,11 @@ impl Pace {
         Duration::from_nanos(u64::try_from(recorded).unwrap_or(u64::MAX))
     }
 
+    /// The same when nothing follows: up to the last frame that was let go.
+    pub fn played_to_its_end(&self) -> Duration {
+        self.gone.recorded()
+    }
+
     /// The time that counts: in a pause it stands still.
     fn standing(&self, now: Duration) -> u64 {
         self.paused.map_or(nanos(now), |pause| pause.since)

@@ -199,6 +199,8 @@ async fn a_seek_goes_to_any_moment() {
         assert!(client.messages(rest.len()).await == rest);
         let state = control.wait(Until::End, PATIENCE).await.unwrap();
         assert!(state.clients[0].done);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(control.state().clients[0].played, Duration::from_millis(2_970));
         // The end is no end: it can be played again.
         control.seek("+2s970ms".parse().unwrap()).unwrap();
         assert!(!control.state().clients[0].done);

@@ -425,8 +425,11 @@ impl House {
         let is_shared = self.timeline == Timeline::Shared;
         let of_all = |zero: Instant| board.clock.played(now.saturating_duration_since(zero));
         let clients = board.visitors.iter().map(|(&client, visitor)| {
-            let played =
-                visitor.zero.map(|zero| visitor.pace.played(now.saturating_duration_since(zero)));
+            let pace = &visitor.pace;
+            let played = visitor.zero.map(|zero| {
+                let end = visitor.is_done().then(|| pace.played_to_its_end());
+                end.unwrap_or_else(|| pace.played(now.saturating_duration_since(zero)))
+            });
             Seen {
                 client,
                 peer: visitor.peer,
