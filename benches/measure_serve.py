@@ -1,5 +1,5 @@
-"""Measures how fast `replay` serves a sealed capture, beside a bare server that sends from memory, and how
-punctual it is to many clients at once.
+"""Measures how fast `replay` serves a capture, sealed and hot, beside a bare server that sends from memory,
+and how punctual it is to many clients at once.
 
 Both serve the same frames over TLS to the same bare client, on this machine, in turn and several times
 over: the median of each counts. The time is that of the client, from its start to its last frame. What the
@@ -69,11 +69,15 @@ def receive(server, ca, connections, frames):
 
 
 def fast():
-    capture, ca = synth(FRAMES), place / "serve-ca.pem"
-    replay = [command_line, "--quiet", "replay", capture, "--speed", "max", "--ca-out", ca]
-    found = {"bare": [], "replay": []}
+    sealed, ca = synth(FRAMES), place / "serve-ca.pem"
+    hot = place / "serve-hot.open.mcap"
+    hot.unlink(missing_ok=True)
+    subprocess.run([bare, "hot", sealed, place / "serve-hot.mcap"], check=True)
+    replay = [command_line, "--quiet", "replay", "--speed", "max", "--ca-out", ca]
+    servers = {"bare": [bare, sealed, ca], "replay, hot": [*replay, hot], "replay, sealed": [*replay, sealed]}
+    found = {name: [] for name in servers}
     for _ in range(ROUNDS):
-        for name, command in [("bare", [bare, capture, ca]), ("replay", replay)]:
+        for name, command in servers.items():
             with Server(*command) as server:
                 found[name].append(receive(server, ca, 1, FRAMES))
     middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
@@ -84,6 +88,7 @@ def fast():
         ratio = middle["bare"][0] / seconds
         each = f"{1e6 * used / FRAMES:.2f} µs"
         print(f"| {name} | {FRAMES / seconds:,.0f} | **{ratio:.2f}** | {each} | {peak:.0f} MiB |")
+    hot.unlink()
 
 
 def punctual():

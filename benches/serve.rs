@@ -2,15 +2,19 @@
 //! have by themselves, which sends frames from memory. `measure_serve.py` holds `replay` against it.
 //!
 //! CAPTURE CA: reads all frames of the capture, says where it listens as `replay` does, and sends them to
-//! each client as fast as it takes them. CA is where its authority is written. Without arguments there is
-//! nothing to do.
+//! each client as fast as it takes them. CA is where its authority is written. `hot` CAPTURE OUT.mcap: writes
+//! all entries of the capture as OUT.open.mcap, which is not compressed. Without arguments there is nothing to
+//! do.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 #![allow(clippy::print_stdout, reason = "somebody waits for the line")]
 
-use std::{env, sync::Arc};
+use std::{collections::BTreeMap, env, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use centralcap::capture::Capture;
+use centralcap::{
+    capture::{About, Capture, HotSegment},
+    entry::Timestamp,
+};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{
@@ -21,7 +25,11 @@ use tokio_tungstenite::{accept_async, tungstenite::Message};
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [capture, ca] = &*arguments else { return };
+    let (capture, ca) = match &*arguments {
+        [hot, capture, out] if hot == "hot" => return copy_hot(capture, out),
+        [capture, ca] => (capture, ca),
+        _ => return,
+    };
     let entries = Capture::open(&[capture]).unwrap().entries();
     // Each in memory of its own, as if it had been made here.
     let frames =
@@ -45,6 +53,18 @@ fn main() {
             tokio::spawn(serve(acceptor.clone(), stream, Arc::clone(&frames)));
         }
     });
+}
+
+fn copy_hot(capture: &str, out: &str) {
+    let about = About { started: Timestamp::now(), host: String::new(), options: BTreeMap::new() };
+    let mut hot = HotSegment::create(Path::new(out), &about, &[]).unwrap();
+    for (number, entry) in Capture::open(&[capture]).unwrap().entries().enumerate() {
+        hot.append(&entry.unwrap()).unwrap();
+        if number % 10_000 == 0 {
+            hot.checkpoint().unwrap();
+        }
+    }
+    hot.checkpoint().unwrap();
 }
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, frames: Arc<[Bytes]>) {
