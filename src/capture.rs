@@ -24,6 +24,7 @@ pub use self::{
 pub(crate) use self::{
     past::{past_damage, records_of_damage},
     proof::{CHECKPOINT, Proof, Summary},
+    reader::MESSAGE_HEADER_SIZE,
     summary::declared,
 };
 use crate::{

@@ -235,6 +235,7 @@ impl Chunk {
 }
 
 /// Whether at least a quarter of a chunk's content is in messages, or it is so small that it does not matter.
+/// Looks at no more than tells.
 fn is_dense(content: &[u8]) -> bool {
     const SMALL: usize = 64 * 1024;
 
@@ -248,8 +249,11 @@ fn is_dense(content: &[u8]) -> bool {
         let Some((data, next)) = behind.split_at_checked(length) else { break };
         if opcode == op::MESSAGE {
             messages += HEADER_SIZE + data.len();
+            if messages >= content.len() / 4 {
+                return true;
+            }
         }
         rest = next;
     }
-    messages >= content.len() / 4
+    false
 }

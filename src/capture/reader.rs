@@ -36,8 +36,8 @@ pub(super) const MAGIC_SIZE: u64 = mcap::MAGIC.len() as u64;
 /// An opcode and a length stand before every record.
 pub(super) const RECORD_HEADER_SIZE: u64 = 9;
 
-/// What a message has before its data: a channel, a counter and two times.
-const MESSAGE_HEADER_SIZE: u64 = 2 + 4 + 8 + 8;
+/// What stands before the bytes of a message: its channel, its sequence number and its two times.
+pub(crate) const MESSAGE_HEADER_SIZE: usize = 2 + 4 + 8 + 8;
 
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
@@ -211,7 +211,7 @@ impl Records {
     /// Where the message begins that came last, of which that is the data: its record in the file, or else the
     /// chunk that it is in, and where it is in there.
     pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
-        let size = RECORD_HEADER_SIZE + MESSAGE_HEADER_SIZE + data.len() as u64;
+        let size = RECORD_HEADER_SIZE + (MESSAGE_HEADER_SIZE + data.len()) as u64;
         if self.chunked {
             // No chunk is larger than its limit.
             let within = (self.chunk.place() as u64).saturating_sub(size) as u32;
@@ -598,11 +598,17 @@ fn parse(
         return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
     }
     let record = match opcode {
+        // Nearly all records are.
+        op::MESSAGE => {
+            let message = message(data).ok_or("a message has no whole header")?;
+            let (header, data) = message;
+            return Ok(Some(Parsed::Record(Record::Message { header, data: keep(data) })));
+        }
         op::HEADER | op::SCHEMA | op::CHANNEL | op::METADATA if data.len() > ABOUT_LIMIT => {
             let size = data.len();
             return Err(format!("a record about the capture of {size} bytes is over the limit"));
         }
-        op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA => {
+        op::HEADER | op::SCHEMA | op::CHANNEL | op::METADATA => {
             mcap::parse_record(opcode, data).map_err(|error| error.to_string())?
         }
         _ => return Ok(None),
@@ -616,12 +622,24 @@ fn parse(
             data: Bytes::copy_from_slice(&data),
         }),
         records::Record::Channel(channel) => Parsed::Record(Record::Channel(channel)),
-        records::Record::Message { header, data } => {
-            Parsed::Record(Record::Message { header, data: keep(&data) })
-        }
         records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
         _ => return Ok(None),
     }))
+}
+
+/// The header of a message, and its bytes.
+fn message(record: &[u8]) -> Option<(records::MessageHeader, &[u8])> {
+    let (head, data) = record.split_first_chunk::<MESSAGE_HEADER_SIZE>()?;
+    let (channel_id, head) = head.split_first_chunk()?;
+    let (sequence, head) = head.split_first_chunk()?;
+    let (log_time, publish_time) = head.split_first_chunk()?;
+    let header = records::MessageHeader {
+        channel_id: u16::from_le_bytes(*channel_id),
+        sequence: u32::from_le_bytes(*sequence),
+        log_time: u64::from_le_bytes(*log_time),
+        publish_time: u64::from_le_bytes(*publish_time.first_chunk()?),
+    };
+    Some((header, data))
 }
 
 /// A part of a chunk, or a copy of it where all of the chunk would be kept for little.

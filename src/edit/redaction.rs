@@ -20,7 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{names::Rename, survivors::Survivors};
 use crate::{
-    capture,
+    capture::{self, MESSAGE_HEADER_SIZE},
     entry::{Entry, Frame, FrameType, SessionEvent, Subscription, What},
     error::{Error, Kind, Result, Undecodable},
     protocol::{self, PROTOCOLS},
@@ -220,7 +220,7 @@ impl<'a> Masker<'a> {
                 | op::FOOTER => &[],
                 // And this one says how much there is of everything.
                 op::METADATA if data.get(4..).is_some_and(|name| name.starts_with(RESULT)) => &[],
-                op::MESSAGE => &data[data.len().min(MESSAGE_HEADER)..],
+                op::MESSAGE => &data[data.len().min(MESSAGE_HEADER_SIZE)..],
                 _ => data,
             };
             let own = schemas.iter().find(|schema| opcode == op::SCHEMA && data.ends_with(schema));
@@ -341,9 +341,6 @@ impl<'a> Masker<'a> {
 
 /// The name of the metadata record that says what came of it.
 const RESULT: &[u8] = super::RESULT.as_bytes();
-
-/// A message's channel, its sequence number and its two times.
-const MESSAGE_HEADER: usize = 2 + 4 + 8 + 8;
 
 #[cfg(test)]
 mod tests {

@@ -19,11 +19,11 @@ use super::{
     Fold, Sizes, Span,
     verify::{
         chunk::{Content, header_at},
-        records::{HEAD_SIZE, MESSAGE_HEAD, Next, Records},
+        records::{HEAD_SIZE, Next, Records},
     },
 };
 use crate::{
-    capture::{Capture, PROFILE, Summary},
+    capture::{Capture, MESSAGE_HEADER_SIZE, PROFILE, Summary},
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::Result,
     schema,
@@ -183,7 +183,7 @@ impl Segment {
         let mut sizes: Vec<_> = spans.map(|(_, span)| Sizes::none_in(*span)).collect();
         let ends = self.places.iter().skip(1).map(|next| next >> u16::BITS).chain([end]);
         for (place, end) in self.places.iter().zip(ends) {
-            let start = (place >> u16::BITS) + HEAD_SIZE + MESSAGE_HEAD as u64;
+            let start = (place >> u16::BITS) + HEAD_SIZE + MESSAGE_HEADER_SIZE as u64;
             let size = end.checked_sub(start)?;
             sizes[usize::from(*place as u16)].add(size);
         }
@@ -207,7 +207,7 @@ impl Segment {
         while let Next::Record(head) = records.next()? {
             if head.opcode == op::MESSAGE
                 && let Some([id_low, id_high, _, _, _, _, times @ ..]) =
-                    records.bytes::<MESSAGE_HEAD>()?
+                    records.bytes::<MESSAGE_HEADER_SIZE>()?
             {
                 let id = u16::from_le_bytes([id_low, id_high]);
                 let Some(known) = self.channels.get(&id) else { return Ok(false) };

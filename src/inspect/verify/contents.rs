@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 use super::{
     findings::{Check, Findings, Spot, bounded},
     ledger::{Key, Ledgers, Whose},
-    records::{MESSAGE_HEAD, Next, Records},
+    records::{Next, Records},
 };
 use crate::{
-    capture::{PROFILE, PastDamage},
+    capture::{MESSAGE_HEADER_SIZE, PROFILE, PastDamage},
     error::counted,
     schema::{self, SESSION_EVENT},
 };
@@ -351,7 +351,7 @@ impl<'v> Contents<'v> {
         place: u64,
         spot: Spot,
     ) -> io::Result<()> {
-        let Some(head) = records.bytes::<MESSAGE_HEAD>()? else {
+        let Some(head) = records.bytes::<MESSAGE_HEADER_SIZE>()? else {
             self.unreadable(op::MESSAGE, spot);
             return Ok(());
         };

@@ -6,9 +6,6 @@ use std::io::{self, BufRead, Read};
 /// An opcode and a length stand before every record.
 pub(in crate::inspect) const HEAD_SIZE: u64 = 1 + 8;
 
-/// What is read at the beginning of a message: whose it is, its number, and two times.
-pub(in crate::inspect) const MESSAGE_HEAD: usize = 2 + 4 + 8 + 8;
-
 /// What stands before a record.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::inspect) struct Head {
