@@ -336,6 +336,24 @@ fn a_frame_is_proof_of_a_connection_whose_beginning_is_missing() {
     assert_eq!(shown(&found), (vec![(7, 20), (30, 35)], vec![], vec![(20, 30)]));
 }
 
+/// As where a chunk in the middle is damaged.
+#[test]
+fn nothing_is_known_of_a_time_whose_frames_are_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = subscription("changes", "audit");
+    let mut entries = ledger(&of, vec![(0, 1, connected())]);
+    for sequence in [1, 2, 3, 7, 8] {
+        frame(&mut entries, 2 * u64::from(sequence), &of, sequence);
+    }
+    // These are gone, too, but somebody says so.
+    tell(&mut entries, &of, vec![(18, 1, dropped(2))]);
+    frame(&mut entries, 22, &of, 11);
+    tell(&mut entries, &of, vec![(30, 1, closed(Some(1000), "", 13))]);
+    entries.write(&folder.path().join("a.mcap"));
+    let found = of_all(&[folder.path()]);
+    assert_eq!(shown(&found), (vec![(0, 6), (14, 22)], vec![], vec![(6, 14), (22, 30)]));
+}
+
 /// It stopped while it waited for the server, and so did the next one.
 #[test]
 fn a_recording_that_ends_without_a_connection_ends_with_a_gap() {

@@ -107,7 +107,7 @@ enum State {
 
 impl Runs {
     pub(super) fn frame(&mut self, source: Source, at: Timestamp, sequence: u32) {
-        self.at(source, at).frame(at, sequence);
+        self.at(source, at).frame(source.whole, at, sequence.into());
     }
 
     pub(super) fn event(&mut self, source: Source, at: Timestamp, event: &SessionEvent) {
@@ -181,13 +181,15 @@ impl Run {
         }
     }
 
-    fn frame(&mut self, at: Timestamp, sequence: u32) {
-        // Whoever gets a frame is connected, also where the beginning of the connection is missing.
-        if !matches!(self.state, State::Up { .. }) {
+    fn frame(&mut self, whole: bool, at: Timestamp, sequence: u64) {
+        // Whoever gets a frame is connected, also where the beginning of the connection is missing. Where
+        // others are missing before it, and nobody has said so, the file has lost them, and all else with them.
+        let is_next = !whole || sequence <= self.sequence + 1;
+        if !matches!(self.state, State::Up { .. }) || !is_next {
             self.leave();
             self.state = State::Up { since: at };
         }
-        self.sequence = sequence.into();
+        self.sequence = sequence;
         self.last = at;
     }
 
@@ -205,9 +207,11 @@ impl Run {
             Happening::Continued { last_sequence, .. } => {
                 self.go_on(whole, at, connection, last_sequence);
             }
-            Happening::Closed { code, .. } => {
+            Happening::Closed { code, last_sequence, .. } => {
                 let cause = if code.is_some() { "server" } else { "network" };
-                self.last = at;
+                if !whole || last_sequence <= self.sequence {
+                    self.last = at;
+                }
                 self.leave();
                 self.go_down(cause, event);
             }

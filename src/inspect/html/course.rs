@@ -93,12 +93,12 @@ impl Report<'_> {
                  without a word: {words}."
             ),
         };
-        let when = if all > 0 { " When they were received is not known." } else { "" };
-        let _ = writeln!(
-            self.html,
-            "<p class=\"missing\">{told}{when} Coverage says who was connected, not that each frame is \
-             here.</p>"
-        );
+        let when = if all > 0 {
+            " They came somewhere between two that are here: that time counts as unknown."
+        } else {
+            ""
+        };
+        let _ = writeln!(self.html, "<p class=\"missing\">{told}{when}</p>");
     }
 
     fn table_of_outages(&mut self) {
