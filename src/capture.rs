@@ -58,6 +58,9 @@ pub const HOT_SUFFIX: &str = ".open.mcap";
 /// How the name of a sealed segment ends.
 pub const SEALED_SUFFIX: &str = ".mcap";
 
+/// How the name of a hot segment ends that could not be sealed as it was; a number may follow.
+pub const SET_ASIDE_SUFFIX: &str = ".mcap.damaged";
+
 /// No record and no chunk may be larger than this, compressed or not: what a file says about its
 /// sizes is never believed beyond it. It leaves room for the largest message and its neighbours in
 /// one chunk.

@@ -21,8 +21,9 @@ use centralcap::{
     },
     entry::{Entry, envelope::MsgProto},
     error::Error,
-    protocol,
+    inspect, protocol,
     schema::FrameTypes,
+    select::Selection,
 };
 use prost::Message;
 use support::capture::{Entries, START, message, subscription};
@@ -760,6 +761,60 @@ fn a_damaged_piece_of_a_hot_segment_costs_itself_only() {
             assert!(told.contains(&lost) || told.contains(&of_last), "byte {place}: {told}");
         }
     }
+}
+
+/// As `cat a.mcap b.mcap` makes it: channels have other numbers in the second.
+#[test]
+fn what_follows_behind_the_end_is_nobody_elses() {
+    let (folder, path, _) = place();
+    let (entries, other) = (few(), folder.path().join("other.mcap"));
+    sealed(&path, &entries);
+    sealed(&other, &everything());
+    let two = [fs::read(&path).unwrap(), fs::read(&other).unwrap()].concat();
+    fs::write(&path, two).unwrap();
+    let (found, errors) = read_all(&path);
+    assert_eq!(found, entries);
+    let [error] = &errors[..] else { panic!("{errors:#?}") };
+    assert!(error.is_damage() && error.to_string().contains("more follows"), "{error}");
+}
+
+#[test]
+fn what_could_not_be_sealed_is_not_forgotten_in_its_folder() {
+    let (folder, path, hot) = place();
+    let entries = few();
+    let mut segment = HotSegment::create(&path, &about(), &[]).unwrap();
+    let mut ends = Vec::new();
+    for entry in &entries {
+        segment.append(entry).unwrap();
+        segment.checkpoint().unwrap();
+        ends.push(usize::try_from(segment.size()).unwrap());
+    }
+    drop(segment);
+    let mut bytes = fs::read(&hot).unwrap();
+    bytes[ends[3] + 20] ^= 1;
+    fs::write(&hot, bytes).unwrap();
+    let rest = [&entries[..4], &entries[5..]].concat();
+    assert_eq!(read_all(&hot).0, rest);
+
+    seal_left_overs(folder.path(), Compression::default()).unwrap();
+    let kept = folder.path().join("a.mcap.damaged");
+    // By its own name it is what it was, and in its folder it is not read twice.
+    let (found, errors) = read_all(&kept);
+    assert!(found == rest && !errors.is_empty(), "{errors:#?}");
+    let (found, errors) = read_all(folder.path());
+    assert_eq!(found, whole(&path));
+    let told: Vec<_> = errors.iter().map(Error::to_string).collect();
+    assert!(told.len() == 1 && told[0].contains("a.mcap.damaged"), "{told:#?}");
+    let capture = Capture::open(&[folder.path()]).unwrap();
+    let profile = inspect::inspect(&capture, Selection::default()).unwrap();
+    let losses = profile.losses().unwrap();
+    assert_eq!((losses.damaged_segments, losses.past_damaged_places), (1, 1));
+    assert!(!inspect::verify(&capture).unwrap().whole);
+    // Nor without it.
+    fs::remove_file(kept).unwrap();
+    let capture = Capture::open(&[folder.path()]).unwrap();
+    let verdict = inspect::verify(&capture).unwrap();
+    assert!(verdict.whole && !verdict.is_good());
 }
 
 /// A limit on the size of files is a full disk that needs no root. 1 is 512 bytes or 1 KiB, as the

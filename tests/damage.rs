@@ -238,8 +238,7 @@ fn parts_of_hot(bytes: &[u8], entries: usize) -> (Vec<Range<usize>>, Channels, V
         channels.flat_map(|(record, _)| of_channel(record.id())).collect()
     };
 
-    let all: BTreeSet<_> = (0..entries).collect();
-    let mut parts = vec![Part { span: 0..mcap::MAGIC.len(), cost: all, renamed: BTreeSet::new() }];
+    let mut parts = vec![Part { span: 0..mcap::MAGIC.len(), ..Part::default() }];
     for (index, (record, &piece)) in records.iter().zip(&pieces).enumerate() {
         let mut cost = of_piece(piece);
         let mut renamed = BTreeSet::new();
@@ -590,11 +589,9 @@ impl Specimen {
     /// in such a piece whose they are. Not all of a checkpoint is needed for what is before it: that may be
     /// `proven_all_the_same`.
     fn proven(&self, byte: usize, proven_all_the_same: bool) -> Vec<Entry> {
-        if byte < mcap::MAGIC.len() {
-            return Vec::new();
-        }
         let records = records(&self.bytes);
-        let mut start = 0;
+        // The magic is the same in every file, so nothing depends on it.
+        let mut start = mcap::MAGIC.len();
         let pieces: Vec<Range<usize>> = records
             .iter()
             .filter(|record| record.opcode == CHECKPOINT)

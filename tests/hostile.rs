@@ -607,11 +607,14 @@ fn nobody_waits_for_a_pipe_in_a_folder_of_schemas_or_captures() {
     pipe(&name("a.mcap"));
     pipe(&name("c.open.mcap"));
     symlink("/dev/zero", name("d.mcap")).unwrap();
-    symlink("nowhere", name("e.mcap")).unwrap();
     symlink(".", name("f.mcap")).unwrap();
     fs::write(name("notes.txt"), "nothing of ours").unwrap();
     let capture = Capture::open(&[folder.path()]).unwrap();
     let found: Vec<_> = capture.segments().iter().map(|segment| segment.path.clone()).collect();
     assert_eq!(found, [name("b.mcap")]);
     assert_eq!(capture.entries().count(), 0);
+    // What should be there is not left out without a word.
+    symlink("nowhere", name("e.mcap")).unwrap();
+    let error = Capture::open(&[folder.path()]).unwrap_err();
+    assert!(error.to_string().contains("e.mcap"), "{error}");
 }

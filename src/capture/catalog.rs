@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    HOT_SUFFIX, SEALED_SUFFIX,
+    SEALED_SUFFIX,
     chunk::Unpacked,
     entries::{self, SegmentEntries, Shared},
     hot,
@@ -34,9 +34,18 @@ pub struct Segment {
     pub size: u64,
     /// It is still being recorded, or was left behind by a recorder that was killed.
     pub hot: bool,
+    /// It lies in a folder that is read, and could not be sealed as it was: what was sealed of it would come
+    /// twice, so it is damage, and only read where it is named itself.
+    pub set_aside: bool,
 }
 
 impl Segment {
+    /// Why it is not read, if it is not.
+    pub(crate) fn unread(&self) -> Option<Error> {
+        let reason = "only what is proven of it was sealed; name it to read what else is whole";
+        self.set_aside.then(|| Kind::damaged(&self.path, 0, reason.to_owned()).into())
+    }
+
     /// A live recorder writes it right now: it is hot, something is in it, and its lock is held.
     pub fn is_being_recorded(&self) -> bool {
         self.hot
@@ -69,7 +78,8 @@ impl Capture {
                 }
                 segments.extend(found);
             } else {
-                segments.push(segment(path.to_owned(), metadata.len()));
+                let named = segment(path.to_owned(), metadata.len());
+                segments.push(Segment { set_aside: false, ..named });
             }
         }
         Ok(Self { segments })
@@ -98,7 +108,7 @@ impl Capture {
     /// session events. Sealed segments answer from their summary, without being read.
     pub fn channels(&self) -> Result<Vec<Channel>> {
         let mut found: Vec<Channel> = Vec::new();
-        for segment in &self.segments {
+        for segment in self.segments.iter().filter(|segment| !segment.set_aside) {
             for channel in channels_of(segment)? {
                 let channel = (channel.subscription, channel.kind);
                 if !found.contains(&channel) {
@@ -120,14 +130,14 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
     for item in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let item = item.map_err(Error::io("read", folder))?;
         let path = item.path();
-        if !path.to_string_lossy().ends_with(SEALED_SUFFIX) {
+        if !path.to_string_lossy().ends_with(SEALED_SUFFIX) && !hot::is_set_aside(&path) {
             continue;
         }
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => found.push(segment(path, metadata.len())),
             Ok(_) => {}
             // Sealed since it was listed; the new name may not be in the list.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
                 let sealed = hot::sealed_path(&path);
                 if let Ok(metadata) = fs::metadata(&sealed) {
                     found.push(segment(sealed, metadata.len()));
@@ -145,8 +155,8 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
 }
 
 fn segment(path: PathBuf, size: u64) -> Segment {
-    let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
-    Segment { path, size, hot }
+    let (hot, set_aside) = (hot::is_hot(&path), hot::is_set_aside(&path));
+    Segment { path, size, hot, set_aside }
 }
 
 /// A hot segment may be sealed, and thereby get its other name, after it was found.
@@ -248,6 +258,9 @@ impl Iterator for Entries {
             self.position += 1;
             if let Some(ended) = self.current.take() {
                 self.shared = ended.into_shared();
+            }
+            if let Some(error) = segment.unread() {
+                return Some(Err(error));
             }
             match open(&segment) {
                 Ok(entries) => {

@@ -15,7 +15,9 @@ use std::{
     },
 };
 
-use super::{About, Compression, HOT_SUFFIX, SEALED_SUFFIX, Sealed, Writer, seal};
+use super::{
+    About, Compression, HOT_SUFFIX, SEALED_SUFFIX, SET_ASIDE_SUFFIX, Sealed, Writer, seal,
+};
 use crate::{
     entry::{Entry, FrameType},
     error::{Error, Kind, Result},
@@ -249,6 +251,30 @@ impl Drop for HotSegment {
         // The `mcap` writer finishes the file when it is dropped. Nobody asked for that.
         self.progress.closed.store(true, Ordering::Relaxed);
     }
+}
+
+/// Whether a file of that name is a hot segment, be it one that could not be sealed.
+pub(super) fn is_hot(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(HOT_SUFFIX) || is_set_aside(path)
+}
+
+/// `NAME.mcap.damaged`, or the same with a number: a hot segment that could not be sealed as it was.
+pub(super) fn is_set_aside(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    let number = name.rsplit_once(SET_ASIDE_SUFFIX).map(|(_, number)| number);
+    number.is_some_and(|number| {
+        let digits = number.strip_prefix('-').unwrap_or("0");
+        number.is_empty() || (!digits.is_empty() && digits.bytes().all(|it| it.is_ascii_digit()))
+    })
+}
+
+/// The name for a hot segment that cannot be sealed as it is: each may be the only copy.
+pub(super) fn set_aside_path(sealed: &Path) -> PathBuf {
+    let stem = sealed.to_string_lossy();
+    let name = format!("{}{SET_ASIDE_SUFFIX}", stem.strip_suffix(SEALED_SUFFIX).unwrap_or(&stem));
+    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
+    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
+    names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.

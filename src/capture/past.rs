@@ -48,6 +48,11 @@ pub struct PastDamage {
 }
 
 impl PastDamage {
+    /// An input was damaged at one place, and nobody has counted what that has cost.
+    pub(crate) fn of_one_place() -> Self {
+        Self { damaged_places: 1, ..Self::default() }
+    }
+
     /// Takes down a damage, or what one has cost.
     pub(crate) fn take(&mut self, error: &Error) {
         if error.is_cost_of_damage() {

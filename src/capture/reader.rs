@@ -22,7 +22,7 @@ use mcap::{
 };
 
 use super::{
-    HOT_SUFFIX, PROFILE, RECORD_LIMIT,
+    PROFILE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
     salvage::{self, Piece, Search},
@@ -139,7 +139,7 @@ impl Records {
 
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
-        let hot = path.to_string_lossy().ends_with(HOT_SUFFIX);
+        let hot = hot::is_hot(path);
         let mut checksum = crc32fast::Hasher::new();
         checksum.update(mcap::MAGIC);
         Ok(Self {
@@ -250,6 +250,21 @@ impl Records {
     /// Goes where reading can go on after an error, and returns what there is to be told.
     fn read_on(&mut self, error: Error) -> Option<Error> {
         let (offset, reason) = match error.into_kind() {
+            // A checkpoint knows better.
+            Kind::NotACapture { found, .. } if self.is_proven_behind_magic() => {
+                return Some(match self.go_to(MAGIC_SIZE) {
+                    Ok(()) => {
+                        self.state = State::Start;
+                        let reason = format!("it begins like {found}");
+                        let (path, until) = (self.path.clone(), Some(MAGIC_SIZE));
+                        Kind::Damaged(Damaged { path, offset: 0, until, reason }).into()
+                    }
+                    Err(source) => {
+                        self.state = State::Ended(End::Broken);
+                        Error::io("read", &self.path)(source)
+                    }
+                });
+            }
             // It has gone there already.
             Kind::Damaged(damage) if damage.until.is_some() => {
                 return Some(Kind::Damaged(damage).into());
@@ -289,6 +304,12 @@ impl Records {
         let offset = if until.is_some_and(|until| until < offset) { from } else { offset };
         let path = self.path.clone();
         Some(Kind::Damaged(Damaged { path, offset, until, reason }).into())
+    }
+
+    /// Nothing was read yet of a hot segment, and its first checkpoint proves all but the magic.
+    fn is_proven_behind_magic(&self) -> bool {
+        let first = || salvage::judge(&self.file, MAGIC_SIZE, self.checksum.clone().finalize());
+        self.hot && self.state == State::Start && matches!(first(), Ok(Piece::Proven(_)))
     }
 
     /// Reads on with the record that begins there.
@@ -419,11 +440,7 @@ impl Records {
                     let parsed = parse(opcode, data, |data| copied(data, &mut self.block));
                     (opcode, parsed, data.len() as u64)
                 }
-                Some(Err(error)) => {
-                    // The counts of the summary say what it has cost.
-                    self.complete |= matches!(error, McapError::BadDataCrc { .. });
-                    return Err(self.fault(&error));
-                }
+                Some(Err(error)) => return Err(self.failed(&error)),
             };
             let record = match parsed {
                 // Where it ends is known all the same, and what follows may say who has a channel.
@@ -534,11 +551,27 @@ impl Records {
         Err(damaged(&self.path, whole, reason))
     }
 
+    fn failed(&mut self, error: &McapError) -> Error {
+        match error {
+            // The counts of the summary say what it has cost.
+            McapError::BadDataCrc { .. } => self.complete = true,
+            // What follows may be a capture of its own, in which channels are other ones.
+            McapError::BytesAfterEndMagic => self.state = State::Ended(End::Broken),
+            _ => {}
+        }
+        self.fault(error)
+    }
+
     fn fault(&self, error: &McapError) -> Error {
         match error {
             McapError::BadMagic if self.state == State::Start => {
                 self.not_a_capture("something else")
             }
+            McapError::BytesAfterEndMagic => damaged(
+                &self.path,
+                self.offset,
+                "more follows behind its end, which is not read".to_owned(),
+            ),
             McapError::Io(source) => damaged(
                 &self.path,
                 self.offset,

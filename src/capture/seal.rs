@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mcap::{McapError, records::MessageHeader};
 
 use super::{
-    Compression, HOT_SUFFIX, SealedFile, hot,
+    Compression, HOT_SUFFIX, PastDamage, SealedFile, hot,
     reader::{End, Record, Records},
     sync_folder_of, unfinished,
 };
@@ -119,6 +119,7 @@ pub(super) fn seal_locked(
         // Where it shows need not be where it is: an entry since the last checkpoint may be another
         // than was received, and in a sealed segment it would pass for it.
         copied = copy(hot, sealed_path, copied.proven_until.min(end), compression)?;
+        copied.target.metadata(&PastDamage::of_one_place().record())?;
     }
     if copied.anything {
         sealed.entries = copied.entries;
@@ -126,7 +127,7 @@ pub(super) fn seal_locked(
         sealed.path = Some(sealed_path.to_owned());
     }
     if broken {
-        let kept = free_name(sealed_path);
+        let kept = hot::set_aside_path(sealed_path);
         fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
         sealed.kept = Some(kept);
         sync_folder_of(hot).map_err(Error::io("write", hot))?;
@@ -162,14 +163,6 @@ fn next_message(records: &mut Records) -> Option<Result<(MessageHeader, Bytes)>>
             Err(error) => return Some(Err(error)),
         }
     }
-}
-
-/// `NAME.mcap.damaged`, or with a number behind it where that is taken: each may be the only copy.
-fn free_name(sealed_path: &Path) -> PathBuf {
-    let name = format!("{}.damaged", sealed_path.display());
-    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
-    names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(name))
 }
 
 /// What is known of a hot segment when its records were copied.

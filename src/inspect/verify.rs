@@ -107,6 +107,10 @@ pub fn verify(capture: &Capture) -> Result<Verdict> {
     let mut past = BTreeSet::new();
     let mut strangers = Vec::new();
     for segment in capture.segments() {
+        if let Some(error) = segment.unread() {
+            strangers.push((segment, error));
+            continue;
+        }
         match one(segment, &mut findings, &mut ledgers, &mut past) {
             Ok(segment) => segments.push(segment),
             Err(error) if error.is_not_a_capture() => strangers.push((segment, error)),

@@ -11,7 +11,7 @@ use centralcap::{
 };
 
 use super::Args;
-use crate::cli::{Outcome, Words, signal};
+use crate::cli::{Outcome, Words, select, signal};
 
 pub(super) fn run(args: &Args, path: &Path, words: Words) -> anyhow::Result<Outcome> {
     if path == Path::new("-") {
@@ -29,6 +29,7 @@ pub(super) fn run(args: &Args, path: &Path, words: Words) -> anyhow::Result<Outc
     file.finish(&page)?;
     let size = ByteSize::b(page.len() as u64).display().iec();
     words.say(format_args!("a report of {size}: {}", path.display()));
+    select::warn_if_none(&args.select.selection(), profile.totals.frames, words);
     if let Some(losses) = profile.losses() {
         words.warn(losses);
     }
