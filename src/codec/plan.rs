@@ -426,10 +426,8 @@ impl Plan {
         &self.enums[index as usize]
     }
 
-    /// The message of that full name, if the schema that an `Any` came with has it. As in prost-reflect and
-    /// in a `.proto` file, a dot may stand before it.
+    /// The message of that full name, if the schema that an `Any` came with has it.
     pub fn named(&self, name: &str) -> Option<&Message> {
-        let name = name.strip_prefix('.').unwrap_or(name);
         self.by_name.get(name).map(|&index| self.message(index))
     }
 }

@@ -108,6 +108,20 @@ pub fn overlooks(fault: &Fault) -> bool {
     fault.reason.starts_with("messages are nested more than")
 }
 
+/// Whether the name of a type in an `Any` begins with a dot. any.proto does not accept that; prost-reflect does,
+/// but then takes no type for a well-known one.
+pub fn has_dotted_type(json: &Json) -> bool {
+    match json {
+        Json::Object(members) => members.iter().any(|(name, value)| {
+            let url = value.as_str().filter(|_| name == "@type").unwrap_or_default();
+            url.rsplit('/').next().is_some_and(|name| name.starts_with('.'))
+                || has_dotted_type(value)
+        }),
+        Json::Array(elements) => elements.iter().any(has_dotted_type),
+        _ => false,
+    }
+}
+
 /// JSON with base64 in the place of all strings that need not be UTF-8, with the strings.
 pub fn with_text(json: Json, message: &MessageDescriptor) -> Json {
     let Json::Object(mut object) = json else { return json };
