@@ -20,6 +20,7 @@ mod faults;
 mod inspect;
 mod log;
 mod notices;
+mod outputs;
 mod record;
 mod replay;
 mod select;

@@ -29,7 +29,9 @@ use centralcap::{
 use support::{
     capture::{Entries, START, envelope, message, subscription},
     client::{Answer, Client, UPGRADE, ask, connect},
+    command::{Ran, centralcap},
     message::varint,
+    place::names_in,
 };
 use tokio::{
     sync::oneshot,
@@ -1024,4 +1026,132 @@ fn wrong_usage_is_told_before_anything_is_served() {
         let (child, ready) = command(&fixture, arguments);
         assert_eq!((ended(child).0, ready.as_str()), (Some(2), ""), "{arguments:?}");
     }
+}
+
+/// A replay that nobody comes to, and that ends by itself.
+fn alone(capture: &Path, arguments: &[&str]) -> Ran {
+    let common = ["replay", capture.to_str().unwrap(), "--once", "--timeout", "10ms"];
+    centralcap(common.iter().chain(arguments))
+}
+
+/// Files beside the capture, by name: what is in them, and what they are called.
+fn files<const N: usize>(fixture: &Fixture, files: [(&str, &str); N]) -> [String; N] {
+    files.map(|(name, text)| {
+        let path = fixture.path.with_file_name(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    })
+}
+
+#[test]
+fn what_is_read_is_never_written_over() {
+    const OUTPUTS: [&str; 4] = ["--report", "--report-junit", "--ready-file", "--fault-log"];
+    let fixture = Fixture::of(3);
+    let [accounts, rules, pem] = files(&fixture, [("a.json", "{}"), ("r.toml", ""), ("c.pem", "")]);
+    let hard = fixture.path.with_file_name("hard.json");
+    std::fs::hard_link(&fixture.path, &hard).unwrap();
+    let folder = fixture.path.parent().unwrap();
+    // The same by another name.
+    let around = folder.join("..").join(folder.file_name().unwrap()).join("feed.mcap");
+    let before: Vec<_> = names_in(folder)
+        .into_iter()
+        .map(|name| std::fs::read(folder.join(name)).unwrap())
+        .collect();
+    let own = fixture.path.to_str().unwrap();
+    for output in OUTPUTS {
+        for (capture, input, file, options) in [
+            (&*fixture.path, "the capture", own, &[][..]),
+            (&fixture.path, "the capture", hard.to_str().unwrap(), &[]),
+            (folder, "the capture", around.to_str().unwrap(), &[]),
+            (&fixture.path, "--accounts", &accounts, &["--accounts", &accounts]),
+            (&fixture.path, "--faults", &rules, &["--faults", &rules]),
+            (&fixture.path, "--key", &pem, &["--cert", "other.pem", "--key", &pem]),
+            (&fixture.path, "--cert", &pem, &["--cert", &pem, "--key", "other.pem"]),
+        ] {
+            let ran = alone(capture, &[&[output, file], options].concat());
+            let expected = format!("expected another file for {output} than for {input}, found ");
+            assert!(ran.code == 2 && ran.stderr.contains(&expected), "{ran:?}");
+        }
+    }
+    let ran = centralcap(["replay", own, "--ca-out", own, "--once", "--timeout", "10ms"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--ca-out than for the capture"), "{ran:?}");
+    let after: Vec<_> = names_in(folder)
+        .into_iter()
+        .map(|name| std::fs::read(folder.join(name)).unwrap())
+        .collect();
+    assert!(before == after, "{:?}", names_in(folder));
+}
+
+#[test]
+fn no_two_outputs_are_one_file_and_none_is_a_capture() {
+    let fixture = Fixture::of(3);
+    let [report] = files(&fixture, [("r.json", "of an earlier run")]);
+    let new = fixture.path.with_file_name("new").into_os_string().into_string().unwrap();
+    let capture = fixture.path.with_file_name("new.mcap").into_os_string().into_string().unwrap();
+    for (arguments, words) in [
+        (["--report", &report, "--report-junit", &report], "--report-junit than for --report"),
+        (["--ready-file", &new, "--report", &new], "--ready-file than for --report"),
+        (
+            ["--report", &report, "--ready-file", &capture],
+            "--ready-file that is not one of a capture",
+        ),
+    ] {
+        let ran = alone(&fixture.path, &arguments);
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{ran:?}");
+        assert_eq!(std::fs::read_to_string(&report).unwrap(), "of an earlier run");
+        assert_eq!(names_in(fixture.path.parent().unwrap()), ["feed.mcap", "r.json"]);
+    }
+}
+
+#[test]
+fn a_log_that_is_repeated_may_be_written_anew_and_nothing_else_over_it() {
+    let fixture = Fixture::of(3);
+    let log = fixture.path.with_file_name("log").into_os_string().into_string().unwrap();
+    let ran = alone(&fixture.path, &["--scenario", "malformed", "--fault-log", &log]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let first = std::fs::read_to_string(&log).unwrap();
+    let repeated = ["--faults", &log, "--fault-log", &log];
+    let ran = alone(&fixture.path, &repeated);
+    assert!(ran.code == 1 && ran.stderr.contains("no client that ever came"), "{ran:?}");
+    let ran = alone(&fixture.path, &[&repeated[..], &["--report", &log]].concat());
+    assert!(ran.code == 2 && ran.stderr.contains("--report"), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), first);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_written_into_and_a_link_stays_one() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    let fixture = Fixture::of(3);
+    let beside = |name: &str| fixture.path.with_file_name(name);
+    let pipe = beside("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    std::fs::create_dir(beside("folder")).unwrap();
+    std::fs::write(beside("folder/report.json"), "of an earlier run").unwrap();
+    symlink("folder/report.json", beside("report.json")).unwrap();
+    symlink("to-come.xml", beside("report.xml")).unwrap();
+    let outputs =
+        [("--ready-file", "pipe"), ("--report", "report.json"), ("--report-junit", "report.xml")];
+    let outputs =
+        outputs.map(|(option, name)| [option.to_owned(), beside(name).display().to_string()]);
+    let outputs = outputs.concat();
+    let ran = alone(&fixture.path, &outputs.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(ran.code, 1, "{ran:?}");
+
+    assert!(pipe.metadata().unwrap().file_type().is_fifo());
+    assert_eq!(reader.join().unwrap(), ran.stdout);
+    assert!(beside("report.json").is_symlink() && beside("report.xml").is_symlink());
+    let report = std::fs::read_to_string(beside("folder/report.json")).unwrap();
+    assert!(report.contains(r#""outcome": "failed""#), "{report}");
+    assert!(std::fs::read_to_string(beside("to-come.xml")).unwrap().contains("<testsuite"));
+    assert_eq!(names_in(&beside("folder")), ["report.json"]);
+    // Two of them may go to what keeps nothing.
+    let ran = alone(&fixture.path, &["--report", "/dev/null", "--report-junit", "/dev/null"]);
+    assert!(ran.code == 1 && ran.stderr.contains("no client that ever came"), "{ran:?}");
+    assert!(Path::new("/dev/null").metadata().unwrap().file_type().is_char_device());
 }

@@ -46,6 +46,10 @@ pub(super) struct Args {
 }
 
 impl Args {
+    pub(super) const fn file(&self) -> Option<&PathBuf> {
+        self.accounts.as_ref()
+    }
+
     pub(super) fn accounts(&self) -> Result<Option<Vec<Account>>, Error> {
         self.accounts.as_deref().map(accounts::read).transpose()
     }

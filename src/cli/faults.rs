@@ -1,7 +1,7 @@
 //! The options of `replay` that spoil a feed, and the log of what was spoilt.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -12,6 +12,8 @@ use centralcap::{
     error::Error,
     fault::{Applied, Faults, SCENARIOS, ValidationFails},
 };
+
+use super::outputs;
 
 /// What goes wrong, on purpose.
 #[derive(Debug, clap::Args)]
@@ -53,6 +55,21 @@ pub(super) struct Args {
 }
 
 impl Args {
+    /// The file of rules, which nobody may write over. But the log of a run is free to be that of its
+    /// repetition: it is the same again.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        let is_log = |path: &Path| fs::read(path).is_ok_and(|text| text.starts_with(b"{"));
+        let is_repeated = |path: &&PathBuf| {
+            self.fault_log.as_ref().is_some_and(|log| outputs::are_one(path, log)) && is_log(path)
+        };
+        self.faults.as_ref().filter(|path| !is_repeated(path))
+    }
+
+    /// The file that is to be the log.
+    pub(super) const fn log_file(&self) -> Option<&PathBuf> {
+        self.fault_log.as_ref()
+    }
+
     /// More rules may come later, from a recording or by control, if they are `to_come`.
     pub(super) fn faults(&self, to_come: bool) -> Result<Option<Faults>, Error> {
         let faults = match (&self.faults, &self.scenario) {

@@ -1,7 +1,6 @@
 //! `centralcap replay`.
 
 use std::{
-    fs,
     io::{self, Write},
     net::SocketAddr,
     num::NonZeroU64,
@@ -25,7 +24,11 @@ use centralcap::{
 };
 use tokio::sync::oneshot;
 
-use super::{Outcome, Words, accounts, faults, select, signal};
+use super::{
+    Outcome, Words, accounts, faults,
+    outputs::{self, Named, Output},
+    select, signal,
+};
 
 /// Serve a capture as a live feed on a local endpoint.
 ///
@@ -109,11 +112,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = select::duration)]
     max_lateness: Option<Duration>,
 
-    /// Write what each client got, and when, to this file at the end, as JSON.
+    /// Write what each client got, and when, to this file at the end, as JSON. An earlier file of that name
+    /// is removed at the start.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// The same as JUnit's XML, for CI servers.
+    /// The same as JUnit's XML, for CI servers. An earlier file of that name is removed at the start.
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
 
@@ -145,7 +149,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "ADDR", value_parser = pages::address)]
     control: Option<SocketAddr>,
 
-    /// Write the ready line to this file as well, all of it at once.
+    /// Write the ready line to this file as well, all of it at once. An earlier file of that name is removed
+    /// at the start.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
 }
@@ -174,13 +179,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         faults::list_scenarios()?;
         return Ok(Outcome::Done);
     }
-    // A line of an earlier run must not send anybody to a server that is gone.
-    if let Some(path) = &args.ready_file {
-        remove(path)?;
-    }
-    let reports = Reports { json: args.report.clone(), junit: args.report_junit.clone() };
-    reports.prepare()?;
-    let mut options = args.options()?;
+    let capture = Capture::open(&args.select.paths);
+    args.keep_apart(capture.as_ref().ok())?;
+    let mut outputs = Outputs::of(&args)?;
+    let mut options = args.options(capture?)?;
     if args.faults.reproduce_session && options.reproduce_session()? == 0 {
         words.warn("the recording was neither refused nor cut off: there is nothing to reproduce");
     }
@@ -200,13 +202,38 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(STACK_SIZE).build();
     let runtime = runtime.context("cannot start")?;
-    let report = runtime.block_on(serve(options, args, words))?;
-    reports.write(&report)?;
+    let report = runtime.block_on(serve(options, args, &mut outputs, words))?;
+    outputs.report(&report)?;
     Ok(conclude(report, words))
 }
 
 impl Args {
-    fn options(&self) -> Result<Options, Error> {
+    /// Refuses to write over what is read, or twice to the same file.
+    fn keep_apart(&self, capture: Option<&Capture>) -> Result<(), Error> {
+        let paths: Vec<&Path> = match capture {
+            Some(capture) => capture.segments().iter().map(|segment| &*segment.path).collect(),
+            None => self.select.paths.iter().map(|path| &**path).collect(),
+        };
+        let inputs = paths.into_iter().map(|path| Named { option: "the capture", path });
+        let options = [
+            Named::maybe("--accounts", self.accounts.file()),
+            Named::maybe("--cert", self.cert.as_ref()),
+            Named::maybe("--key", self.key.as_ref()),
+            Named::maybe("--faults", self.faults.file()),
+        ];
+        let outputs = [
+            Named::maybe("--report", self.report.as_ref()),
+            Named::maybe("--report-junit", self.report_junit.as_ref()),
+            Named::maybe("--ready-file", self.ready_file.as_ref()),
+            Named::maybe("--ca-out", self.ca_out.as_ref()),
+            Named::maybe("--fault-log", self.faults.log_file()),
+        ];
+        let inputs: Vec<_> = inputs.chain(options.into_iter().flatten()).collect();
+        let outputs: Vec<_> = outputs.into_iter().flatten().collect();
+        outputs::keep_apart(&inputs, &outputs)
+    }
+
+    fn options(&self, capture: Capture) -> Result<Options, Error> {
         let security = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Security::Files { cert: cert.clone(), key: key.clone() },
             _ if self.plain => Security::Plain,
@@ -239,20 +266,25 @@ impl Args {
             expiry: self.accounts.expiry(),
             faults: self.faults.faults(self.control.is_some())?,
             control: self.control.is_some(),
-            ..Options::new(Capture::open(&self.select.paths)?)
+            ..Options::new(capture)
         })
     }
 }
 
-async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Report> {
-    let Args { ca_out, ready_file, faults, control, .. } = args;
+async fn serve(
+    options: Options,
+    args: Args,
+    outputs: &mut Outputs,
+    words: Words,
+) -> anyhow::Result<Report> {
+    let Args { ca_out, faults, control, .. } = args;
     let log = faults.log(options.faults.as_ref())?.map(Arc::new);
     // Before the ready line: whoever has read it may stop us.
     let stopped = signal::stop().context("cannot wait for signals")?;
     let server = Server::start(options).await?;
     let remote = control.map(Remote::bind).transpose()?;
-    let authority = server.ca_pem().map(|pem| Authority::write(pem, ca_out.as_deref()));
-    let authority = authority.transpose()?;
+    let kept = ca_out.zip(outputs.authority.take());
+    let authority = server.ca_pem().map(|pem| Authority::write(pem, kept)).transpose()?;
 
     let mut ready = serde_json::json!({
         "event": "ready", "url": server.url(), "hostname": server.hostname(),
@@ -265,8 +297,8 @@ async fn serve(options: Options, args: Args, words: Words) -> anyhow::Result<Rep
     }
     ready["topics"] = server.topics().into();
     let ready = format!("{ready}\n");
-    if let Some(path) = &ready_file {
-        write_at_once(path, &ready)?;
+    if let Some(output) = outputs.ready.take() {
+        output.write(&ready)?;
     }
     let mut stdout = io::stdout().lock();
     stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
@@ -355,31 +387,33 @@ fn late(lateness: Option<Lateness>) -> String {
     })
 }
 
-/// Where the report goes.
-struct Reports {
-    json: Option<PathBuf>,
-    junit: Option<PathBuf>,
+/// Where something goes besides stdout.
+struct Outputs {
+    ready: Option<Output>,
+    authority: Option<Output>,
+    json: Option<Output>,
+    junit: Option<Output>,
 }
 
-impl Reports {
-    /// A report of an earlier run must not be taken for this one's, and one that cannot be written is
-    /// better known now than at the end.
-    fn prepare(&self) -> anyhow::Result<()> {
-        for path in self.json.iter().chain(&self.junit) {
-            remove(path)?;
-            temporary_beside(path)?;
-        }
-        Ok(())
+impl Outputs {
+    /// What an earlier run left is gone then: no report of it is taken for this one's, and no line sends anybody
+    /// to a server that is gone.
+    fn of(args: &Args) -> anyhow::Result<Self> {
+        let at = |path: &Option<PathBuf>| path.as_deref().map(Output::at).transpose();
+        let outputs = Self {
+            ready: at(&args.ready_file)?,
+            authority: at(&args.ca_out)?,
+            json: at(&args.report)?,
+            junit: at(&args.report_junit)?,
+        };
+        let Self { ready, json, junit, .. } = &outputs;
+        [ready, json, junit].into_iter().flatten().try_for_each(Output::clear)?;
+        Ok(outputs)
     }
 
-    fn write(&self, report: &Report) -> anyhow::Result<()> {
-        if let Some(path) = &self.json {
-            write_at_once(path, &report.json())?;
-        }
-        if let Some(path) = &self.junit {
-            write_at_once(path, &report.junit())?;
-        }
-        Ok(())
+    fn report(self, report: &Report) -> anyhow::Result<()> {
+        self.json.map_or(Ok(()), |output| output.write(&report.json()))?;
+        self.junit.map_or(Ok(()), |output| output.write(&report.junit()))
     }
 }
 
@@ -391,10 +425,10 @@ enum Authority {
 }
 
 impl Authority {
-    fn write(pem: &str, to: Option<&Path>) -> anyhow::Result<Self> {
-        if let Some(path) = to {
-            write_at_once(path, pem)?;
-            return Ok(Self::Kept(path.to_owned()));
+    fn write(pem: &str, to: Option<(PathBuf, Output)>) -> anyhow::Result<Self> {
+        if let Some((path, output)) = to {
+            output.write(pem)?;
+            return Ok(Self::Kept(path));
         }
         let mut file = tempfile::Builder::new()
             .prefix("centralcap-ca-")
@@ -410,32 +444,5 @@ impl Authority {
             Self::Kept(path) => path,
             Self::Temporary(path) => path,
         }
-    }
-}
-
-/// Whoever waits for the file to appear finds all of it.
-fn write_at_once(path: &Path, text: &str) -> anyhow::Result<()> {
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = temporary_beside(path)?;
-    file.write_all(text.as_bytes()).with_context(cannot)?;
-    file.persist(path).map_err(|error| error.error).with_context(cannot)?;
-    Ok(())
-}
-
-fn temporary_beside(path: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn remove(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
     }
 }
