@@ -48,7 +48,7 @@ pub struct Summary {
 /// file that is no capture at all is an error, unless there are others that are.
 ///
 /// After an error, what comes before it has been written, and the output is finished unless that is
-/// what failed.
+/// what failed. But a file or a folder is left only if it is whole.
 pub fn decode<S: Sink>(
     entries: impl Iterator<Item = Result<Entry>> + Send,
     sinks: &mut [S],
@@ -406,7 +406,10 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
         match error {
             // An output in which nothing is should not stay.
             Some(error) if self.summary.decoded == 0 => Err(error),
-            Some(error) => self.out.finish().and(Err(error)),
+            Some(error) => {
+                self.out.forgo_name();
+                self.out.finish().and(Err(error))
+            }
             None => self.out.finish().map(|()| self.summary),
         }
     }

@@ -36,6 +36,9 @@ pub trait Output<Piece>: Send {
     /// Writes a piece, and leaves it empty for the next one.
     fn write(&mut self, piece: &mut Piece) -> Result<()>;
 
+    /// Not all that was asked for will be written: whatever gets a name when it is whole gets none.
+    fn forgo_name(&mut self);
+
     /// Writes what stands behind the last piece. Nothing comes after it.
     fn finish(&mut self) -> Result<()>;
 }

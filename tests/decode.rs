@@ -23,6 +23,7 @@ use self::support::{
     capture::{Entries, START, envelope, subscription},
     command::{Ran, centralcap},
     message::len,
+    place::names_in,
 };
 
 mod support;
@@ -517,22 +518,51 @@ fn a_file_whose_name_ends_in_zst_is_compressed() {
 }
 
 #[test]
-fn whoever_is_strict_gets_what_comes_before_and_an_error() {
-    let (made, expected) = {
+fn whoever_is_strict_gets_what_comes_before_on_stdout_and_no_file() {
+    let undecodable = {
         let of = subscription("campus", "audit");
         let mut entries = Entries::new();
         entries.numbered(Duration::ZERO, &of, 1, audit("1", "before"));
         entries.numbered(Duration::from_secs(1), &of, 2, &b"\xff"[..]);
         entries.numbered(Duration::from_secs(2), &of, 3, audit("1", "after"));
-        (Made::of(&entries), ["before"])
+        Made::of(&entries)
     };
-    let file = made.folder.path().join("lines.ndjson");
-    let ran = made.decoded(&["--strict", "-o", file.to_str().unwrap()]);
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.starts_with("error: cannot decode frame 2 of"), "{ran:?}");
-    let lines = fs::read_to_string(&file).unwrap();
-    assert_eq!(targets(&Ran { stdout: lines, ..ran }), expected);
-    assert_eq!(made.decoded(&[]).code, 3);
+    let ran = undecodable.decoded(&["--strict"]);
+    assert_eq!(targets(&ran), ["before"]);
+    let document = undecodable.decoded(&["--strict", "--format", "json"]);
+    let document: Json = serde_json::from_str(&document.stdout).unwrap();
+    assert_eq!(document["audit"].as_array().unwrap().len(), 1);
+    assert_eq!(undecodable.decoded(&[]).code, 3);
+
+    let (damaged, _) = many();
+    let mut data = fs::read(&damaged.path).unwrap();
+    let middle = data.len() / 2;
+    data[middle] ^= 1;
+    fs::write(&damaged.path, data).unwrap();
+    for (made, words) in
+        [(undecodable, "error: cannot decode frame 2 of"), (damaged, "error: damaged capture ")]
+    {
+        for (name, options) in [
+            ("lines.ndjson", &[][..]),
+            ("lines.ndjson.zst", &[]),
+            ("document.json", &["--format", "json"]),
+            ("table.csv", &["--select", "received"]),
+            ("tables", &["--format", "csv"]),
+        ] {
+            let output = made.folder.path().join(name);
+            let to = ["--strict", "-o", output.to_str().unwrap()];
+            let ran = made.decoded(&[&to[..], options].concat());
+            assert!(ran.code == 1 && ran.stderr.starts_with(words), "{ran:?}");
+            assert_eq!(names_in(made.folder.path()), ["made.mcap"], "{options:?}");
+            assert_eq!(made.decoded(&[&to[1..], options].concat()).code, 3);
+            assert!(output.exists());
+            if output.is_dir() {
+                fs::remove_dir_all(output).unwrap();
+            } else {
+                fs::remove_file(output).unwrap();
+            }
+        }
+    }
 }
 
 #[test]

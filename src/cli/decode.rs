@@ -61,7 +61,7 @@ pub(super) struct Args {
     #[arg(long = "where", value_name = "EXPR")]
     condition: Option<Condition>,
 
-    /// Stop at the first frame that cannot be decoded, and at the first damage.
+    /// Stop at the first frame that cannot be decoded, and at the first damage. -o leaves nothing then.
     #[arg(long)]
     strict: bool,
 

@@ -369,6 +369,10 @@ impl Output<Piece> for Folder {
         Ok(())
     }
 
+    fn forgo_name(&mut self) {
+        self.unfinished = None;
+    }
+
     fn finish(&mut self) -> Result<()> {
         self.files.values_mut().try_for_each(|(_, file)| file.end())?;
         let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
@@ -403,6 +407,10 @@ impl Output<Piece> for Lines<'_> {
             self.stream.append(&lines?.1)?;
         }
         Ok(())
+    }
+
+    fn forgo_name(&mut self) {
+        self.stream.forgo_name();
     }
 
     fn finish(&mut self) -> Result<()> {

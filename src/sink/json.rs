@@ -192,6 +192,10 @@ impl Output<Piece> for Document<'_> {
         Ok(())
     }
 
+    fn forgo_name(&mut self) {
+        self.stream.forgo_name();
+    }
+
     fn finish(&mut self) -> Result<()> {
         for (topic, mut file) in std::mem::take(&mut self.waiting) {
             self.begin_array("\n  ],\n  ", &topic)?;

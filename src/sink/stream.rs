@@ -56,6 +56,11 @@ impl<'w> Stream<'w> {
         .map_err(Error::output)
     }
 
+    /// Deletes a file that is not whole, and will not be.
+    pub fn forgo_name(&mut self) {
+        self.name = None;
+    }
+
     /// Writes what a compressor still holds, and gives a file its name.
     pub fn end(&mut self) -> Result<()> {
         match &mut self.target {
@@ -72,6 +77,10 @@ impl Output<Text> for Stream<'_> {
         self.append(piece.as_bytes())?;
         piece.clear();
         Ok(())
+    }
+
+    fn forgo_name(&mut self) {
+        self.forgo_name();
     }
 
     fn finish(&mut self) -> Result<()> {
