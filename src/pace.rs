@@ -236,10 +236,13 @@ impl Pace {
     }
 
     /// Leaps to another place, back or forth. What lies between is not the pace's to leave out: a frame
-    /// before that place is due at once.
+    /// before that place is due at once. Steps that are left were meant for frames before the leap.
     pub fn seek(&mut self, now: Duration, to: Position) {
         (self.from, self.since) = (to.into(), self.standing(now));
         (self.gone, self.next) = (to, None);
+        if let Some(pause) = &mut self.paused {
+            pause.steps = 0;
+        }
     }
 
     /// When the replay is in a place, or was if its speed has always been this one. Pauses to come are
@@ -544,6 +547,20 @@ mod tests {
         assert_eq!(pace.due(after(35)), None);
         pace.resume(at(100));
         assert_eq!(pace.due(after(35)), Some(at(105)));
+    }
+
+    #[test]
+    fn steps_that_are_left_do_not_survive_a_leap() {
+        let mut pace = Pace::new(speed("1"));
+        pace.pause(at(4));
+        pace.step(at(5), 10);
+        pace.let_go(after(10));
+        pace.seek(at(6), after(3));
+        assert_eq!(pace.due(after(10)), None);
+        pace.step(at(7), 1);
+        assert_eq!(pace.due(after(10)), Some(at(7)));
+        pace.let_go(after(10));
+        assert_eq!(pace.due(after(11)), None);
     }
 
     /// A replay of ten minutes, played as a caller would: a frame every 100 ms, a delay of 3 s between

@@ -215,6 +215,24 @@ async fn a_seek_goes_to_any_moment() {
 }
 
 #[tokio::test]
+async fn steps_that_are_left_do_not_survive_a_seek() {
+    let fixture = Fixture::of(60);
+    let feed = fixture.feed().start().unwrap();
+    let control = feed.control();
+    control.pause().unwrap();
+    let mut client = client(&feed, "audit").await;
+    // More than there are.
+    control.step(100).unwrap();
+    let all = fixture.from("audit", 0);
+    assert!(client.messages(all.len()).await == all);
+    control.seek("+300ms".parse().unwrap()).unwrap();
+    nothing_comes(&mut client).await;
+    control.step(2).unwrap();
+    assert!(client.messages(2).await == fixture.from("audit", 30)[..2]);
+    nothing_comes(&mut client).await;
+}
+
+#[tokio::test]
 async fn who_comes_begins_where_the_last_seek_went() {
     let fixture = Fixture::of(300);
     let feed = fixture.feed().speed(Speed::MAX).start().unwrap();
