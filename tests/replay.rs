@@ -337,6 +337,16 @@ async fn a_selection_that_leaves_no_topic_is_a_mistake() {
 }
 
 #[tokio::test]
+async fn each_topic_that_is_selected_has_to_be_there() {
+    let fixture = Fixture::of(3);
+    let mut options = fixture.options();
+    options.selection.topics = vec!["audit".to_owned(), "monitorng".to_owned()];
+    let error = Server::start(options).await.err().unwrap();
+    let words = "expected one of audit, monitoring, security, found \"monitorng\"";
+    assert!(error.is_usage() && error.to_string() == words, "{error}");
+}
+
+#[tokio::test]
 async fn a_shared_timeline_needs_a_clock() {
     let fixture = Fixture::of(3);
     let options = Options { timeline: Timeline::Shared, ..fixture.options() };

@@ -36,6 +36,14 @@ impl Offer {
                 hint,
             ));
         }
+        // One of several topics may be misspelled, too.
+        let missing = options.selection.topics.iter().find(|topic| {
+            !channels.iter().any(|(subscription, kind)| is_of(topic, subscription, kind.as_deref()))
+        });
+        if let Some(topic) = missing.filter(|_| !channels.is_empty()) {
+            let topics = channels.iter().map(|(subscription, _)| subscription.topic.as_str());
+            return Err(not_among(&topics.collect(), topic, "--topic takes what the capture has"));
+        }
         let accounts = options.accounts.as_ref().map(|accounts| {
             accounts.iter().map(|account| (account.topic.clone(), account.name.clone())).collect()
         });
@@ -74,10 +82,13 @@ impl Offer {
         if topics.contains(topic) {
             return Ok(());
         }
-        let topics = topics.into_iter().collect::<Vec<_>>().join(", ");
-        let hint = "--expect takes a topic that the capture has";
-        Err(Error::usage(format!("one of {topics}"), format!("{topic:?}"), hint))
+        Err(not_among(&topics, topic, "--expect takes a topic that the capture has"))
     }
+}
+
+fn not_among(topics: &BTreeSet<&str>, found: &str, hint: &'static str) -> Error {
+    let topics = topics.iter().copied().collect::<Vec<_>>().join(", ");
+    Error::usage(format!("one of {topics}"), format!("{found:?}"), hint)
 }
 
 /// Whether a selection leaves anything of a channel, as far as can be told without reading it.
@@ -85,9 +96,13 @@ fn wants(selection: &Selection, subscription: &Subscription, kind: Option<&Frame
     let named = selection.subscriptions.is_empty()
         || selection.subscriptions.iter().any(|pattern| pattern.is_match(&subscription.name));
     let topical = selection.topics.is_empty()
-        || selection.topics.contains(&subscription.topic)
-        || kind.is_some_and(|kind| selection.topics.contains(&kind.label));
+        || selection.topics.iter().any(|topic| is_of(topic, subscription, kind));
     named && topical
+}
+
+/// Whether a channel is what is called by this topic.
+fn is_of(topic: &str, subscription: &Subscription, kind: Option<&FrameType>) -> bool {
+    subscription.topic == topic || kind.is_some_and(|kind| kind.label == topic)
 }
 
 /// What one client may have.
