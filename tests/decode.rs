@@ -251,6 +251,27 @@ fn a_selection_leaves_what_it_says() {
 }
 
 #[test]
+fn what_left_nothing_is_named() {
+    let made = eight();
+    let words = |options: &[&str]| made.decoded(options).stderr;
+    let none_holds = "warning: no frame is selected: --where holds for none\n";
+    assert_eq!(words(&["--limit", "5", "--where", "false"]), none_holds);
+    let selected = words(&["--topic", "weather", "--where", "false"]);
+    assert!(selected.starts_with("warning: no frame is selected; inspect shows"), "{selected}");
+
+    // The one chunk that there is: nobody has left anything out.
+    let mut data = fs::read(&made.path).unwrap();
+    let middle = data.len() / 4;
+    data[middle..middle + 8].fill(0);
+    fs::write(&made.path, data).unwrap();
+    for options in [&[][..], &["--where", "false"]] {
+        let ran = made.decoded(options);
+        assert!(ran.stderr.contains("damaged capture"), "{ran:?}");
+        assert!(ran.stdout.is_empty() && !ran.stderr.contains("no frame is selected"), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_frame_that_does_not_decode_is_named_and_the_others_come_out() {
     let of = subscription("campus", "audit");
     let mut entries = Entries::new();

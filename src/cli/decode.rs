@@ -7,6 +7,7 @@ use std::{
     mem,
     num::NonZero,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -271,7 +272,13 @@ impl Args {
         let resolver = self.style.resolver()?;
         let mut sinks: Vec<_> = (0..threads).map(|_| sink(resolver.clone())).collect();
         let capture = Capture::open(&self.capture.paths)?;
-        let entries = self.capture.selection().of(capture.entries());
+        let selection = self.capture.selection();
+        let is_any_asked = AtomicBool::new(false);
+        let entries = selection.clone().of(capture.entries()).inspect(|entry| {
+            if entry.as_ref().is_ok_and(|entry| entry.frame().is_some()) {
+                is_any_asked.store(true, Ordering::Relaxed);
+            }
+        });
         let mut told = 0;
         let lost = |error: &error::Error| {
             told += 1;
@@ -305,8 +312,14 @@ impl Args {
         }
         let Summary { decoded, undecodable, unjudged, damaged, .. } = summary;
         let frames = decoded + undecodable + unjudged;
-        let condition = self.condition.as_ref();
-        select::warn_if_none_holds(&self.capture.selection(), condition, frames, words);
+        if is_any_asked.load(Ordering::Relaxed) {
+            // Only --where leaves out what was read.
+            if frames == 0 {
+                select::warn_that_none_holds(words);
+            }
+        } else {
+            select::warn_if_none(&selection, frames, words);
+        }
         if undecodable + unjudged + damaged == 0 {
             return Ok(Outcome::Done);
         }

@@ -106,8 +106,13 @@ pub(super) fn warn_if_none_holds(
     words: Words,
 ) {
     if !warn_if_none(selection, frames, words) && frames == 0 && condition.is_some() {
-        words.warn("no frame is selected: --where holds for none");
+        warn_that_none_holds(words);
     }
+}
+
+/// Says that the selection is not to blame.
+pub(super) fn warn_that_none_holds(words: Words) {
+    words.warn("no frame is selected: --where holds for none");
 }
 
 /// Parses an argument with the library's own words for what is wrong.
