@@ -233,6 +233,7 @@ async fn what_is_wrong_is_a_problem_with_a_reason() {
         ("POST", "/speed", json!({"speed": [1]}), 400, "wrong-request"),
         ("POST", "/faults", json!({"rule": [{"do": "dorp"}]}), 400, "wrong-request"),
         ("POST", "/faults", json!({"rule": [{"when": null}]}), 400, "wrong-request"),
+        ("POST", "/faults", json!({"rule": {"do": "drop"}}), 400, "wrong-request"),
         ("POST", "/drop", json!({"reason": "no code"}), 400, "wrong-request"),
         ("POST", "/drop", json!({"reset": true, "code": 1000}), 400, "wrong-request"),
         ("POST", "/expire", json!({"account": "nobody"}), 400, "wrong-request"),

@@ -16,6 +16,11 @@ pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
         let found = "something else".to_owned();
         return Err(wrong(1, "rules", "an object like {\"rule\": [...]}", found).into());
     };
+    let rules = top.get("rule");
+    if !rules.is_some_and(Json::is_array) {
+        let found = rules.map_or("nothing", kind).to_owned();
+        return Err(wrong(1, "rule", "a list like [{\"do\": \"drop\"}]", found).into());
+    }
     let mut toml = String::new();
     for (key, value) in top {
         toml += &format!("{} = ", quoted(key));
@@ -26,6 +31,17 @@ pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
         toml.push('\n');
     }
     Ok(toml)
+}
+
+const fn kind(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "a number",
+        Json::String(_) => "a text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
 }
 
 /// There is no null in TOML.
@@ -73,12 +89,12 @@ mod tests {
     fn whatever_is_said_in_json_is_said_in_toml() {
         let text = "all of \u{1}\u{7f}\u{1f600}\"\\\n\t/ it";
         let json = serde_json::json!({
-            "a b": text, "list": [1, -2.5, 1e30, true, {"x": {}, "y": []}], "\u{7f}": u32::MAX,
+            "rule": [], "a b": text, "list": [1, -2.5, 1e30, true, {"x": {}, "y": []}], "\u{7f}": u32::MAX,
         });
         let toml = to_toml(&json.to_string(), "test").unwrap();
         let read = toml::de::DeTable::parse(&toml).unwrap();
         let found = read.get_ref().get("a b").unwrap().get_ref().as_str().unwrap();
-        assert_eq!((found, read.get_ref().len()), (text, 3), "{toml}");
+        assert_eq!((found, read.get_ref().len()), (text, 4), "{toml}");
     }
 
     #[test]
@@ -87,6 +103,11 @@ mod tests {
             ("{", "JSON as rules"),
             ("[]", "an object"),
             ("{\"rule\": [{\"do\": null}]}", "found null"),
+            (
+                "{\"rule\": {\"do\": \"drop\"}}",
+                "a list like [{\"do\": \"drop\"}] as rule in line 1 of the request, found an object",
+            ),
+            ("{\"rules\": []}", "as rule in line 1 of the request, found nothing"),
         ] {
             let error = to_toml(text, "the request").unwrap_err();
             assert!(error.is_fault_file() && error.to_string().contains(part), "{error}");
