@@ -334,6 +334,18 @@ async fn slow_bytes_are_slow_and_whole() {
 }
 
 #[tokio::test]
+async fn a_frame_that_is_held_up_on_purpose_is_late() {
+    let fixture = Fixture::new();
+    for fault in ["{ delay = { by = \"400ms\" } }", "{ stall = { for = \"400ms\" } }"] {
+        let options = fixture.options(&third(fault), Security::Plain);
+        let running = Running::start(Options { speed: Speed::ORIGINAL, ..options }).await;
+        running.client().await.messages(20).await;
+        let lateness = running.report().await.lateness.unwrap();
+        assert!(lateness.max >= Duration::from_millis(400), "{fault}: {lateness:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_stall_answers_nothing_until_it_is_over_and_a_delay_does() {
     both(&third("{ stall = { for = \"1s\" } }"), async |fixture, running| {
         let mut client = running.client().await;
