@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     codec::{STACK_SIZE, notes::Drift},
-    entry::Entry,
+    entry::{Entry, What},
     error::{Error, Result},
     sink::{Output, Sink},
 };
@@ -31,6 +31,8 @@ const BATCH_ENTRIES: usize = 2048;
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
+    /// Frames that there were.
+    pub read: u64,
     /// Frames that were decoded and written.
     pub decoded: u64,
     /// Frames that could not be decoded.
@@ -84,6 +86,7 @@ pub fn decode<S: Sink>(
     }
     let ledger = writing.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut summary = ledger.finish()?;
+    summary.read = reading.source.into_inner().unwrap_or_else(PoisonError::into_inner).frames;
     for sink in sinks {
         summary.drift.merge(sink.take_drift());
     }
@@ -112,6 +115,8 @@ struct Source<I> {
     entries: I,
     /// That of the next batch.
     turn: u64,
+    /// How many frames there were so far.
+    frames: u64,
     is_over: bool,
 }
 
@@ -128,7 +133,7 @@ struct Ready {
 impl<I: Iterator<Item = Result<Entry>>> Reading<I> {
     fn new(entries: I, ahead: usize) -> Self {
         Self {
-            source: Mutex::new(Source { entries, turn: 0, is_over: false }),
+            source: Mutex::new(Source { entries, turn: 0, frames: 0, is_over: false }),
             ready: Mutex::default(),
             filled: Condvar::new(),
             ahead,
@@ -196,7 +201,11 @@ impl<I: Iterator<Item = Result<Entry>>> Source<I> {
                 break;
             };
             match &entry {
-                Ok(entry) => size += entry.frame().map_or(0, |frame| frame.data.len()),
+                Ok(Entry { what: What::Frame(frame), .. }) => {
+                    size += frame.data.len();
+                    self.frames += 1;
+                }
+                Ok(_) => {}
                 Err(error) => self.is_over = !goes_on_after(error),
             }
             entries.push(entry);

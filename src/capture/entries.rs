@@ -268,19 +268,19 @@ impl SegmentEntries {
     fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Option<Entry>> {
         self.count += 1;
         let id = header.channel_id;
-        if !self.channels.contains_key(&id) {
-            if !self.unknown.insert(id) {
-                return Ok(None);
+        let numbered = match self.channels.get_mut(&id) {
+            Some(numbered) => numbered,
+            None if !self.unknown.insert(id) => return Ok(None),
+            None => {
+                self.declare(id);
+                self.channels.get_mut(&id).ok_or_else(|| {
+                    Kind::Lost(Lost {
+                        subscription: format!("channel {id}"),
+                        topic: "nobody knows whose it is".to_owned(),
+                        frames: "all from here on".to_owned(),
+                    })
+                })?
             }
-            self.declare(id);
-        }
-        let Some(numbered) = self.channels.get_mut(&id) else {
-            return Err(Kind::Lost(Lost {
-                subscription: format!("channel {id}"),
-                topic: "nobody knows whose it is".to_owned(),
-                frames: "all from here on".to_owned(),
-            })
-            .into());
         };
         (numbered.last, numbered.at) = (header.sequence, self.count);
         let channel = &numbered.channel;

@@ -7,7 +7,6 @@ use std::{
     mem,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -273,12 +272,7 @@ impl Args {
         let mut sinks: Vec<_> = (0..threads).map(|_| sink(resolver.clone())).collect();
         let capture = Capture::open(&self.capture.paths)?;
         let selection = self.capture.selection();
-        let is_any_asked = AtomicBool::new(false);
-        let entries = selection.clone().of(capture.entries()).inspect(|entry| {
-            if entry.as_ref().is_ok_and(|entry| entry.frame().is_some()) {
-                is_any_asked.store(true, Ordering::Relaxed);
-            }
-        });
+        let entries = selection.clone().of(capture.entries());
         let mut told = 0;
         let lost = |error: &error::Error| {
             told += 1;
@@ -310,9 +304,9 @@ impl Args {
         if !summary.drift.is_empty() {
             words.say(described(&summary.drift));
         }
-        let Summary { decoded, undecodable, unjudged, damaged, .. } = summary;
+        let Summary { read, decoded, undecodable, unjudged, damaged, .. } = summary;
         let frames = decoded + undecodable + unjudged;
-        if is_any_asked.load(Ordering::Relaxed) {
+        if read > 0 {
             // Only --where leaves out what was read.
             if frames == 0 {
                 select::warn_that_none_holds(words);
