@@ -277,7 +277,7 @@ fn between_recordings_that_do_not_know_of_each_other_nothing_is_known() {
     assert_eq!(shown(&found), (vec![(0, 60), (3600, 3660)], vec![], vec![(60, 3600)]));
     let ran = centralcap(["inspect", "--gaps", folder.path().to_str().unwrap()]);
     assert_eq!(ran.code, 3, "{ran:?}");
-    assert!(ran.stdout.contains("lost        1 unknown stretch"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("lost        1 unknown time"), "{}", ran.stdout);
 }
 
 #[test]

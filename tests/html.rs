@@ -355,7 +355,7 @@ fn what_is_damaged_and_what_is_missing_is_said() {
     let verdict = page.of("p").into_iter().find(|p| p.attribute("class") == "verdict bad").unwrap();
     assert_eq!(
         verdict.text,
-        "Lost or unknown: 1 damaged segment, 2 missing frames, 1 unknown stretch. The worst outage: \
+        "Lost or unknown: 1 damaged segment, 2 missing frames, 1 unknown time. The worst outage: \
          2026-11-18T11:06:42.000Z to 2026-11-18T11:06:45.000Z, 3s, 1 of 1 subscription."
     );
     let outages = &page.by_id("outages").text;

@@ -73,7 +73,7 @@ impl fmt::Display for Losses {
             (self.missing_frames, "missing frame"),
             (self.dropped_frames, "dropped frame"),
             (self.gaps, "gap"),
-            (self.unknown, "unknown stretch"),
+            (self.unknown, "unknown time"),
             (self.never_connected, "unconnected subscription"),
         ];
         f.write_str(&listed(&parts))
