@@ -811,7 +811,10 @@ fn what_could_not_be_sealed_is_not_forgotten_in_its_folder() {
     assert_eq!((losses.damaged_segments, losses.past_damaged_places), (1, 1));
     assert!(!inspect::verify(&capture).unwrap().whole);
     // Nor without it.
-    fs::remove_file(kept).unwrap();
+    fs::remove_file(&kept).unwrap();
+    // Nothing sealed gets such a name: it would be read as what it is not.
+    let refused = SealedFile::create(&kept, &about(), &[]).err().unwrap();
+    assert!(refused.is_usage() && !kept.exists(), "{refused}");
     let capture = Capture::open(&[folder.path()]).unwrap();
     let verdict = inspect::verify(&capture).unwrap();
     assert!(verdict.whole && !verdict.is_good());

@@ -284,11 +284,12 @@ pub(super) fn hot_path(sealed: &Path) -> PathBuf {
 
 /// A sealed segment of such a name would be read as a hot one, and sealed again.
 pub(super) fn refuse_hot_name(sealed: &Path) -> Result<()> {
-    if sealed.to_string_lossy().ends_with(HOT_SUFFIX) {
+    if is_hot(sealed) {
         return Err(Error::usage(
-            format!("an output that does not end in {HOT_SUFFIX}"),
+            format!("an output that ends in neither {HOT_SUFFIX} nor {SET_ASIDE_SUFFIX}"),
             sealed.display().to_string(),
-            "NAME.open.mcap is what NAME.mcap is called while it is recorded",
+            "NAME.open.mcap is what NAME.mcap is called while it is recorded, and NAME.mcap.damaged what it \
+             is called when it cannot be sealed",
         ));
     }
     Ok(())
