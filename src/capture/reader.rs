@@ -485,18 +485,10 @@ impl Records {
         }
     }
 
-    /// Reads what the linear reader asks for and, in the hope of more records, a bit more. What a
-    /// record says about its length makes no buffer larger than the file is.
+    /// Whether there was more to read. The file may grow where there was not.
     fn feed(&mut self, wanted: usize) -> Result<bool> {
-        let size = self.file.metadata().map_err(Error::io("look at", &self.path))?.len();
-        let left = usize::try_from(size.saturating_sub(self.fed)).unwrap_or(usize::MAX);
-        let buffer = self.linear.insert(wanted.max(READ_SIZE).min(left.max(LEAST_READ)));
-        let read = loop {
-            match self.file.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read.map_err(Error::io("read", &self.path))?,
-            }
-        };
+        let read = read_for(&mut self.linear, &mut self.file, self.fed, wanted);
+        let read = read.map_err(Error::io("read", &self.path))?;
         if read > 0 {
             self.linear.notify_read(read);
             self.fed += read as u64;
@@ -706,21 +698,49 @@ fn check(data: &[u8], last: Option<Checkpoint>, found: Checkpoint) -> Result<(),
 /// wants to see all that was written, whatever it means.
 pub fn each_record(path: &Path, mut see: impl FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
     let mut file = File::open(path).map_err(Error::io("open", path))?;
-    let options = LinearReaderOptions::default()
-        .with_prevalidate_chunk_crcs(true)
-        .with_record_length_limit(RECORD_LIMIT);
-    let mut reader = LinearReader::new_with_options(options);
-    let mut read = 0;
+    let mut reader = LinearReader::new_with_options(checks());
+    let mut chunk = Chunk::default();
+    let mut fed = 0;
     while let Some(event) = reader.next_event() {
-        match event.map_err(|error| damaged(path, read, error.to_string()))? {
+        let damaged = |reason| damaged(path, fed, reason);
+        match event.map_err(|error| damaged(error.to_string()))? {
             LinearReadEvent::ReadRequest(wanted) => {
-                let buffer = reader.insert(wanted.max(READ_SIZE));
-                let count = file.read(buffer).map_err(Error::io("read", path))?;
-                reader.notify_read(count);
-                read += count as u64;
+                let read = read_for(&mut reader, &mut file, fed, wanted);
+                let read = read.map_err(Error::io("read", path))?;
+                reader.notify_read(read);
+                fed += read as u64;
+            }
+            LinearReadEvent::Record { data, opcode: op::CHUNK } => {
+                let rest = chunk.open(data).map_err(damaged)?;
+                if rest > 0 {
+                    return Err(damaged(format!("a chunk ends {rest} bytes early")));
+                }
+                while let Some(record) = chunk.next() {
+                    let (opcode, span) = record.map_err(damaged)?;
+                    see(opcode, &chunk.content()[span])?;
+                }
             }
             LinearReadEvent::Record { data, opcode } => see(opcode, data)?,
         }
     }
     Ok(())
+}
+
+/// Reads what the linear reader asks for, behind what it was fed, and in the hope of more records a bit more.
+/// What a record says about its length makes no buffer larger than the file is.
+fn read_for(
+    reader: &mut LinearReader,
+    file: &mut File,
+    fed: u64,
+    wanted: usize,
+) -> io::Result<usize> {
+    let left = file.metadata()?.len().saturating_sub(fed);
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    let buffer = reader.insert(wanted.max(READ_SIZE).min(left.max(LEAST_READ)));
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
 }
