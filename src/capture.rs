@@ -44,6 +44,7 @@ mod proof;
 mod reader;
 mod salvage;
 mod seal;
+mod stretch;
 mod summary;
 mod tail;
 pub(crate) mod unfinished;

@@ -26,6 +26,7 @@ use super::{
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
     salvage::{self, Piece, Search},
+    stretch::{Next, Stretch},
     summary::summary,
 };
 use crate::error::{Damaged, Error, Kind, Result, counted};
@@ -87,7 +88,7 @@ pub(super) struct Records {
     fed: u64,
     /// Where the next record begins, or the one in which something is wrong.
     offset: u64,
-    /// Hot only: the checksum of all before.
+    /// Hot only: the checksum of all before, but within a stretch.
     checksum: crc32fast::Hasher,
     /// So many have come by.
     messages: u64,
@@ -101,6 +102,8 @@ pub(super) struct Records {
     searched: u64,
     /// Hot only: up to here it was judged.
     judged: u64,
+    /// Hot only: what was found to be proven, and is read by itself.
+    stretch: Option<Stretch>,
     /// Hot only: what comes before this checkpoint is damaged. Who has a channel is believed all the same, as
     /// what comes behind it depends on that; messages are left out.
     distrusted: Option<Checkpoint>,
@@ -159,6 +162,7 @@ impl Records {
             chunk_offset: 0,
             searched: MAGIC_SIZE,
             judged: 0,
+            stretch: None,
             distrusted: None,
             complete: false,
             search: Search::default(),
@@ -326,11 +330,19 @@ impl Records {
     /// Decides, before anything of it comes out, whether the next piece of a hot segment is what was written.
     fn judge(&mut self) -> Result<()> {
         let crc = self.checksum.clone().finalize();
-        let piece = salvage::judge(&self.file, self.offset, crc)
-            .and_then(|piece| self.file.seek(SeekFrom::Start(self.fed)).map(|_| piece))
-            .map_err(Error::io("read", &self.path))?;
+        let piece = salvage::judge(&self.file, self.offset, crc);
+        let piece = piece.map_err(Error::io("read", &self.path))?;
+        if self.state == State::Start {
+            // The linear reader is before the magic or the header, and goes on there.
+            self.file.seek(SeekFrom::Start(self.fed)).map_err(Error::io("read", &self.path))?;
+        } else if !matches!(piece, Piece::Proven(_)) {
+            self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
+        }
         match piece {
-            Piece::Proven(until) => (self.judged, self.proven_until) = (until, until),
+            Piece::Proven(proof) => {
+                (self.judged, self.proven_until) = (proof.offset, proof.offset);
+                self.stretch = Some(Stretch::new(self.offset, proof));
+            }
             Piece::Open => self.judged = u64::MAX,
             Piece::Damaged(checkpoint) => {
                 (self.judged, self.distrusted) = (u64::MAX, Some(checkpoint));
@@ -360,25 +372,24 @@ impl Records {
 
     fn step(&mut self) -> Result<Option<Record>> {
         loop {
-            if let Some(record) = self.chunk.next() {
-                let content = self.chunk.content();
-                let (chunk, block) = (&self.chunk, &mut self.block);
-                let parsed = record.and_then(|(opcode, span)| {
-                    parse(opcode, &content[span], |data| kept(chunk, data, block))
-                });
-                match parsed.map_err(|reason| self.nonsense(reason))? {
-                    Some(Parsed::Record(record)) => {
-                        self.messages += u64::from(matches!(record, Record::Message { .. }));
-                        return Ok(Some(record));
-                    }
-                    Some(Parsed::Header(_)) | None => continue,
+            if let Some(record) = self.chunked_record()? {
+                return Ok(Some(record));
+            }
+            if self.state == State::Reading && self.stretch.is_some() {
+                if let Some(record) = self.proven_record()? {
+                    return Ok(Some(record));
                 }
+                continue;
             }
             match self.distrusted {
                 Some(checkpoint) if self.offset >= checkpoint.offset => {
                     self.skip_to(checkpoint)?;
+                    continue;
                 }
-                None if self.hot && self.offset >= self.judged => self.judge()?,
+                None if self.hot && self.offset >= self.judged => {
+                    self.judge()?;
+                    continue;
+                }
                 _ => {}
             }
             let (opcode, parsed, length) = match self.linear.next_event() {
@@ -406,10 +417,10 @@ impl Records {
                 }
                 Some(Ok(LinearReadEvent::Record { data, opcode })) => {
                     if self.hot {
-                        let again = opcode == op::HEADER && self.state != State::Start;
-                        if (again || !is_hot(opcode)) && self.distrusted.is_none() {
-                            let reason = format!("opcode {opcode:#04x} is none of a recorder's");
-                            return Err(damaged(&self.path, self.offset, reason));
+                        let is_first = self.state == State::Start;
+                        if self.distrusted.is_none() {
+                            expect_hot(opcode, is_first)
+                                .map_err(|reason| damaged(&self.path, self.offset, reason))?;
                         }
                         if opcode == CHECKPOINT {
                             let crc = self.checksum.clone().finalize();
@@ -453,6 +464,7 @@ impl Records {
             if self.state == State::Start {
                 self.state = State::Reading;
                 self.check_header(opcode, record.as_ref())?;
+                self.stretch = self.stretch.take().and_then(|stretch| stretch.behind(self.offset));
             }
             match record {
                 Some(Parsed::Record(Record::Message { .. })) if self.distrusted.is_some() => {}
@@ -460,6 +472,62 @@ impl Records {
                 Some(Parsed::Header(_)) | None => {}
             }
         }
+    }
+
+    /// The next record of the chunk that is read. None where it has no more.
+    #[inline]
+    fn chunked_record(&mut self) -> Result<Option<Record>> {
+        while let Some(record) = self.chunk.next() {
+            let content = self.chunk.content();
+            let (chunk, block) = (&self.chunk, &mut self.block);
+            let parsed = record.and_then(|(opcode, span)| {
+                parse(opcode, &content[span], |data| kept(chunk, data, block))
+            });
+            if let Some(Parsed::Record(record)) = parsed.map_err(|reason| self.nonsense(reason))? {
+                self.messages += u64::from(matches!(record, Record::Message { .. }));
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next record of the stretch that is read. None where it has no more, and after one that says nothing
+    /// about the capture.
+    fn proven_record(&mut self) -> Result<Option<Record>> {
+        let Some(stretch) = &mut self.stretch else { return Ok(None) };
+        let next = stretch.next(&self.file).map_err(Error::io("read", &self.path))?;
+        let damaged = |reason| damaged(&self.path, self.offset, reason);
+        let (opcode, span) = match next {
+            Next::Record(opcode, span) => (opcode, span),
+            Next::Nonsense(reason) => return Err(damaged(reason)),
+            Next::End => {
+                let Checkpoint { offset, crc, .. } = stretch.proof();
+                self.checksum = crc32fast::Hasher::new_with_initial_len(crc, offset);
+                self.stretch = None;
+                return Ok(None);
+            }
+        };
+        let block = stretch.block();
+
+        let data = &block[span];
+        expect_hot(opcode, false).map_err(damaged)?;
+        if opcode == CHECKPOINT {
+            if stretch.start() != self.offset {
+                return Err(damaged("a checkpoint stands where it proves nothing".to_owned()));
+            }
+            let crc = self.checksum.clone().finalize();
+            let found = Checkpoint { offset: self.offset, entries: self.messages, crc };
+            check(data, self.proven, found).map_err(damaged)?;
+            self.proven = Some(found);
+        }
+        let parsed = parse(opcode, data, |data| block.slice_ref(data)).map_err(damaged)?;
+        let length = data.len() as u64;
+        self.offset += RECORD_HEADER_SIZE + length;
+        self.messages += u64::from(opcode == op::MESSAGE);
+        Ok(match parsed {
+            Some(Parsed::Record(record)) => Some(record),
+            Some(Parsed::Header(_)) | None => None,
+        })
     }
 
     /// A record of a whole chunk makes no sense: it was written like that. The next ones may.
@@ -680,6 +748,16 @@ fn copied(data: &[u8], block: &mut BytesMut) -> Bytes {
     }
     block.extend_from_slice(data);
     block.split().freeze()
+}
+
+/// Holds an opcode against those that a hot segment is written with. Its header is its first record, and no
+/// other.
+fn expect_hot(opcode: u8, is_first: bool) -> Result<(), String> {
+    let again = opcode == op::HEADER && !is_first;
+    if again || !is_hot(opcode) {
+        return Err(format!("opcode {opcode:#04x} is none of a recorder's"));
+    }
+    Ok(())
 }
 
 /// Holds a checkpoint against what was really read before it.

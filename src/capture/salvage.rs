@@ -9,6 +9,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
 };
 
+use crc32fast::Hasher;
 use mcap::records::{Record, op};
 
 use super::{
@@ -86,8 +87,8 @@ fn is_chunk(header: &[u8], length: u64) -> bool {
 /// A piece of a hot segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Up to this byte, where a checkpoint begins, it is what was written.
-    Proven(u64),
+    /// Up to this checkpoint it is what was written.
+    Proven(Checkpoint),
     /// Something before this checkpoint is not what was written.
     Damaged(Checkpoint),
     /// No checkpoint follows that could tell.
@@ -96,11 +97,9 @@ pub(super) enum Piece {
 
 /// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
 pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
-    let mut checksum = crc32fast::Hasher::new_with_initial(crc);
-    let mut summed = from;
     let mut first = None;
-    // A checkpoint at `from` is the one before this piece.
-    let mut places = Places::of(file, from + 1, CHECKPOINT, RECORD_HEADER + Checkpoint::SIZE);
+    let places = Places::of(file, from, CHECKPOINT, RECORD_HEADER + Checkpoint::SIZE);
+    let mut places = Places { checksum: Some(Hasher::new_with_initial(crc)), ..places };
     let mut looked_at = 0;
     while looked_at < LOOKED_AT
         && let Some((place, record)) = places.next()?
@@ -108,14 +107,14 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
         let (_, length) = record_header(&record);
         let Some(checkpoint) = Checkpoint::from_bytes(&record[RECORD_HEADER..]) else { continue };
         // It says itself where it stands, so hardly anything else can be taken for it.
-        if checkpoint.offset != place || length < Checkpoint::SIZE as u64 {
+        let is_one = checkpoint.offset == place && length >= Checkpoint::SIZE as u64;
+        // The one before this piece is a part of it.
+        if !is_one || place == from {
             continue;
         }
         looked_at += 1;
-        sum(file, summed, place, &mut checksum)?;
-        summed = place;
-        if checksum.clone().finalize() == checkpoint.crc {
-            return Ok(Piece::Proven(place));
+        if places.checksum() == Some(checkpoint.crc) {
+            return Ok(Piece::Proven(checkpoint));
         }
         // Each entry is a record.
         if checkpoint.entries <= place / RECORD_HEADER as u64 {
@@ -123,20 +122,6 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
         }
     }
     Ok(first.map_or(Piece::Open, Piece::Damaged))
-}
-
-/// Adds these bytes of a file to a checksum.
-fn sum(mut file: &File, from: u64, to: u64, checksum: &mut crc32fast::Hasher) -> io::Result<()> {
-    file.seek(SeekFrom::Start(from))?;
-    let mut left = to - from;
-    let mut block = vec![0; BLOCK.min(usize::try_from(left).unwrap_or(BLOCK))];
-    while left > 0 {
-        let wanted = block.len().min(usize::try_from(left).unwrap_or(BLOCK));
-        file.read_exact(&mut block[..wanted])?;
-        checksum.update(&block[..wanted]);
-        left -= wanted as u64;
-    }
-    Ok(())
 }
 
 fn record_header(record: &[u8]) -> (u8, u64) {
@@ -154,11 +139,24 @@ struct Places<'f> {
     start: u64,
     /// and how much of it has been searched.
     at: usize,
+    /// If it is asked for: that of all before the block,
+    checksum: Option<Hasher>,
+    /// and of so much of the block.
+    summed: usize,
 }
 
 impl<'f> Places<'f> {
     fn of(file: &'f File, from: u64, opcode: u8, size: usize) -> Self {
-        Self { file, opcode, size, block: Vec::new(), start: from, at: 0 }
+        Self {
+            file,
+            opcode,
+            size,
+            block: Vec::new(),
+            start: from,
+            at: 0,
+            checksum: None,
+            summed: 0,
+        }
     }
 
     fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
@@ -170,7 +168,9 @@ impl<'f> Places<'f> {
                 self.at = at + 1;
                 return Ok(Some((self.start + at as u64, self.block[at..at + self.size].to_vec())));
             }
+            self.sum(whole);
             self.block.drain(..whole);
+            self.summed = 0;
             (self.start, self.at) = (self.start + whole as u64, 0);
             let end = self.start + self.block.len() as u64;
             self.file.seek(SeekFrom::Start(end))?;
@@ -178,6 +178,19 @@ impl<'f> Places<'f> {
             if self.file.take(room).read_to_end(&mut self.block)? == 0 {
                 return Ok(None);
             }
+        }
+    }
+
+    /// The checksum of all before the place that was found last, if it is asked for.
+    fn checksum(&mut self) -> Option<u32> {
+        self.sum(self.at - 1);
+        self.checksum.clone().map(Hasher::finalize)
+    }
+
+    fn sum(&mut self, until: usize) {
+        if let Some(checksum) = &mut self.checksum {
+            checksum.update(&self.block[self.summed..until]);
+            self.summed = until;
         }
     }
 }

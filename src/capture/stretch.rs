@@ -1,0 +1,173 @@
+//! A piece of a hot segment that is proven: what is in it is what was written. It is read by blocks, of which
+//! records are parts: nothing is copied, and no more than a block is kept with what is kept of it.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+};
+
+use bytes::Bytes;
+
+use super::{RECORD_LIMIT, hot::Checkpoint};
+
+/// An opcode and a length stand before every record.
+const HEADER_SIZE: usize = 1 + 8;
+
+/// How much is read at once, if no record is larger.
+const BLOCK_SIZE: usize = 64 * 1024;
+
+/// A proven piece that is being read.
+pub(super) struct Stretch {
+    start: u64,
+    /// The checkpoint behind it: what proves it. It does not begin before `place`.
+    proof: Checkpoint,
+    block: Bytes,
+    /// Where in the block the next record begins,
+    at: usize,
+    /// and where in the file.
+    place: u64,
+}
+
+/// What comes next in a stretch.
+pub(super) enum Next {
+    /// A record: its opcode, and where in the block is what is in it.
+    Record(u8, Range<usize>),
+    /// Nothing that could be a record, whatever proves it.
+    Nonsense(String),
+    End,
+}
+
+impl Stretch {
+    pub(super) const fn new(start: u64, proof: Checkpoint) -> Self {
+        Self { start, proof, block: Bytes::new(), at: 0, place: start }
+    }
+
+    /// Where it begins.
+    pub(super) const fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The checkpoint behind it.
+    pub(super) const fn proof(&self) -> Checkpoint {
+        self.proof
+    }
+
+    /// What is left of it when all before that place was read otherwise.
+    pub(super) fn behind(&self, place: u64) -> Option<Self> {
+        (place <= self.proof.offset).then(|| Self::new(place, self.proof))
+    }
+
+    /// What the next record is a part of, after it was read.
+    pub(super) const fn block(&self) -> &Bytes {
+        &self.block
+    }
+
+    /// Reads on.
+    #[inline]
+    pub(super) fn next(&mut self, file: &File) -> io::Result<Next> {
+        loop {
+            let rest = &self.block[self.at..];
+            let header = rest.split_first_chunk::<HEADER_SIZE>();
+            let size = header.map_or(HEADER_SIZE as u64, |([_, length @ ..], _)| {
+                u64::from_le_bytes(*length).saturating_add(HEADER_SIZE as u64)
+            });
+            if let Some(([opcode, ..], _)) = header
+                && size <= rest.len() as u64
+            {
+                let start = self.at + HEADER_SIZE;
+                (self.at, self.place) = (self.at + size as usize, self.place + size);
+                return Ok(Next::Record(*opcode, start..self.at));
+            }
+            let left = self.proof.offset - self.place;
+            if left == 0 {
+                return Ok(Next::End);
+            }
+            if size > left.min(RECORD_LIMIT as u64) {
+                let reason = format!("a record of {size} bytes reaches past what proves it");
+                return Ok(Next::Nonsense(reason));
+            }
+            self.read(file, size.max(BLOCK_SIZE as u64).min(left))?;
+        }
+    }
+
+    /// Reads on from the next record.
+    fn read(&mut self, mut file: &File, size: u64) -> io::Result<()> {
+        let mut block = Vec::with_capacity(size as usize);
+        file.seek(SeekFrom::Start(self.place))?;
+        if file.take(size).read_to_end(&mut block)? as u64 != size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        (self.block, self.at) = (block.into(), 0);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// A file with these records behind some bytes that are none.
+    fn file_of(records: &[(u8, usize)]) -> (File, Stretch) {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"magic").unwrap();
+        let mut end = 5;
+        for &(opcode, size) in records {
+            file.write_all(&[opcode]).unwrap();
+            file.write_all(&(size as u64).to_le_bytes()).unwrap();
+            file.write_all(&vec![opcode; size]).unwrap();
+            end += (HEADER_SIZE + size) as u64;
+        }
+        (file, Stretch::new(5, Checkpoint { offset: end, entries: 0, crc: 0 }))
+    }
+
+    /// All records until something else comes, and what that says.
+    fn read(file: &File, stretch: &mut Stretch) -> (Vec<(u8, usize)>, Option<String>) {
+        let mut found = Vec::new();
+        loop {
+            match stretch.next(file).unwrap() {
+                Next::Record(opcode, span) => {
+                    let data = &stretch.block()[span];
+                    assert!(data.iter().all(|byte| *byte == opcode));
+                    found.push((opcode, data.len()));
+                }
+                Next::Nonsense(reason) => return (found, Some(reason)),
+                Next::End => return (found, None),
+            }
+        }
+    }
+
+    #[test]
+    fn records_come_whole_wherever_a_block_ends() {
+        let sizes = [0, 1, BLOCK_SIZE - 40, 7, 30, BLOCK_SIZE, 3 * BLOCK_SIZE, 0, 5];
+        let records: Vec<_> = (1..).zip(sizes).collect();
+        let (file, mut stretch) = file_of(&records);
+        assert_eq!(read(&file, &mut stretch), (records.clone(), None));
+
+        let place = 5 + (2 * HEADER_SIZE + 1) as u64;
+        let mut rest = Stretch::new(5, stretch.proof()).behind(place).unwrap();
+        assert_eq!(read(&file, &mut rest), (records[2..].to_vec(), None));
+        assert!(rest.behind(rest.proof().offset + 1).is_none());
+    }
+
+    #[test]
+    fn a_record_that_reaches_past_the_proof_is_nonsense() {
+        let (file, whole) = file_of(&[(1, 10), (2, 10)]);
+        for missing in 1..=2 * HEADER_SIZE as u64 {
+            let proof = Checkpoint { offset: whole.proof().offset - missing, ..whole.proof() };
+            let (found, reason) = read(&file, &mut Stretch::new(5, proof));
+            assert_eq!(found, [(1, 10)]);
+            assert!(reason.unwrap().contains("reaches past what proves it"));
+        }
+    }
+
+    #[test]
+    fn a_file_that_has_become_shorter_is_an_error() {
+        let (file, mut stretch) = file_of(&[(1, 10)]);
+        file.set_len(20).unwrap();
+        assert!(stretch.next(&file).is_err());
+    }
+}
