@@ -234,6 +234,12 @@ impl Server {
             let hint = "give --speed a number; a very large one will do";
             return Err(Error::usage("a speed for the shared timeline", "max", hint));
         }
+        // A control may slow it down.
+        let is_measured = options.is_timed() || options.control;
+        if options.demands.max_lateness.is_some() && !is_measured {
+            let hint = "give --speed a number, or --pps: at full speed no frame is due at any time";
+            return Err(Error::usage("a speed for --max-lateness", "max", hint));
+        }
         let offer = Offer::of(&options)?;
         for Expected { topic, .. } in &options.demands.expected {
             offer.has_topic(topic)?;

@@ -1005,6 +1005,15 @@ async fn what_is_too_late_changes_the_exit_code() {
     let (code, words) = ended(child);
     assert_eq!(code, Some(3), "{words}");
     assert!(words.contains("expected no frame more than 0ns late, found "), "{words}");
+
+    // Where no frame is due at any time, none is late, and that would say nothing.
+    let ran = alone(&fixture.path, &["--max-lateness", "1s", "--speed", "max"]);
+    let expected = "expected a speed for --max-lateness, found max";
+    assert!(ran.code == 2 && ran.stderr.contains(expected), "{ran:?}");
+    let arguments = ["--once", "--max-lateness", "1h", "--speed", "max", "--pps", "1000"];
+    let (child, ready) = command(&fixture, &arguments);
+    client_of(&ready, "audit").await.rest().await;
+    assert_eq!(ended(child).0, Some(0));
 }
 
 #[test]
