@@ -1016,6 +1016,34 @@ async fn what_is_too_late_changes_the_exit_code() {
     assert_eq!(ended(child).0, Some(0));
 }
 
+/// What is written can be read by other users: clients may be some.
+#[cfg(unix)]
+#[tokio::test]
+async fn files_for_others_follow_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let fixture = Fixture::of(3);
+    let names = ["plain", "ready", "ca", "report", "junit"];
+    let [plain, ready_file, ca, report, junit] =
+        names.map(|name| fixture.path.with_file_name(name));
+    std::fs::write(&plain, "").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    let arguments = [
+        ("--ready-file", &ready_file),
+        ("--ca-out", &ca),
+        ("--report", &report),
+        ("--report-junit", &junit),
+    ];
+    let arguments = arguments.iter().flat_map(|(option, path)| [*option, path.to_str().unwrap()]);
+    let arguments: Vec<_> = arguments.chain(["--once", "--speed", "max"]).collect();
+    let (child, ready) = command(&fixture, &arguments);
+    client_of(&ready, "audit").await.rest().await;
+    assert_eq!(ended(child).0, Some(0));
+    for path in [&ready_file, &ca, &report, &junit] {
+        assert_eq!(mode(path), mode(&plain), "{}", path.display());
+    }
+}
+
 #[test]
 fn a_report_that_cannot_be_written_is_told_at_once() {
     let fixture = Fixture::of(3);

@@ -161,9 +161,21 @@ impl Output {
     }
 
     fn beside(&self, target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
-        let file = tempfile::NamedTempFile::new_in(folder_of(target));
+        let file = for_all_to_read().tempfile_in(folder_of(target));
         file.with_context(|| cannot_write(&self.path))
     }
+}
+
+/// Makes temporary files that whoever waits for them can read, as far as the umask allows it: `tempfile`'s own
+/// are their owner's alone.
+pub(super) fn for_all_to_read() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
 }
 
 /// Where the links lead, if it is one, whether there is something or not.

@@ -430,7 +430,7 @@ impl Authority {
             output.write(pem)?;
             return Ok(Self::Kept(path));
         }
-        let mut file = tempfile::Builder::new()
+        let mut file = outputs::for_all_to_read()
             .prefix("centralcap-ca-")
             .suffix(".pem")
             .tempfile()
