@@ -4,6 +4,9 @@ and how punctual it is to many clients at once.
 Both serve the same frames over TLS to the same bare client, on this machine, in turn and several times
 over: the median of each counts. The time is that of the client, from its start to its last frame. What the
 server costs is all that it has used of the processor by then, less what it had used when it was ready.
+
+A sealed capture has to be unpacked first. What that takes alone is measured in the same run, and how fast a
+server could be at most that does nothing but that and what the bare one does.
 """
 
 import json
@@ -22,7 +25,7 @@ TOPIC = "monitoring"  # whose frames have about 1 kB
 # Connections, frames of each, and frames per second of each.
 PUNCTUAL = (200, 1500, 50)
 
-command_line, bare, client, place = *sys.argv[1:4], Path(sys.argv[4])
+command_line, bare, client, speed, place = *sys.argv[1:5], Path(sys.argv[5])
 
 
 def synth(frames, rate=None):
@@ -62,10 +65,20 @@ class Server:
 
 
 def receive(server, ca, connections, frames):
-    """Seconds that it took, of the processor for the server, and its memory."""
+    """Seconds that it took, of the processor for the server and for the client, and the server's memory."""
     started = time.monotonic()
-    subprocess.run([client, server.hostname, ca, TOPIC, str(connections), str(frames)], check=True)
-    return time.monotonic() - started, server.used() - server.before, server.peak()
+    process = subprocess.Popen([client, server.hostname, ca, TOPIC, str(connections), str(frames)])
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, "the client has failed"
+    return seconds, server.used() - server.before, usage.ru_utime + usage.ru_stime, server.peak()
+
+
+def unpack(capture):
+    """Seconds that zstd needs of the processor for all frames of a capture."""
+    told = subprocess.run([speed, capture, "zstd"], check=True, capture_output=True, text=True)
+    return float(told.stdout.split("\t")[1])
 
 
 def fast():
@@ -75,19 +88,28 @@ def fast():
     subprocess.run([bare, "hot", sealed, place / "serve-hot.mcap"], check=True)
     replay = [command_line, "--quiet", "replay", "--speed", "max", "--ca-out", ca]
     servers = {"bare": [bare, sealed, ca], "replay, hot": [*replay, hot], "replay, sealed": [*replay, sealed]}
-    found = {name: [] for name in servers}
+    found, zstd = {name: [] for name in servers}, []
     for _ in range(ROUNDS):
         for name, command in servers.items():
             with Server(*command) as server:
                 found[name].append(receive(server, ca, 1, FRAMES))
+        zstd.append(unpack(sealed))
     middle = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in found.items()}
     print(f"\nAs fast as it goes, {FRAMES:,} frames to one client:\n")
-    print("| | frames/s | of the bare one | server, for each frame | memory at most |")
-    print("|---|---|---|---|---|")
-    for name, (seconds, used, peak) in middle.items():
+    print("| | frames/s | of the bare one | server, for each frame | client, for each frame | memory at most |")
+    print("|---|---|---|---|---|---|")
+    for name, (seconds, used, clients, peak) in middle.items():
         ratio = middle["bare"][0] / seconds
-        each = f"{1e6 * used / FRAMES:.2f} µs"
-        print(f"| {name} | {FRAMES / seconds:,.0f} | **{ratio:.2f}** | {each} | {peak:.0f} MiB |")
+        each, clients = (f"{1e6 * used / FRAMES:.2f} µs" for used in (used, clients))
+        print(f"| {name} | {FRAMES / seconds:,.0f} | **{ratio:.2f}** | {each} | {clients} | {peak:.0f} MiB |")
+    bare_seconds, *parts, _ = middle["bare"]
+    parts.append(statistics.median(zstd))
+    cores = os.cpu_count()
+    least = max(*parts, sum(parts) / cores)
+    print(
+        f"\nUnpacking alone takes {1e6 * parts[-1] / FRAMES:.2f} µs for each frame. With what the bare server and the"
+        f" client need, {cores} cores leave at most {bare_seconds / least:.2f} of the bare one's speed."
+    )
     hot.unlink()
 
 
@@ -96,7 +118,7 @@ def punctual():
     capture, ca, report = synth(frames, rate), place / "serve-ca.pem", place / "serve-report.json"
     command = [command_line, "--quiet", "replay", capture, "--ca-out", ca, "--report", report]
     with Server(*command, "--wait-clients", str(connections)) as server:
-        _, used, peak = receive(server, ca, connections, frames)
+        _, used, _, peak = receive(server, ca, connections, frames)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait()
     found = json.loads(report.read_text())
