@@ -62,6 +62,9 @@ pub const SEALED_SUFFIX: &str = ".mcap";
 /// How the name of a hot segment ends that could not be sealed as it was; a number may follow.
 pub const SET_ASIDE_SUFFIX: &str = ".mcap.damaged";
 
+/// An opcode and a length stand before every record.
+pub(crate) const RECORD_HEADER_SIZE: usize = 1 + 8;
+
 /// No record and no chunk may be larger than this, compressed or not: what a file says about its
 /// sizes is never believed beyond it. It leaves room for the largest message and its neighbours in
 /// one chunk.

@@ -13,10 +13,7 @@ use std::{
 use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
 
-use super::RECORD_LIMIT;
-
-/// An opcode and a length stand before every record.
-const HEADER_SIZE: usize = 1 + 8;
+use super::{RECORD_HEADER_SIZE, RECORD_LIMIT};
 
 /// What a chunk has but the name of its compression, and its content: two times, a size, a checksum and two
 /// lengths.
@@ -222,12 +219,12 @@ impl Chunk {
         if rest.is_empty() {
             return None;
         }
-        let record = rest.split_first_chunk::<HEADER_SIZE>().and_then(|(header, rest)| {
+        let record = rest.split_first_chunk::<RECORD_HEADER_SIZE>().and_then(|(header, rest)| {
             let [opcode, length @ ..] = *header;
             let data = rest.get(..usize::try_from(u64::from_le_bytes(length)).ok()?)?;
             Some((opcode, data.len()))
         });
-        let start = self.at + HEADER_SIZE;
+        let start = self.at + RECORD_HEADER_SIZE;
         self.at = record.map_or(self.content.len(), |(_, length)| start + length);
         let record = record.map(|(opcode, length)| (opcode, start..start + length));
         Some(record.ok_or_else(|| "a record reaches past the end of its chunk".to_owned()))
@@ -243,12 +240,12 @@ fn is_dense(content: &[u8]) -> bool {
         return true;
     }
     let (mut rest, mut messages) = (content, 0);
-    while let Some((header, behind)) = rest.split_first_chunk::<HEADER_SIZE>() {
+    while let Some((header, behind)) = rest.split_first_chunk::<RECORD_HEADER_SIZE>() {
         let [opcode, length @ ..] = *header;
         let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
         let Some((data, next)) = behind.split_at_checked(length) else { break };
         if opcode == op::MESSAGE {
-            messages += HEADER_SIZE + data.len();
+            messages += RECORD_HEADER_SIZE + data.len();
             if messages >= content.len() / 4 {
                 return true;
             }

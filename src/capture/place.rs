@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use mcap::records::{Record, op};
 
-use super::{Capture, RECORD_LIMIT, Segment, chunk::Chunk, hot, reader::RECORD_HEADER_SIZE};
+use super::{Capture, RECORD_HEADER_SIZE, RECORD_LIMIT, Segment, chunk::Chunk, hot};
 use crate::{
     entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
@@ -96,7 +96,7 @@ impl Places {
                 &last.insert((path.clone(), file)).1
             }
         };
-        let mut header = [0; RECORD_HEADER_SIZE as usize];
+        let mut header = [0; RECORD_HEADER_SIZE];
         file.seek(SeekFrom::Start(place.offset)).map_err(Error::io("read", &path))?;
         file.read_exact(&mut header).map_err(Error::io("read", &path))?;
         let [opcode, length @ ..] = header;

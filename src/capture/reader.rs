@@ -22,7 +22,7 @@ use mcap::{
 };
 
 use super::{
-    PROFILE, RECORD_LIMIT,
+    PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
     salvage::{self, Piece, Search},
@@ -33,9 +33,6 @@ use crate::error::{Damaged, Error, Kind, Result, counted};
 
 /// MCAP's magic, at both ends of a file.
 pub(super) const MAGIC_SIZE: u64 = mcap::MAGIC.len() as u64;
-
-/// An opcode and a length stand before every record.
-pub(super) const RECORD_HEADER_SIZE: u64 = 9;
 
 /// What stands before the bytes of a message: its channel, its sequence number and its two times.
 pub(crate) const MESSAGE_HEADER_SIZE: usize = 2 + 4 + 8 + 8;
@@ -215,7 +212,7 @@ impl Records {
     /// Where the message begins that came last, of which that is the data: its record in the file, or else the
     /// chunk that it is in, and where it is in there.
     pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
-        let size = RECORD_HEADER_SIZE + (MESSAGE_HEADER_SIZE + data.len()) as u64;
+        let size = (RECORD_HEADER_SIZE + MESSAGE_HEADER_SIZE + data.len()) as u64;
         if self.chunked {
             // No chunk is larger than its limit.
             let within = (self.chunk.place() as u64).saturating_sub(size) as u32;
@@ -406,7 +403,7 @@ impl Records {
                     let opened = self.chunk.open(data);
                     let rest = opened.map_err(|reason| damaged(&self.path, self.offset, reason))?;
                     self.chunk_offset = self.offset;
-                    self.offset += RECORD_HEADER_SIZE + data.len() as u64 - rest;
+                    self.offset += RECORD_HEADER_SIZE as u64 + data.len() as u64 - rest;
                     (self.chunked, self.searched) = (true, self.offset);
                     if rest > 0 {
                         // The length of the record is wrong, and what it swallows is the next one.
@@ -458,7 +455,7 @@ impl Records {
                 Err(_) if self.distrusted.is_some() => None,
                 parsed => parsed.map_err(|reason| damaged(&self.path, self.place(), reason))?,
             };
-            self.offset += RECORD_HEADER_SIZE + length;
+            self.offset += RECORD_HEADER_SIZE as u64 + length;
             self.complete |= opcode == op::DATA_END;
             self.messages += u64::from(opcode == op::MESSAGE);
             if self.state == State::Start {
@@ -522,7 +519,7 @@ impl Records {
         }
         let parsed = parse(opcode, data, |data| block.slice_ref(data)).map_err(damaged)?;
         let length = data.len() as u64;
-        self.offset += RECORD_HEADER_SIZE + length;
+        self.offset += RECORD_HEADER_SIZE as u64 + length;
         self.messages += u64::from(opcode == op::MESSAGE);
         Ok(match parsed {
             Some(Parsed::Record(record)) => Some(record),

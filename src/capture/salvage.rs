@@ -13,13 +13,10 @@ use crc32fast::Hasher;
 use mcap::records::{Record, op};
 
 use super::{
-    RECORD_LIMIT,
+    RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::Chunk,
     hot::{CHECKPOINT, Checkpoint},
 };
-
-/// An opcode and a length stand before every record.
-const RECORD_HEADER: usize = 1 + 8;
 
 /// How much is searched at once.
 const BLOCK: usize = 256 * 1024;
@@ -46,16 +43,17 @@ impl Search {
     pub(super) fn next_chunk(&mut self, file: &File, from: u64) -> io::Result<Option<u64>> {
         let size = file.metadata()?.len();
         let mut chunk = Chunk::default();
-        let mut places = Places::of(file, from, op::CHUNK, RECORD_HEADER + CHUNK_HEADER);
+        let mut places = Places::of(file, from, op::CHUNK, RECORD_HEADER_SIZE + CHUNK_HEADER);
         while let Some((place, header)) = places.next()? {
             let (_, length) = record_header(&header);
-            let left = size.saturating_sub(place + RECORD_HEADER as u64);
-            if length > left.min(RECORD_LIMIT as u64) || !is_chunk(&header[RECORD_HEADER..], length)
+            let left = size.saturating_sub(place + RECORD_HEADER_SIZE as u64);
+            if length > left.min(RECORD_LIMIT as u64)
+                || !is_chunk(&header[RECORD_HEADER_SIZE..], length)
             {
                 continue;
             }
             let mut record = Vec::new();
-            (&*file).seek(SeekFrom::Start(place + RECORD_HEADER as u64))?;
+            (&*file).seek(SeekFrom::Start(place + RECORD_HEADER_SIZE as u64))?;
             file.take(length).read_to_end(&mut record)?;
             // Without a checksum nothing is proven.
             let parsed = mcap::parse_record(op::CHUNK, &record);
@@ -98,14 +96,16 @@ pub(super) enum Piece {
 /// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
 pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
     let mut first = None;
-    let places = Places::of(file, from, CHECKPOINT, RECORD_HEADER + Checkpoint::SIZE);
+    let places = Places::of(file, from, CHECKPOINT, RECORD_HEADER_SIZE + Checkpoint::SIZE);
     let mut places = Places { checksum: Some(Hasher::new_with_initial(crc)), ..places };
     let mut looked_at = 0;
     while looked_at < LOOKED_AT
         && let Some((place, record)) = places.next()?
     {
         let (_, length) = record_header(&record);
-        let Some(checkpoint) = Checkpoint::from_bytes(&record[RECORD_HEADER..]) else { continue };
+        let Some(checkpoint) = Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE..]) else {
+            continue;
+        };
         // It says itself where it stands, so hardly anything else can be taken for it.
         let is_one = checkpoint.offset == place && length >= Checkpoint::SIZE as u64;
         // The one before this piece is a part of it.
@@ -117,7 +117,7 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
             return Ok(Piece::Proven(checkpoint));
         }
         // Each entry is a record.
-        if checkpoint.entries <= place / RECORD_HEADER as u64 {
+        if checkpoint.entries <= place / RECORD_HEADER_SIZE as u64 {
             first.get_or_insert(checkpoint);
         }
     }

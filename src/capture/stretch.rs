@@ -9,10 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{RECORD_LIMIT, hot::Checkpoint};
-
-/// An opcode and a length stand before every record.
-const HEADER_SIZE: usize = 1 + 8;
+use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, hot::Checkpoint};
 
 /// How much is read at once, if no record is larger.
 const BLOCK_SIZE: usize = 64 * 1024;
@@ -68,14 +65,14 @@ impl Stretch {
     pub(super) fn next(&mut self, file: &File) -> io::Result<Next> {
         loop {
             let rest = &self.block[self.at..];
-            let header = rest.split_first_chunk::<HEADER_SIZE>();
-            let size = header.map_or(HEADER_SIZE as u64, |([_, length @ ..], _)| {
-                u64::from_le_bytes(*length).saturating_add(HEADER_SIZE as u64)
+            let header = rest.split_first_chunk::<RECORD_HEADER_SIZE>();
+            let size = header.map_or(RECORD_HEADER_SIZE as u64, |([_, length @ ..], _)| {
+                u64::from_le_bytes(*length).saturating_add(RECORD_HEADER_SIZE as u64)
             });
             if let Some(([opcode, ..], _)) = header
                 && size <= rest.len() as u64
             {
-                let start = self.at + HEADER_SIZE;
+                let start = self.at + RECORD_HEADER_SIZE;
                 (self.at, self.place) = (self.at + size as usize, self.place + size);
                 return Ok(Next::Record(*opcode, start..self.at));
             }
@@ -119,7 +116,7 @@ mod tests {
             file.write_all(&[opcode]).unwrap();
             file.write_all(&(size as u64).to_le_bytes()).unwrap();
             file.write_all(&vec![opcode; size]).unwrap();
-            end += (HEADER_SIZE + size) as u64;
+            end += (RECORD_HEADER_SIZE + size) as u64;
         }
         (file, Stretch::new(5, Checkpoint { offset: end, entries: 0, crc: 0 }))
     }
@@ -147,7 +144,7 @@ mod tests {
         let (file, mut stretch) = file_of(&records);
         assert_eq!(read(&file, &mut stretch), (records.clone(), None));
 
-        let place = 5 + (2 * HEADER_SIZE + 1) as u64;
+        let place = 5 + (2 * RECORD_HEADER_SIZE + 1) as u64;
         let mut rest = Stretch::new(5, stretch.proof()).behind(place).unwrap();
         assert_eq!(read(&file, &mut rest), (records[2..].to_vec(), None));
         assert!(rest.behind(rest.proof().offset + 1).is_none());
@@ -156,7 +153,7 @@ mod tests {
     #[test]
     fn a_record_that_reaches_past_the_proof_is_nonsense() {
         let (file, whole) = file_of(&[(1, 10), (2, 10)]);
-        for missing in 1..=2 * HEADER_SIZE as u64 {
+        for missing in 1..=2 * RECORD_HEADER_SIZE as u64 {
             let proof = Checkpoint { offset: whole.proof().offset - missing, ..whole.proof() };
             let (found, reason) = read(&file, &mut Stretch::new(5, proof));
             assert_eq!(found, [(1, 10)]);

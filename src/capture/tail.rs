@@ -16,7 +16,7 @@ use bytes::Bytes;
 use mcap::records::{self, Record};
 
 use super::{
-    HOT_SUFFIX, PROFILE, RECORD_LIMIT, SEALED_SUFFIX,
+    HOT_SUFFIX, PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT, SEALED_SUFFIX,
     entries::{Channel, SegmentEntries, Shared},
     hot::{self, CHECKPOINT, Checkpoint},
     reader::is_hot,
@@ -26,9 +26,6 @@ use crate::{
     error::{Error, Kind, Result},
     schema,
 };
-
-/// An opcode and a length stand before every record.
-const HEAD_SIZE: usize = 1 + 8;
 
 /// How much is read at once.
 const READ_SIZE: usize = 256 * 1024;
@@ -343,10 +340,10 @@ impl Growing {
             self.has_magic = true;
         }
         loop {
-            if !self.has(HEAD_SIZE)? {
+            if !self.has(RECORD_HEADER_SIZE)? {
                 return Ok(None);
             }
-            let head = self.buffer[self.at..].first_chunk::<HEAD_SIZE>();
+            let head = self.buffer[self.at..].first_chunk::<RECORD_HEADER_SIZE>();
             let Some([opcode, length @ ..]) = head.copied() else { return Ok(None) };
             let length = u64::from_le_bytes(length);
             if !is_hot(opcode) || length > RECORD_LIMIT as u64 {
@@ -354,11 +351,11 @@ impl Growing {
                     format!("opcode {opcode:#04x} with {length} bytes is none of a recorder's");
                 return Err(self.damaged(reason));
             }
-            let whole = HEAD_SIZE + length as usize;
+            let whole = RECORD_HEADER_SIZE + length as usize;
             if !self.has(whole)? {
                 return Ok(None);
             }
-            let start = self.at + HEAD_SIZE;
+            let start = self.at + RECORD_HEADER_SIZE;
             let data = std::mem::take(&mut self.buffer);
             let record = self.record(opcode, &data[start..start + length as usize], shared);
             self.buffer = data;

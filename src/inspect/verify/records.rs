@@ -3,8 +3,10 @@
 
 use std::io::{self, BufRead, Read};
 
-/// An opcode and a length stand before every record.
-pub(in crate::inspect) const HEAD_SIZE: u64 = 1 + 8;
+use crate::capture::RECORD_HEADER_SIZE;
+
+/// What stands before every record, as places in files are counted.
+pub(in crate::inspect) const HEAD_SIZE: u64 = RECORD_HEADER_SIZE as u64;
 
 /// What stands before a record.
 #[derive(Clone, Copy, Debug)]
