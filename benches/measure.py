@@ -134,8 +134,7 @@ def main():
         for line in measured.stdout.splitlines():
             name, seconds, sizes[name] = line.split("\t")
             note(name, float(seconds))
-        # The best of many: two threads are as fast as they can be only while nobody else needs a core.
-        for _ in range(6):
+        for _ in range(2):
             note("unpack", run(speed, large, "unpack"))
             for threads in (1, 2):
                 note(threads, decode(large, threads=threads))
