@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 pub use self::{
-    catalog::{Capture, Channel, Entries, Segment},
+    catalog::{Capture, Channel, Entries, InChunks, Segment},
     chunk::Unpacked,
     hot::HotSegment,
     past::{LOST_KEPT, PastDamage, RESULT},

@@ -1,32 +1,40 @@
-//! capture -> Entry -> codec -> sink -> output, on as many threads as there are sinks.
+//! capture -> Entry -> codec -> sink -> output, on as many threads as there are sinks, up to a few.
 //!
-//! Each thread does what is next: it reads a batch of entries if few are left, decodes one with a sink
-//! of its own, and writes what came of it if its turn has come; if not, it leaves that to whoever is
-//! writing, and goes on. So no thread waits while there is work, the order is kept, and a few batches
-//! are all that is held.
+//! Each thread does all that is to be done with a batch: it reads it, which unpacks a chunk, decodes it with
+//! a sink of its own, and writes what came of it if its turn has come; if not, it leaves that to whoever is
+//! writing, and goes on. What one core has unpacked is still near it when it is decoded, and never has to be
+//! fetched by another one. Only one thread reads at a time, and meanwhile the others decode; the order is
+//! kept, and a few batches are all that is held.
 //!
 //! A frame that does not decode and a segment that is damaged are told to the caller and counted;
 //! the rest goes on, unless the caller is strict.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     ops::ControlFlow,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
 use crate::{
+    capture::InChunks,
     codec::{STACK_SIZE, notes::Drift},
     entry::{Entry, What},
     error::{Error, Result},
     sink::{Output, Sink},
 };
 
-/// A batch is full when its frames have so many bytes.
+/// A batch ends with a chunk when its frames have so many bytes.
 const BATCH_SIZE: usize = 256 * 1024;
 
+/// It ends anywhere when they have so many: more than a chunk of ours has.
+const BATCH_LIMIT: usize = 2 * 1024 * 1024;
+
 /// Or when it has so many entries.
-const BATCH_ENTRIES: usize = 2048;
+const BATCH_ENTRIES: usize = 8192;
+
+/// More threads would have nothing to do, as one of them reads at a time, and would hold more in memory.
+const THREADS: usize = 16;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,157 +53,79 @@ pub struct Summary {
     pub drift: Drift,
 }
 
-/// Writes what becomes of each frame among `entries`, one thread for each sink. `lost` hears of
-/// everything that was left out; if `strict`, nothing may be: the first is returned as the error. A
+/// Writes what becomes of each frame among `entries`, one thread for each sink, the caller's among them.
+/// `lost` hears of everything that was left out; if `strict`, nothing may be: the first is returned as the error. A
 /// file that is no capture at all is an error, unless there are others that are.
 ///
 /// After an error, what comes before it has been written, and the output is finished unless that is
 /// what failed. But a file or a folder is left only if it is whole.
 pub fn decode<S: Sink>(
-    entries: impl Iterator<Item = Result<Entry>> + Send,
+    entries: impl InChunks + Send,
     sinks: &mut [S],
     out: &mut impl Output<S::Piece>,
     strict: bool,
     lost: impl FnMut(&Error) + Send,
 ) -> Result<Summary> {
-    // One thread has nobody to read ahead for.
-    let ahead = if sinks.len() > 1 { sinks.len() + 2 } else { 1 };
-    let reading = Reading::new(entries, ahead);
-    let writing = Writing::new(out, lost, ahead);
-    let work = |sink: &mut S| {
-        let _guard = StopOnPanic(&reading, &writing);
-        while let Some(mut batch) = reading.take() {
-            let Some(mut piece) = writing.empty_piece(batch.turn) else { break };
-            let result = decode_batch(sink, &mut batch.entries, &mut piece, strict);
-            let turn = batch.turn;
-            reading.give_back(batch);
-            if writing.put(turn, piece, result).is_break() {
-                reading.stop();
+    let reading = Mutex::new(Source { entries, turn: 0, frames: 0, is_over: false });
+    let threads = sinks.len().min(THREADS);
+    let writing = Writing::new(out, lost, threads + 2);
+    let work = |worker: usize, sink: &mut S| {
+        let _guard = StopOnPanic(&writing);
+        let mut batch = Vec::new();
+        while let Some(turn) = next_batch(&reading, &mut batch) {
+            let Some(mut piece) = writing.empty_piece(turn, worker) else { break };
+            let result = decode_batch(sink, &mut batch, &mut piece, strict);
+            if writing.put(turn, Done { worker, piece, result }).is_break() {
                 break;
             }
         }
     };
-    match &mut *sinks {
-        [sink] => work(sink),
-        sinks => thread::scope(|scope| {
-            for sink in sinks {
-                let thread = thread::Builder::new().stack_size(STACK_SIZE);
-                thread.spawn_scoped(scope, || work(sink)).expect("the system has another thread");
-            }
-        }),
-    }
+    thread::scope(|scope| {
+        let mut sinks = sinks.iter_mut().take(threads).enumerate();
+        let own = sinks.next();
+        for (worker, sink) in sinks {
+            let thread = thread::Builder::new().stack_size(STACK_SIZE);
+            let spawned = thread.spawn_scoped(scope, move || work(worker, sink));
+            spawned.expect("the system has another thread");
+        }
+        if let Some((worker, sink)) = own {
+            work(worker, sink);
+        }
+    });
     let ledger = writing.ledger.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut summary = ledger.finish()?;
-    summary.read = reading.source.into_inner().unwrap_or_else(PoisonError::into_inner).frames;
+    summary.read = reading.into_inner().unwrap_or_else(PoisonError::into_inner).frames;
     for sink in sinks {
         summary.drift.merge(sink.take_drift());
     }
     Ok(summary)
 }
 
-/// Entries that are decoded together.
-struct Batch {
-    /// Counted from 0.
-    turn: u64,
-    entries: Vec<Result<Entry>>,
-}
-
-/// Where batches come from.
-struct Reading<I> {
-    source: Mutex<Source<I>>,
-    ready: Mutex<Ready>,
-    /// There are more batches, or all is over.
-    filled: Condvar,
-    /// How many batches should be ready.
-    ahead: usize,
-}
-
 /// Entries, in the order in which they are written.
 struct Source<I> {
     entries: I,
-    /// That of the next batch.
+    /// That of the next batch, counted from 0.
     turn: u64,
     /// How many frames there were so far.
     frames: u64,
     is_over: bool,
 }
 
-/// What has been read and not been taken.
-#[derive(Default)]
-struct Ready {
-    batches: VecDeque<Batch>,
-    /// Their memory is used again.
-    spare: Vec<Vec<Result<Entry>>>,
-    /// There will be no more.
-    is_over: bool,
+/// Reads the next batch in place of the last one, and returns its turn; None if there is nothing more.
+fn next_batch<I: InChunks>(
+    reading: &Mutex<Source<I>>,
+    batch: &mut Vec<Result<Entry>>,
+) -> Option<u64> {
+    // Who panicked while reading leaves nothing that could be read on.
+    reading.lock().ok()?.next_batch(batch)
 }
 
-impl<I: Iterator<Item = Result<Entry>>> Reading<I> {
-    fn new(entries: I, ahead: usize) -> Self {
-        Self {
-            source: Mutex::new(Source { entries, turn: 0, frames: 0, is_over: false }),
-            ready: Mutex::default(),
-            filled: Condvar::new(),
-            ahead,
-        }
-    }
-
-    /// The next batch; None when there is nothing more.
-    fn take(&self) -> Option<Batch> {
-        self.read_ahead();
-        let mut ready = locked(&self.ready);
-        loop {
-            if let Some(batch) = ready.batches.pop_front() {
-                return Some(batch);
-            }
-            if ready.is_over {
-                return None;
-            }
-            // Somebody else is reading.
-            ready = self.filled.wait(ready).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Reads until enough is ready, if nobody else does.
-    fn read_ahead(&self) {
-        loop {
-            let mut source = match self.source.try_lock() {
-                Ok(source) => source,
-                Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => return,
-            };
-            let mut ready = locked(&self.ready);
-            if ready.is_over || ready.batches.len() >= self.ahead {
-                return;
-            }
-            let memory = ready.spare.pop().unwrap_or_default();
-            drop(ready);
-            let batch = source.batch(memory);
-            let mut ready = locked(&self.ready);
-            ready.is_over |= source.is_over;
-            ready.batches.extend(batch);
-            self.filled.notify_all();
-        }
-    }
-
-    fn give_back(&self, batch: Batch) {
-        locked(&self.ready).spare.push(batch.entries);
-    }
-
-    fn stop(&self) {
-        let mut ready = locked(&self.ready);
-        ready.is_over = true;
-        ready.batches.clear();
-        self.filled.notify_all();
-    }
-}
-
-impl<I: Iterator<Item = Result<Entry>>> Source<I> {
-    /// The next batch, None if there is nothing more. After an error that ends everything there is
-    /// nothing more.
-    fn batch(&mut self, mut entries: Vec<Result<Entry>>) -> Option<Batch> {
-        entries.clear();
+impl<I: InChunks> Source<I> {
+    /// See [`next_batch`]. After an error that ends everything there is nothing more.
+    fn next_batch(&mut self, batch: &mut Vec<Result<Entry>>) -> Option<u64> {
+        batch.clear();
         let mut size = 0;
-        while !self.is_over && size < BATCH_SIZE && entries.len() < BATCH_ENTRIES {
+        while !self.is_over && size < BATCH_LIMIT && batch.len() < BATCH_ENTRIES {
             let Some(entry) = self.entries.next() else {
                 self.is_over = true;
                 break;
@@ -208,13 +138,16 @@ impl<I: Iterator<Item = Result<Entry>>> Source<I> {
                 Ok(_) => {}
                 Err(error) => self.is_over = !goes_on_after(error),
             }
-            entries.push(entry);
+            batch.push(entry);
+            if size >= BATCH_SIZE && self.entries.chunk_is_over() {
+                break;
+            }
         }
-        if entries.is_empty() {
+        if batch.is_empty() {
             return None;
         }
         self.turn += 1;
-        Some(Batch { turn: self.turn - 1, entries })
+        Some(self.turn - 1)
     }
 }
 
@@ -255,6 +188,13 @@ fn decode_batch<S: Sink>(
     result
 }
 
+/// What a thread has made of a batch.
+struct Done<P> {
+    worker: usize,
+    piece: P,
+    result: Decoded,
+}
+
 /// Where pieces are written in turn.
 struct Writing<'o, O, F, P> {
     queue: Mutex<Queue<P>>,
@@ -269,9 +209,9 @@ struct Writing<'o, O, F, P> {
 struct Queue<P> {
     /// Whose turn it is.
     turn: u64,
-    pieces: BTreeMap<u64, (P, Decoded)>,
-    /// Their memory is used again.
-    spare: Vec<P>,
+    done: BTreeMap<u64, Done<P>>,
+    /// Pieces whose memory is used again, and by whom it was.
+    spare: Vec<(usize, P)>,
     /// Somebody is, and will write what comes next too.
     is_writing: bool,
     /// Nothing more will be written.
@@ -300,7 +240,7 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
         Self {
             queue: Mutex::new(Queue {
                 turn: 0,
-                pieces: BTreeMap::new(),
+                done: BTreeMap::new(),
                 spare: Vec::new(),
                 is_writing: false,
                 is_over: false,
@@ -319,22 +259,28 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
     }
 
     /// Something to decode a batch into, as soon as not too many others are waiting; None if all is over.
-    fn empty_piece(&self, turn: u64) -> Option<P> {
+    fn empty_piece(&self, turn: u64, worker: usize) -> Option<P> {
         let mut queue = locked(&self.queue);
         while turn >= queue.turn + self.ahead as u64 && !queue.is_over {
             queue = self.moved.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
-        (!queue.is_over).then(|| queue.spare.pop().unwrap_or_default())
+        if queue.is_over {
+            return None;
+        }
+        // Its own, if possible: that is near.
+        let own = queue.spare.iter().position(|(last, _)| *last == worker);
+        let spare = own.map(|index| queue.spare.swap_remove(index)).or_else(|| queue.spare.pop());
+        Some(spare.map(|(_, piece)| piece).unwrap_or_default())
     }
 
     /// Writes all pieces whose turn it is, unless somebody else does. Breaks if there is to be no more.
-    fn put(&self, turn: u64, piece: P, result: Decoded) -> ControlFlow<()> {
+    fn put(&self, turn: u64, done: Done<P>) -> ControlFlow<()> {
         let mut queue = locked(&self.queue);
-        queue.pieces.insert(turn, (piece, result));
+        queue.done.insert(turn, done);
         while !queue.is_writing
             && !queue.is_over
             && let turn = queue.turn
-            && let Some((mut piece, result)) = queue.pieces.remove(&turn)
+            && let Some(Done { worker, mut piece, result }) = queue.done.remove(&turn)
         {
             queue.is_writing = true;
             drop(queue);
@@ -343,7 +289,7 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
             queue.is_writing = false;
             queue.is_over |= written.is_break();
             queue.turn += 1;
-            queue.spare.push(piece);
+            queue.spare.push((worker, piece));
             self.moved.notify_all();
         }
         if queue.is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -425,16 +371,12 @@ impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
 }
 
 /// A panic in one thread must not leave the others waiting.
-struct StopOnPanic<'w, 'o, I: Iterator<Item = Result<Entry>>, O, F, P>(
-    &'w Reading<I>,
-    &'w Writing<'o, O, F, P>,
-);
+struct StopOnPanic<'w, 'o, O, F, P>(&'w Writing<'o, O, F, P>);
 
-impl<I: Iterator<Item = Result<Entry>>, O, F, P> Drop for StopOnPanic<'_, '_, I, O, F, P> {
+impl<O, F, P> Drop for StopOnPanic<'_, '_, O, F, P> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.stop();
-            self.1.stop();
         }
     }
 }

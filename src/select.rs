@@ -6,6 +6,7 @@ use globset::{Glob, GlobMatcher};
 
 pub use self::find::Find;
 use crate::{
+    capture::InChunks,
     entry::{Entry, Subscription, Timestamp, What},
     error::{Error, Result},
     protocol,
@@ -202,6 +203,12 @@ impl<I> Selected<I> {
             (Arc::clone(&entry.subscription), selection.names(&entry.subscription))
         });
         *named && selection.wants_content(entry)
+    }
+}
+
+impl<I: InChunks> InChunks for Selected<I> {
+    fn chunk_is_over(&self) -> bool {
+        self.entries.chunk_is_over()
     }
 }
 

@@ -186,6 +186,13 @@ fn channels_of(segment: &Segment) -> Result<Vec<entries::Channel>> {
     Ok(entries.channels().cloned().collect())
 }
 
+/// Entries that are unpacked by the chunk.
+pub trait InChunks: Iterator<Item = Result<Entry>> {
+    /// Whether the last one was also the last one of its chunk, so that what comes next has to be unpacked
+    /// first. Where there are no chunks, anything may be said.
+    fn chunk_is_over(&self) -> bool;
+}
+
 /// The entries of a capture, segment after segment.
 pub struct Entries {
     waiting: std::vec::IntoIter<Segment>,
@@ -221,6 +228,12 @@ impl Entries {
     /// Which segment is being read, counted from 1; 0 before the first.
     pub fn segment(&self) -> usize {
         self.position
+    }
+}
+
+impl InChunks for Entries {
+    fn chunk_is_over(&self) -> bool {
+        self.current.as_ref().is_none_or(SegmentEntries::chunk_is_over)
     }
 }
 

@@ -206,6 +206,11 @@ impl Chunk {
         self.at
     }
 
+    /// Whether it has no more records.
+    pub(super) fn is_over(&self) -> bool {
+        self.at >= self.content.len()
+    }
+
     /// Reads on with the record that begins there.
     pub(super) fn go_to(&mut self, place: usize) {
         self.at = place.min(self.content.len());

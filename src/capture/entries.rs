@@ -152,6 +152,11 @@ impl SegmentEntries {
         &self.metadata
     }
 
+    /// See [`Records::chunk_is_over`].
+    pub(super) fn chunk_is_over(&self) -> bool {
+        self.records.chunk_is_over()
+    }
+
     /// See [`Records::place_of`].
     pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
         self.records.place_of(data)

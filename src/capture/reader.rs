@@ -209,6 +209,11 @@ impl Records {
         self.offset
     }
 
+    /// Whether nothing more is in the chunk that is read, or none is.
+    pub(super) fn chunk_is_over(&self) -> bool {
+        self.chunk.is_over()
+    }
+
     /// Where the message begins that came last, of which that is the data: its record in the file, or else the
     /// chunk that it is in, and where it is in there.
     pub(super) fn place_of(&self, data: &[u8]) -> (u64, Option<u32>) {
