@@ -16,6 +16,7 @@ use super::{
     RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::Chunk,
     hot::{CHECKPOINT, Checkpoint},
+    reader::is_hot,
 };
 
 /// How much is searched at once.
@@ -95,23 +96,41 @@ pub(super) enum Piece {
 
 /// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
 pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
+    match behind_records(&mut Places::of_checkpoints(file, from, crc), from)? {
+        Some(proof) => Ok(Piece::Proven(proof)),
+        None => among_all(&mut Places::of_checkpoints(file, from, crc), from),
+    }
+}
+
+/// The checkpoint to which records lead that follow each other, if it proves them. Where they do not, hardly
+/// more is read than a record may have.
+fn behind_records(places: &mut Places<'_>, from: u64) -> io::Result<Option<Checkpoint>> {
+    let mut place = from;
+    while let Some(record) = places.at(place)? {
+        let (opcode, length) = record_header(record);
+        // The one before this piece is a part of it.
+        if opcode == CHECKPOINT && place > from {
+            let checkpoint = checkpoint_at(place, record);
+            return Ok(checkpoint.filter(|found| places.checksum() == Some(found.crc)));
+        }
+        if !is_hot(opcode) || length > RECORD_LIMIT as u64 {
+            return Ok(None);
+        }
+        place += RECORD_HEADER_SIZE as u64 + length;
+    }
+    Ok(None)
+}
+
+/// The first checkpoint that proves what is before it, wherever one may stand.
+fn among_all(places: &mut Places<'_>, from: u64) -> io::Result<Piece> {
     let mut first = None;
-    let places = Places::of(file, from, CHECKPOINT, RECORD_HEADER_SIZE + Checkpoint::SIZE);
-    let mut places = Places { checksum: Some(Hasher::new_with_initial(crc)), ..places };
     let mut looked_at = 0;
     while looked_at < LOOKED_AT
         && let Some((place, record)) = places.next()?
     {
-        let (_, length) = record_header(&record);
-        let Some(checkpoint) = Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE..]) else {
+        let Some(checkpoint) = checkpoint_at(place, &record).filter(|_| place > from) else {
             continue;
         };
-        // It says itself where it stands, so hardly anything else can be taken for it.
-        let is_one = checkpoint.offset == place && length >= Checkpoint::SIZE as u64;
-        // The one before this piece is a part of it.
-        if !is_one || place == from {
-            continue;
-        }
         looked_at += 1;
         if places.checksum() == Some(checkpoint.crc) {
             return Ok(Piece::Proven(checkpoint));
@@ -122,6 +141,14 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
         }
     }
     Ok(first.map_or(Piece::Open, Piece::Damaged))
+}
+
+/// The checkpoint at a place, if it is one. It says itself where it stands, so hardly anything else can be taken
+/// for it.
+fn checkpoint_at(place: u64, record: &[u8]) -> Option<Checkpoint> {
+    let (_, length) = record_header(record);
+    let checkpoint = Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE..])?;
+    (checkpoint.offset == place && length >= Checkpoint::SIZE as u64).then_some(checkpoint)
 }
 
 fn record_header(record: &[u8]) -> (u8, u64) {
@@ -159,26 +186,58 @@ impl<'f> Places<'f> {
         }
     }
 
+    /// Those of checkpoints, with the checksum of what is before them, which is `crc` at `from`.
+    fn of_checkpoints(file: &'f File, from: u64, crc: u32) -> Self {
+        let places = Self::of(file, from, CHECKPOINT, RECORD_HEADER_SIZE + Checkpoint::SIZE);
+        Self { checksum: Some(Hasher::new_with_initial(crc)), ..places }
+    }
+
+    /// The next place where the opcode stands.
     fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
-            let whole = self.block.len().saturating_sub(self.size - 1);
-            let rest = self.block.get(self.at..whole).unwrap_or_default();
+            let rest = self.block.get(self.at..self.whole()).unwrap_or_default();
             if let Some(found) = memchr::memchr(self.opcode, rest) {
                 let at = self.at + found;
                 self.at = at + 1;
                 return Ok(Some((self.start + at as u64, self.block[at..at + self.size].to_vec())));
             }
-            self.sum(whole);
-            self.block.drain(..whole);
-            self.summed = 0;
-            (self.start, self.at) = (self.start + whole as u64, 0);
-            let end = self.start + self.block.len() as u64;
-            self.file.seek(SeekFrom::Start(end))?;
-            let room = (BLOCK - self.block.len()) as u64;
-            if self.file.take(room).read_to_end(&mut self.block)? == 0 {
+            if !self.read_on()? {
                 return Ok(None);
             }
         }
+    }
+
+    /// What stands at a place, whatever it is, that is not before the last one; None if the file ends there.
+    fn at(&mut self, place: u64) -> io::Result<Option<&[u8]>> {
+        loop {
+            let at = place - self.start;
+            if at < self.whole() as u64 {
+                let at = at as usize;
+                self.at = at + 1;
+                return Ok(Some(&self.block[at..at + self.size]));
+            }
+            if !self.read_on()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// At so many places of the block all is there that was asked for.
+    fn whole(&self) -> usize {
+        self.block.len().saturating_sub(self.size - 1)
+    }
+
+    /// Goes on with the next block. False if the file has ended.
+    fn read_on(&mut self) -> io::Result<bool> {
+        let whole = self.whole();
+        self.sum(whole);
+        self.block.drain(..whole);
+        self.summed = 0;
+        (self.start, self.at) = (self.start + whole as u64, 0);
+        let end = self.start + self.block.len() as u64;
+        self.file.seek(SeekFrom::Start(end))?;
+        let room = (BLOCK - self.block.len()) as u64;
+        Ok(self.file.take(room).read_to_end(&mut self.block)? > 0)
     }
 
     /// The checksum of all before the place that was found last, if it is asked for.
