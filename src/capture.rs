@@ -42,6 +42,7 @@ mod past;
 mod place;
 mod proof;
 mod reader;
+mod rooms;
 mod salvage;
 mod seal;
 mod stretch;

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
 
-use super::{RECORD_HEADER_SIZE, RECORD_LIMIT};
+use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, rooms::Rooms};
 
 /// What a chunk has but the name of its compression, and its content: two times, a size, a checksum and two
 /// lengths.
@@ -100,7 +100,6 @@ impl AsRef<[u8]> for Shared {
 }
 
 /// The chunk that is being read.
-#[derive(Default)]
 pub(super) struct Chunk {
     /// Those of others, and for others.
     shared: Option<Arc<Unpacked>>,
@@ -110,12 +109,25 @@ pub(super) struct Chunk {
     at: usize,
     /// Much of it is messages: whoever keeps one of them may keep all of it.
     is_dense: bool,
-    /// Earlier ones. When nobody has kept a part of one, its memory is used again.
-    read: VecDeque<Bytes>,
+    /// Earlier ones.
+    rooms: Rooms,
 }
 
 /// So many chunks are looked after: in as many the frames lie that are being decoded.
 const READ: usize = 8;
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            shared: None,
+            unpacker: None,
+            content: Bytes::new(),
+            at: 0,
+            is_dense: false,
+            rooms: Rooms::new(READ),
+        }
+    }
+}
 
 impl Chunk {
     /// Unpacks nothing that another reader has unpacked already.
@@ -128,9 +140,8 @@ impl Chunk {
     pub(super) fn open(&mut self, record: &[u8]) -> Result<u64, String> {
         let read = mem::take(&mut self.content);
         // What is shared belongs to others, too.
-        if !read.is_empty() && self.shared.is_none() {
-            self.read.truncate(READ - 1);
-            self.read.push_front(read);
+        if self.shared.is_none() {
+            self.rooms.leave(read);
         }
         self.at = 0;
         let length = record.len();
@@ -179,10 +190,7 @@ impl Chunk {
                     Some(unpacker) => unpacker,
                     none => none.insert(zstd::bulk::Decompressor::new().map_err(unpackable)?),
                 };
-                let free = self.read.iter().position(Bytes::is_unique);
-                let free = free.and_then(|index| self.read.remove(index));
-                let mut content = free.map(Vec::from).unwrap_or_default();
-                content.clear();
+                let mut content = self.rooms.take();
                 content.reserve(header.uncompressed_size as usize);
                 unpacker.decompress_to_buffer(data, &mut content).map_err(unpackable)?;
                 Ok(content)

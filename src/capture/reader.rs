@@ -25,6 +25,7 @@ use super::{
     PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
+    rooms::Rooms,
     salvage::{self, Piece, Search},
     stretch::{Next, Stretch},
     summary::summary,
@@ -42,6 +43,9 @@ const READ_SIZE: usize = 256 * 1024;
 
 /// The bytes of messages that follow each other outside of chunks lie in blocks of this size.
 const BLOCK_SIZE: usize = 64 * 1024;
+
+/// So many blocks of a hot segment are looked after: as much lies in them as is on its way to a fast client.
+const BLOCKS: usize = 64;
 
 /// How much is tried where the file seems to be at its end: it may grow.
 const LEAST_READ: usize = 4 * 1024;
@@ -101,6 +105,8 @@ pub(super) struct Records {
     judged: u64,
     /// Hot only: what was found to be proven, and is read by itself.
     stretch: Option<Stretch>,
+    /// Blocks that were read of it.
+    rooms: Rooms,
     /// Hot only: what comes before this checkpoint is damaged. Who has a channel is believed all the same, as
     /// what comes behind it depends on that; messages are left out.
     distrusted: Option<Checkpoint>,
@@ -160,6 +166,7 @@ impl Records {
             searched: MAGIC_SIZE,
             judged: 0,
             stretch: None,
+            rooms: Rooms::new(BLOCKS),
             distrusted: None,
             complete: false,
             search: Search::default(),
@@ -497,7 +504,8 @@ impl Records {
     /// about the capture.
     fn proven_record(&mut self) -> Result<Option<Record>> {
         let Some(stretch) = &mut self.stretch else { return Ok(None) };
-        let next = stretch.next(&self.file).map_err(Error::io("read", &self.path))?;
+        let next =
+            stretch.next(&self.file, &mut self.rooms).map_err(Error::io("read", &self.path))?;
         let damaged = |reason| damaged(&self.path, self.offset, reason);
         let (opcode, span) = match next {
             Next::Record(opcode, span) => (opcode, span),

@@ -4,12 +4,13 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    mem,
     ops::Range,
 };
 
 use bytes::Bytes;
 
-use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, hot::Checkpoint};
+use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, hot::Checkpoint, rooms::Rooms};
 
 /// How much is read at once, if no record is larger.
 const BLOCK_SIZE: usize = 64 * 1024;
@@ -60,9 +61,9 @@ impl Stretch {
         &self.block
     }
 
-    /// Reads on.
+    /// Reads on, into memory of before if there is some.
     #[inline]
-    pub(super) fn next(&mut self, file: &File) -> io::Result<Next> {
+    pub(super) fn next(&mut self, file: &File, rooms: &mut Rooms) -> io::Result<Next> {
         loop {
             let rest = &self.block[self.at..];
             let header = rest.split_first_chunk::<RECORD_HEADER_SIZE>();
@@ -78,19 +79,23 @@ impl Stretch {
             }
             let left = self.proof.offset - self.place;
             if left == 0 {
+                rooms.leave(mem::take(&mut self.block));
+                self.at = 0;
                 return Ok(Next::End);
             }
             if size > left.min(RECORD_LIMIT as u64) {
                 let reason = format!("a record of {size} bytes reaches past what proves it");
                 return Ok(Next::Nonsense(reason));
             }
-            self.read(file, size.max(BLOCK_SIZE as u64).min(left))?;
+            self.read(file, size.max(BLOCK_SIZE as u64).min(left), rooms)?;
         }
     }
 
     /// Reads on from the next record.
-    fn read(&mut self, mut file: &File, size: u64) -> io::Result<()> {
-        let mut block = Vec::with_capacity(size as usize);
+    fn read(&mut self, mut file: &File, size: u64, rooms: &mut Rooms) -> io::Result<()> {
+        rooms.leave(mem::take(&mut self.block));
+        let mut block = rooms.take();
+        block.reserve(size as usize);
         file.seek(SeekFrom::Start(self.place))?;
         if file.take(size).read_to_end(&mut block)? as u64 != size {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -125,7 +130,7 @@ mod tests {
     fn read(file: &File, stretch: &mut Stretch) -> (Vec<(u8, usize)>, Option<String>) {
         let mut found = Vec::new();
         loop {
-            match stretch.next(file).unwrap() {
+            match stretch.next(file, &mut Rooms::new(1)).unwrap() {
                 Next::Record(opcode, span) => {
                     let data = &stretch.block()[span];
                     assert!(data.iter().all(|byte| *byte == opcode));
@@ -165,6 +170,6 @@ mod tests {
     fn a_file_that_has_become_shorter_is_an_error() {
         let (file, mut stretch) = file_of(&[(1, 10)]);
         file.set_len(20).unwrap();
-        assert!(stretch.next(&file).is_err());
+        assert!(stretch.next(&file, &mut Rooms::new(1)).is_err());
     }
 }
