@@ -82,6 +82,7 @@ impl Feed {
             share,
             to,
             batch: Vec::new(),
+            latest: None,
             bytes: 0,
             full,
             most: 1 + READERS.fetch_add(1, Ordering::Relaxed) % full,
@@ -145,6 +146,8 @@ struct Reader {
     /// Counted from 0.
     round: u64,
     known: Known,
+    /// Whose the last entry was, and whether the client has a share in it.
+    latest: Option<(Arc<Subscription>, bool)>,
     /// The clock that is running already, as long as frames come by that are over.
     joining: Option<Joining>,
     /// Where it begins, as long as that is not reached.
@@ -307,7 +310,7 @@ impl Reader {
 
     /// Places every frame, because all clients have the same clock, and keeps the client's own.
     fn take(&mut self, entry: Entry, track: &mut Track) -> Result<u64, Unwanted> {
-        let own = self.share.has(&entry);
+        let own = self.has(&entry.subscription);
         let Entry { subscription, received, what: What::Frame(frame) } = entry else {
             return Ok(0);
         };
@@ -352,6 +355,18 @@ impl Reader {
             return Err(Unwanted);
         }
         Ok(u64::from(own))
+    }
+
+    /// Whether the client has a share in a subscription. Most entries are of the same one as the last.
+    fn has(&mut self, subscription: &Arc<Subscription>) -> bool {
+        match &self.latest {
+            Some((latest, has)) if Arc::ptr_eq(latest, subscription) => *has,
+            _ => {
+                let has = self.share.has(subscription);
+                self.latest = Some((Arc::clone(subscription), has));
+                has
+            }
+        }
     }
 
     /// A frame before the place at which it begins: no more than what the state is made of.
@@ -404,6 +419,8 @@ impl Reader {
         if self.batch.is_empty() {
             return if self.to.is_closed() { Err(Unwanted) } else { Ok(()) };
         }
-        self.to.blocking_send(std::mem::take(&mut self.batch)).map_err(|_| Unwanted)
+        let following = Vec::with_capacity(self.most);
+        let batch = std::mem::replace(&mut self.batch, following);
+        self.to.blocking_send(batch).map_err(|_| Unwanted)
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Options;
 use crate::{
-    entry::{Entry, FrameType, Subscription},
+    entry::{FrameType, Subscription},
     error::{Error, Result},
     protocol::{self, Protocol},
     select::Selection,
@@ -112,9 +112,8 @@ pub(super) struct Share {
 }
 
 impl Share {
-    pub(super) fn has(&self, entry: &Entry) -> bool {
-        entry.subscription.topic == self.topic
-            && self.subscriptions.contains(&entry.subscription.name)
+    pub(super) fn has(&self, subscription: &Subscription) -> bool {
+        subscription.topic == self.topic && self.subscriptions.contains(&subscription.name)
     }
 }
 
