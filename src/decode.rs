@@ -33,6 +33,10 @@ const BATCH_LIMIT: usize = 2 * 1024 * 1024;
 /// Or when it has so many entries.
 const BATCH_ENTRIES: usize = 8192;
 
+/// Whose turn it is writes what there is after so many bytes of frames: text that is soon written over again
+/// takes less memory, and the first of it is seen sooner.
+const PART_SIZE: usize = 128 * 1024;
+
 /// More threads would have nothing to do, as one of them reads at a time, and would hold more in memory.
 const THREADS: usize = 16;
 
@@ -74,7 +78,8 @@ pub fn decode<S: Sink>(
         let mut batch = Vec::new();
         while let Some(turn) = next_batch(&reading, &mut batch) {
             let Some(mut piece) = writing.empty_piece(turn, worker) else { break };
-            let result = decode_batch(sink, &mut batch, &mut piece, strict);
+            let write_on = |piece: &mut S::Piece| writing.write_on(turn, piece);
+            let result = decode_batch(sink, &mut batch, &mut piece, strict, write_on);
             if writing.put(turn, Done { worker, piece, result }).is_break() {
                 break;
             }
@@ -167,14 +172,22 @@ struct Decoded {
     failure: Option<Error>,
 }
 
+/// `write_on` is given the piece after each part.
 fn decode_batch<S: Sink>(
     sink: &mut S,
     batch: &mut Vec<Result<Entry>>,
     piece: &mut S::Piece,
     strict: bool,
+    write_on: impl Fn(&mut S::Piece),
 ) -> Decoded {
     let mut result = Decoded::default();
+    let mut size = 0;
     for entry in batch.drain(..) {
+        if size >= PART_SIZE {
+            write_on(piece);
+            size = 0;
+        }
+        size += entry.as_ref().ok().and_then(Entry::frame).map_or(0, |frame| frame.data.len());
         result.is_capture |= !matches!(&entry, Err(error) if !error.is_damage());
         match entry.and_then(|entry| sink.entry(&entry, piece)) {
             Ok(written) => result.frames += u64::from(written),
@@ -271,6 +284,19 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
         let own = queue.spare.iter().position(|(last, _)| *last == worker);
         let spare = own.map(|index| queue.spare.swap_remove(index)).or_else(|| queue.spare.pop());
         Some(spare.map(|(_, piece)| piece).unwrap_or_default())
+    }
+
+    /// Writes what there is so far of a piece, if its turn has come.
+    fn write_on(&self, turn: u64, piece: &mut P) {
+        let mut queue = locked(&self.queue);
+        if queue.turn == turn && !queue.is_writing && !queue.is_over {
+            queue.is_writing = true;
+            drop(queue);
+            let written = locked(&self.ledger).write(piece, Decoded::default());
+            queue = locked(&self.queue);
+            queue.is_writing = false;
+            queue.is_over |= written.is_break();
+        }
     }
 
     /// Writes all pieces whose turn it is, unless somebody else does. Breaks if there is to be no more.
