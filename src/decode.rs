@@ -38,7 +38,7 @@ const BATCH_ENTRIES: usize = 8192;
 const PART_SIZE: usize = 128 * 1024;
 
 /// More threads would have nothing to do, as one of them reads at a time, and would hold more in memory.
-const THREADS: usize = 16;
+pub const THREADS: usize = 16;
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,8 @@ pub struct Summary {
     pub drift: Drift,
 }
 
-/// Writes what becomes of each frame among `entries`, one thread for each sink, the caller's among them.
+/// Writes what becomes of each frame among `entries`, one thread for each sink, the caller's among them, and
+/// no more than [`THREADS`].
 /// `lost` hears of everything that was left out; if `strict`, nothing may be: the first is returned as the error. A
 /// file that is no capture at all is an error, unless there are others that are.
 ///

@@ -65,7 +65,7 @@ pub(super) struct Args {
     #[arg(long)]
     strict: bool,
 
-    /// How many threads decode [default: one for each core]
+    /// How many threads decode, 16 at most [default: one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
 
@@ -267,7 +267,7 @@ impl Args {
         mut out: impl Output<S::Piece>,
     ) -> anyhow::Result<Outcome> {
         let threads = self.threads.or_else(|| thread::available_parallelism().ok());
-        let threads = threads.map_or(1, NonZero::get);
+        let threads = threads.map_or(1, NonZero::get).min(decode::THREADS);
         let resolver = self.style.resolver()?;
         let mut sinks: Vec<_> = (0..threads).map(|_| sink(resolver.clone())).collect();
         let capture = Capture::open(&self.capture.paths)?;
