@@ -79,8 +79,7 @@ impl Stretch {
             }
             let left = self.proof.offset - self.place;
             if left == 0 {
-                rooms.leave(mem::take(&mut self.block));
-                self.at = 0;
+                self.leave_block(rooms);
                 return Ok(Next::End);
             }
             if size > left.min(RECORD_LIMIT as u64) {
@@ -91,9 +90,18 @@ impl Stretch {
         }
     }
 
+    /// A block that is larger than others has one large record in it, and is hardly ever needed again.
+    fn leave_block(&mut self, rooms: &mut Rooms) {
+        let block = mem::take(&mut self.block);
+        if block.len() <= BLOCK_SIZE {
+            rooms.leave(block);
+        }
+        self.at = 0;
+    }
+
     /// Reads on from the next record.
     fn read(&mut self, mut file: &File, size: u64, rooms: &mut Rooms) -> io::Result<()> {
-        rooms.leave(mem::take(&mut self.block));
+        self.leave_block(rooms);
         let mut block = rooms.take();
         block.reserve(size as usize);
         file.seek(SeekFrom::Start(self.place))?;
