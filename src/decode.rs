@@ -58,9 +58,9 @@ pub struct Summary {
 }
 
 /// Writes what becomes of each frame among `entries`, one thread for each sink, the caller's among them, and
-/// no more than [`THREADS`].
-/// `lost` hears of everything that was left out; if `strict`, nothing may be: the first is returned as the error. A
-/// file that is no capture at all is an error, unless there are others that are.
+/// no more than [`THREADS`]. `lost` hears of everything that was left out; if `strict`, nothing may be: the
+/// first is returned as the error. A file that is no capture at all is an error, unless there are others that
+/// are.
 ///
 /// After an error, what comes before it has been written, and the output is finished unless that is
 /// what failed. But a file or a folder is left only if it is whole.

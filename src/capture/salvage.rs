@@ -102,8 +102,8 @@ pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
     }
 }
 
-/// The checkpoint to which records lead that follow each other, if it proves them. Where they do not, hardly
-/// more is read than a record may have.
+/// The checkpoint to which records lead that follow each other, if it proves them. The search ends with the
+/// first thing that is no record of a hot segment.
 fn behind_records(places: &mut Places<'_>, from: u64) -> io::Result<Option<Checkpoint>> {
     let mut place = from;
     while let Some(record) = places.at(place)? {
