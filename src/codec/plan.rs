@@ -170,7 +170,7 @@ pub struct Place {
 
 impl Place {
     /// That of no field: no message has so many.
-    pub const NOWHERE: Self = Self { index: u16::MAX, step: Step::Other, required: 0 };
+    pub const NOWHERE: &Self = &Self { index: u16::MAX, step: Step::Other, required: 0 };
 
     /// None if there are too many fields before it.
     pub(super) fn of(field: &Field, index: usize) -> Option<Self> {
@@ -341,14 +341,14 @@ impl Message {
 
     /// Where the field with that tag is, which has one byte.
     #[inline(always)]
-    pub(super) fn near(&self, tag: u8) -> Place {
-        self.near.get(usize::from(tag)).copied().unwrap_or(Place::NOWHERE)
+    pub(super) fn near(&self, tag: u8) -> &Place {
+        self.near.get(usize::from(tag)).unwrap_or(Place::NOWHERE)
     }
 
     /// The same for a tag that has two bytes.
     #[inline(always)]
-    pub(super) fn far(&self, tag: u16) -> Place {
-        self.far.get(usize::from(tag)).copied().unwrap_or(Place::NOWHERE)
+    pub(super) fn far(&self, tag: u16) -> &Place {
+        self.far.get(usize::from(tag)).unwrap_or(Place::NOWHERE)
     }
 }
 
@@ -514,7 +514,7 @@ impl Build {
             name: descriptor.full_name().to_owned(),
             form: form(descriptor.full_name()),
             lookup: Lookup::new(fields.iter().map(|field| field.number)),
-            near: [Place::NOWHERE; NEAR],
+            near: [*Place::NOWHERE; NEAR],
             far: Vec::new(),
             required: fields.iter().filter(|field| field.required).count() as u32,
             oneofs: oneofs.len() as u32,
@@ -596,7 +596,7 @@ fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
 
     // As for the numbers themselves.
     let most = FAR.min(512.max(64 * fields.len()));
-    let (mut near, mut far) = ([Place::NOWHERE; NEAR], Vec::new());
+    let (mut near, mut far) = ([*Place::NOWHERE; NEAR], Vec::new());
     for (index, field) in fields.iter().enumerate() {
         let tag = field.tag() as usize;
         let Some(place) = Place::of(field, index) else { break };
@@ -604,7 +604,7 @@ fn places(fields: &[Field]) -> ([Place; NEAR], Vec<Place>) {
         match near.get_mut(tag) {
             Some(found) if found.is_nowhere() => *found = place,
             None if (far.len()..most).contains(&tag) => {
-                far.resize(tag, Place::NOWHERE);
+                far.resize(tag, *Place::NOWHERE);
                 far.push(place);
             }
             _ => {}
