@@ -141,6 +141,19 @@ impl Text {
         &mut self.bytes[start..]
     }
 
+    /// Appends the nine digits of what is left of a second.
+    pub fn nanoseconds(&mut self, nanos: u32) {
+        const EIGHT: u32 = EIGHT_DIGITS as u32;
+
+        let mut pen = self.pen();
+        // SAFETY: nine bytes.
+        unsafe {
+            pen.byte(b'0' + (nanos / EIGHT % 10) as u8);
+            pen.next_digits(nanos % EIGHT);
+            self.lift(pen);
+        }
+    }
+
     /// Takes away the quotes round all from there on, if there are any.
     pub(super) fn unquote(&mut self, start: usize) {
         if let [b'"', .., b'"'] = self.bytes[start..] {
@@ -703,6 +716,7 @@ mod tests {
         Quoted(String),
         Mac([u8; 6]),
         Dotted([u8; 4]),
+        Nanoseconds(u32),
         Object,
     }
 
@@ -747,6 +761,10 @@ mod tests {
                     text.dotted(octets);
                     *expected += &format!("\"{}\"", std::net::Ipv4Addr::from(octets));
                 }
+                &Self::Nanoseconds(nanos) => {
+                    text.nanoseconds(nanos);
+                    *expected += &format!("{nanos:09}");
+                }
                 Self::Object => {
                     let opened = text.len();
                     text.literal(&key);
@@ -771,6 +789,7 @@ mod tests {
             "[ -~]{0,70}".prop_map(Write::Quoted),
             any::<[u8; 6]>().prop_map(Write::Mac),
             any::<[u8; 4]>().prop_map(Write::Dotted),
+            (0..1_000_000_000_u32).prop_map(Write::Nanoseconds),
             Just(Write::Object),
         ]
     }

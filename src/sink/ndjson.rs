@@ -160,7 +160,8 @@ impl Sink for Ndjson {
 #[derive(Debug, Default)]
 struct Clock {
     second: Option<u64>,
-    shown: String,
+    /// Its date and time up to the point. None if it is no date, and shown in a form of its own.
+    shown: Option<String>,
 }
 
 impl Clock {
@@ -169,20 +170,15 @@ impl Clock {
 
         let second = time.as_nanos() / SECOND;
         if self.second != Some(second) {
-            self.shown = Timestamp::from_nanos(second * SECOND).to_string();
+            let shown = Timestamp::from_nanos(second * SECOND).to_string();
+            self.shown = shown.strip_suffix("000000000Z").map(str::to_owned);
             self.second = Some(second);
         }
-        // A time that is no date is shown in a form of its own.
-        match self.shown.strip_suffix("000000000Z") {
-            Some(before) => {
-                out.extend(before.as_bytes());
-                let mut digits = *b"000000000Z";
-                let mut nanos = time.as_nanos() % SECOND;
-                for digit in digits[..9].iter_mut().rev() {
-                    *digit += (nanos % 10) as u8;
-                    nanos /= 10;
-                }
-                out.extend(&digits);
+        match &self.shown {
+            Some(shown) => {
+                out.extend(shown.as_bytes());
+                out.nanoseconds((time.as_nanos() % SECOND) as u32);
+                out.extend(b"Z");
             }
             None => out.extend(time.to_string().as_bytes()),
         }
