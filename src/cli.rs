@@ -2,9 +2,11 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    path::Path,
     process::ExitCode,
 };
 
+use anyhow::Context;
 use centralcap::{error::Error, plain};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -180,6 +182,14 @@ fn shown(text: &dyn std::fmt::Display) -> String {
     let text =
         plain::unobeyed(&text.to_string(), |character| character.escape_default().to_string());
     text.replace('\n', "\\n")
+}
+
+/// To be asked before a new capture is written: it needs a name, and none of it is left if a signal ends us.
+fn begin_capture(output: &Path) -> anyhow::Result<()> {
+    if output == Path::new("-") {
+        return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
+    }
+    signal::leave_nothing_of(output).context("cannot wait for signals")
 }
 
 pub(crate) fn run() -> ExitCode {

@@ -259,9 +259,16 @@ fn an_output_that_is_there_already_is_refused() {
     assert!(ran.stderr.contains("out.open.mcap already there"), "{}", ran.stderr);
     drop(hot);
     assert_eq!(place.names(), ["in.mcap", "out.open.mcap"]);
+}
 
-    let ran = centralcap(["edit", "fixtures/small.mcap", "-o", "-"]);
-    assert!(ran.code == 2 && ran.stderr.contains("expected a file, found -"), "{}", ran.stderr);
+#[test]
+fn a_new_capture_has_a_name() {
+    for command in
+        [&["edit", "fixtures/small.mcap"][..], &["synth"], &["encode", "fixtures/README.md"]]
+    {
+        let ran = centralcap([command, &["-o", "-"]].concat());
+        assert!(ran.code == 2 && ran.stderr.contains("expected a file, found -"), "{}", ran.stderr);
+    }
 }
 
 #[test]

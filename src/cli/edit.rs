@@ -1,11 +1,7 @@
 //! `centralcap edit`.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     capture::Compression,
@@ -18,7 +14,7 @@ use centralcap::{
     sink::filter::Condition,
 };
 
-use super::{Outcome, Words, decode::StyleArgs, record, select, signal};
+use super::{Outcome, Words, begin_capture, decode::StyleArgs, record, select};
 
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
@@ -133,15 +129,12 @@ impl RedactionArgs {
 const TOLD: u64 = 20;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
-    if args.output == Path::new("-") {
-        return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
-    }
     if let Some(window) = args.dedup.and_then(|_| stray_window(&args.capture.paths)) {
         let hint = "the window stands behind an =, so that a PATH can follow --dedup";
         let (expected, found) = (format!("--dedup={window}"), format!("--dedup {window}"));
         return Err(Error::usage(expected, found, hint).into());
     }
-    signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
+    begin_capture(&args.output)?;
     let options = Options {
         selection: args.capture.selection(),
         condition: args.condition,

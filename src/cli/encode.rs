@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     encode::{self, Input, Options, START},
@@ -14,9 +13,8 @@ use centralcap::{
 };
 
 use super::{
-    Outcome, Words,
+    Outcome, Words, begin_capture,
     decode::{self, Bytes},
-    signal,
 };
 
 /// Turn lines of JSON back into a capture: the inverse of decode.
@@ -59,7 +57,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let resolver = decode::resolver(proto.as_deref(), &payload)?;
     let options = Options { bytes: bytes.style(), raw, start, resolver };
     let inputs = inputs.iter().map(|path| input(path)).collect::<error::Result<_>>()?;
-    signal::leave_nothing_of(&output).context("cannot wait for signals")?;
+    begin_capture(&output)?;
     let summary = encode::write(&options, inputs, &output)?;
     words.say(format_args!(
         "{}, {} in {} on disk: {}",

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
     entry::Timestamp,
@@ -10,7 +9,7 @@ use centralcap::{
     synth::{self, Options, START},
 };
 
-use super::{Outcome, Words, signal};
+use super::{Outcome, Words, begin_capture};
 
 /// Make a capture from a seed: believable frames for those who have no feed at hand.
 ///
@@ -54,7 +53,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let Args { seed, messages, topics, devices, customers, rate, start, output } = args;
     let options = Options { seed, messages, topics, devices, customers, rate, start };
-    signal::leave_nothing_of(&output).context("cannot wait for signals")?;
+    begin_capture(&output)?;
     let summary = synth::write(&options, &output)?;
     words.say(format_args!(
         "{}, {} in {} on disk: {}",
