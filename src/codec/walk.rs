@@ -457,7 +457,8 @@ impl<'w, W: Writer> Walk<'w, W> {
         Ok(Odd::Done { next, least: place.index + 1 })
     }
 
-    /// A field that is not just written: in a oneof, of which there may have been another, a map, or one for which zero means absent. Returns where it ends, if that is all there is to it.
+    /// A field that is not just written: in a oneof, of which there may have been another, a map, or one for
+    /// which zero means absent. Returns where it ends, if that is all there is to it.
     #[inline(never)]
     fn special(
         &mut self,

@@ -1,8 +1,8 @@
 //! The client's end: one connection to a feed, and asking for another key.
 //!
-//! Every attempt has one deadline round name resolution, TCP, TLS and upgrade. Addresses are resolved
-//! anew each time and all are tried, beginning behind one that used up the whole time before. What comes back is a [`Connection`], a refusal with its status,
-//! or a failure in words; never a key.
+//! Every attempt has one deadline round name resolution, TCP, TLS and upgrade. Addresses are resolved anew
+//! each time and all are tried, beginning behind one that used up the whole time before. What comes back is a
+//! [`Connection`], a refusal with its status, or a failure in words; never a key.
 
 use std::{
     future::poll_fn,

@@ -1,8 +1,9 @@
-//! Rows of frames as CSV: a table for the frames of each type and one for each list of messages in
-//! them, or the columns that were asked for.
+//! Rows of frames as CSV: a table for the frames of each type and one for each list of messages in them, or
+//! the columns that were asked for.
 //!
-//! Every table has all columns that the schema gives it, whether a value ever comes or not. A row of a
-//! list repeats the values of each message that the list is in, so that nothing has to be joined. Fields are quoted as in RFC 4180; lines end in a line feed.
+//! Every table has all columns that the schema gives it, whether a value ever comes or not. A row of a list
+//! repeats the values of each message that the list is in, so that nothing has to be joined. Fields are
+//! quoted as in RFC 4180; lines end in a line feed.
 
 use std::{
     collections::{BTreeMap, HashMap},
