@@ -346,7 +346,7 @@ fn what_we_make_is_whole() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_whole(&path);
     let path = place.long();
-    assert_eq!(verdict(&path).segments[0].chunks, 4);
+    assert!(verdict(&path).segments[0].chunks > 1);
     assert_whole(&path);
 }
 

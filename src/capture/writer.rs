@@ -20,8 +20,9 @@ use crate::{
     schema,
 };
 
-/// The size at which a chunk is closed. Larger ones compress hardly better (see the README's bench).
-const CHUNK_SIZE: u64 = 1024 * 1024;
+/// The size at which a chunk is closed. Damage costs all of it, who looks for one message unpacks all of it, and
+/// threads share a capture by the chunk. Twice as large, they would compress by 1.3 % better.
+const CHUNK_SIZE: u64 = 512 * 1024;
 
 /// How much work compressing a sealed segment may be: a level of zstd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
