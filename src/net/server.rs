@@ -371,22 +371,22 @@ impl Peer {
         Ok(())
     }
 
-    /// Does nothing but listen and answer, until the connection is over.
+    /// Does nothing but listen and answer, until the connection is over. Who asks and takes no answer stalls it
+    /// as one that takes no frames does.
     pub async fn idle(&mut self) -> Ended {
-        std::future::poll_fn(|context| {
-            loop {
-                if let Poll::Ready(ended) = self.poll_listen(context) {
-                    return Poll::Ready(ended);
-                }
-                if !self.has_output() {
-                    return Poll::Pending;
-                }
-                if let Err(error) = ready!(self.poll_speak(context)) {
-                    return Poll::Ready(error.into());
-                }
+        loop {
+            if let Err(ended) = self.flush().await {
+                return ended;
             }
-        })
-        .await
+            let heard = std::future::poll_fn(|context| match self.poll_listen(context) {
+                Poll::Ready(ended) => Poll::Ready(Some(ended)),
+                Poll::Pending if self.has_output() => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            if let Some(ended) = heard.await {
+                return ended;
+            }
+        }
     }
 
     /// Waits for something else while the peer is listened to.
@@ -522,6 +522,8 @@ impl Peer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
     use crate::protocol::classic::Classic;
 
@@ -529,6 +531,22 @@ mod tests {
     fn keys_are_validated_where_the_protocol_renews_them() {
         let key = Key::new("synthetic-key").unwrap();
         assert_eq!(Classic.renewal(&key).0, VALIDATE_PATH);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_pings_and_takes_no_answer_is_stalled() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let mut asking = Socket::client(&[], CLIENT_MESSAGE_LIMIT);
+        asking.send_ping(Bytes::from_static(&[b'p'; 125]));
+        let pings = asking.output().repeat(1000);
+        let asking = tokio::spawn(async move { while client.write_all(&pings).await.is_ok() {} });
+        let mut peer = Peer::new(Box::new(server), &[]);
+        let ended = timeout(2 * STALL_LIMIT, peer.idle()).await;
+        assert_eq!(ended, Ok(Ended::Stalled));
+        assert!(peer.queued() < 2 * ANSWERS_LIMIT, "{}", peer.queued());
+        asking.abort();
     }
 
     #[test]
