@@ -263,11 +263,15 @@ fn an_output_that_is_there_already_is_refused() {
 
 #[test]
 fn a_new_capture_has_a_name() {
-    for command in
-        [&["edit", "fixtures/small.mcap"][..], &["synth"], &["encode", "fixtures/README.md"]]
-    {
+    for (command, expected) in [
+        (&["edit", "fixtures/small.mcap"][..], "a file"),
+        (&["synth"], "a file"),
+        (&["encode", "fixtures/README.md"], "a file"),
+        (&["record", "--hostname", "feed.example.com", "--topic", "audit"], "a folder"),
+    ] {
         let ran = centralcap([command, &["-o", "-"]].concat());
-        assert!(ran.code == 2 && ran.stderr.contains("expected a file, found -"), "{}", ran.stderr);
+        let told = ran.stderr.contains(&format!("expected {expected}, found -"));
+        assert!(ran.code == 2 && told, "{}", ran.stderr);
     }
 }
 

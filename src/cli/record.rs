@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -308,6 +308,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
 impl Args {
     fn options(&self, words: Words) -> anyhow::Result<Options> {
         let protocol = PROTOCOLS[0];
+        if self.output == Path::new("-") {
+            let hint = "name the folder of the capture with -o DIR, or print frames with --decode";
+            return Err(Error::usage("a folder", "-", hint).into());
+        }
         let (accounts, keys) = self.accounts()?;
         if !self.unknown_topics {
             accounts.iter().try_for_each(|account| account.check_topic(protocol))?;
