@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// The size at which a chunk is closed. Damage costs all of it, who looks for one message unpacks all of it, and
-/// threads share a capture by the chunk. Twice as large, they would compress by 1.3 % better.
-const CHUNK_SIZE: u64 = 512 * 1024;
+/// threads share a capture by the chunk: of 1 MiB, it would be 2 % smaller and take two of them 3 % longer.
+const CHUNK_SIZE: u64 = 384 * 1024;
 
 /// How much work compressing a sealed segment may be: a level of zstd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
