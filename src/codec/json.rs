@@ -330,7 +330,7 @@ impl Writer for Json<'_> {
         self.close_message(opened);
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes(&mut self, shown: Bytes, data: &[u8]) {
         match shown {
             Bytes::Mac if self.text.mac(data) => {}
@@ -408,14 +408,12 @@ impl Writer for Json<'_> {
     }
 
     #[inline(always)]
-    fn field_short_string(&mut self, field: &Field, data: &[u8], at: usize, len: usize) -> bool {
-        match data.get(at..).and_then(<[u8]>::first_chunk) {
-            Some(block) if is_plain_block(block, len) => {
-                self.text.string::<16>(Some(&field.key), block, len);
-                true
-            }
-            _ => false,
+    fn field_short_string(&mut self, field: &Field, block: &[u8; 16], len: usize) -> bool {
+        let is_plain = is_plain_block(block, len);
+        if is_plain {
+            self.text.string(Some(&field.key), block, len);
         }
+        is_plain
     }
 
     #[inline(always)]

@@ -341,14 +341,14 @@ impl Message {
 
     /// Where the field with that tag is, which has one byte.
     #[inline(always)]
-    pub(super) fn near(&self, tag: u8) -> &Place {
-        self.near.get(usize::from(tag)).unwrap_or(Place::NOWHERE)
+    pub(super) fn near(&self, tag: u8) -> Option<&Place> {
+        self.near.get(usize::from(tag))
     }
 
     /// The same for a tag that has two bytes.
     #[inline(always)]
-    pub(super) fn far(&self, tag: u16) -> &Place {
-        self.far.get(usize::from(tag)).unwrap_or(Place::NOWHERE)
+    pub(super) fn far(&self, tag: u16) -> Option<&Place> {
+        self.far.get(usize::from(tag))
     }
 }
 

@@ -135,11 +135,11 @@ pub trait Writer {
         self.field(field);
         self.string(data, span)
     }
-    /// The same with the string of `len` bytes at `at`, if it is one of those for which there is a
-    /// quicker way; else false, and nothing is written.
+    /// The same with the string that the first `len` bytes of a block are, if it is one of those for which
+    /// there is a quicker way; else false, and nothing is written.
     #[inline(always)]
-    fn field_short_string(&mut self, field: &Field, data: &[u8], at: usize, len: usize) -> bool {
-        let _ = (field, data, at, len);
+    fn field_short_string(&mut self, field: &Field, block: &[u8; 16], len: usize) -> bool {
+        let _ = (field, block, len);
         false
     }
     /// [`field`](Self::field) and [`bytes`](Self::bytes).
@@ -273,8 +273,8 @@ struct Seen {
 
 /// What came of a field that is not the next known one.
 enum Odd {
-    /// It has been dealt with: where it ends, and which one may follow it.
-    Done { next: usize, least: u16 },
+    /// It has been dealt with: where it ends, and the index of the last known field.
+    Done { next: usize, last: i32 },
     /// It is the end of the group.
     GroupEnd { next: usize },
 }
@@ -302,7 +302,20 @@ impl<'w, W: Writer> Walk<'w, W> {
 
     /// All fields of a message, written as they are read. `group` is the number of the group that it
     /// is, or 0; returns where it ends, behind the group's end.
+    #[inline(never)]
     fn straight(
+        &mut self,
+        message: &'w Message,
+        span: Range<usize>,
+        group: u32,
+        link: &Link<'_>,
+    ) -> Result<usize> {
+        self.straight_here(message, span, group, link)
+    }
+
+    /// The same, for where a call is a good part of what a small message costs.
+    #[inline(always)]
+    fn straight_here(
         &mut self,
         message: &'w Message,
         span: Range<usize>,
@@ -313,23 +326,29 @@ impl<'w, W: Writer> Walk<'w, W> {
         let data = &self.data[..span.end];
         let end = data.len();
         let mut at = start;
-        // The index of the first field that may come next.
-        let mut least = 0;
+        // The index of the last known field, or -1.
+        let mut last = -1;
         let mut seen = Seen::default();
         while at < end {
-            let (value, place) = match data[at..] {
-                [tag @ ..0x80, ..] => (at + 1, message.near(tag)),
-                [low, high @ ..0x80, ..] => {
-                    (at + 2, message.far(u16::from(low & 0x7f) | u16::from(high) << 7))
-                }
-                _ => (at, Place::NOWHERE),
+            let place = match data[at] {
+                tag @ ..0x80 => message.near(tag).map(|place| (place, at + 1)),
+                low => match data.get(at + 1) {
+                    Some(&high @ ..0x80) => {
+                        let tag = u16::from(low & 0x7f) | u16::from(high) << 7;
+                        message.far(tag).map(|place| (place, at + 2))
+                    }
+                    _ => None,
+                },
             };
-            let field = match message.fields.get(usize::from(place.index)) {
-                Some(field) if place.index >= least => field,
-                _ => match self.odd(message, at..end, least, group, &mut seen, link)? {
-                    Odd::Done { next, least: following } => {
+            let next_known = place.and_then(|(place, value)| {
+                let field = message.fields.get(usize::from(place.index))?;
+                (i32::from(place.index) > last).then_some((place, field, value))
+            });
+            let Some((place, field, value)) = next_known else {
+                match self.odd(message, at..end, last, group, &mut seen, link)? {
+                    Odd::Done { next, last: known } => {
                         at = next;
-                        least = following;
+                        last = known;
                         continue;
                     }
                     Odd::GroupEnd { next } => {
@@ -338,9 +357,9 @@ impl<'w, W: Writer> Walk<'w, W> {
                         }
                         return Ok(next);
                     }
-                },
+                }
             };
-            least = place.index + 1;
+            last = i32::from(place.index);
             seen.required += u32::from(place.required);
             at = match place.step {
                 // What is short is not negative.
@@ -378,10 +397,10 @@ impl<'w, W: Writer> Walk<'w, W> {
                 },
             };
         }
-        if group == 0 && least > 0 && seen.required == message.required {
+        if group == 0 && last >= 0 && seen.required == message.required {
             return Ok(at);
         }
-        self.ended(message, start..end, group, least, &seen, link)
+        self.ended(message, start..end, group, last >= 0, &seen, link)
     }
 
     /// A message has ended in which no field is known, or one is missing, or which is a group.
@@ -391,7 +410,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         message: &Message,
         span: Range<usize>,
         group: u32,
-        least: u16,
+        is_known: bool,
         seen: &Seen,
         link: &Link<'_>,
     ) -> Result<usize> {
@@ -403,7 +422,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         if seen.required != message.required {
             self.missing(message, span, link)?;
         }
-        if least == 0 && !is_empty {
+        if !is_known && !is_empty {
             self.notes.add(|| (link.path(""), Oddity::NothingKnown));
         }
         Ok(end)
@@ -415,7 +434,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         &mut self,
         message: &'w Message,
         span: Range<usize>,
-        least: u16,
+        last: i32,
         group: u32,
         seen: &mut Seen,
         link: &Link<'_>,
@@ -432,15 +451,16 @@ impl<'w, W: Writer> Walk<'w, W> {
         let known = known.and_then(|index| Some((index, message.fields.get(index)?)));
         let Some((index, field)) = known else {
             let next = self.unexpected(None, at, end, link)?;
-            return Ok(Odd::Done { next, least });
+            return Ok(Odd::Done { next, last });
         };
         let is_packed = field.repeated && field.is_packed_as(wire_type);
         if field.wire_type != wire_type && !is_packed {
             let next = self.unexpected(Some(field), at, end, link)?;
-            return Ok(Odd::Done { next, least });
+            return Ok(Odd::Done { next, last });
         }
         // Nor is any order known among more fields than are counted.
-        let Some(place) = Place::of(field, index).filter(|place| place.index >= least) else {
+        let Some(place) = Place::of(field, index).filter(|place| i32::from(place.index) > last)
+        else {
             return Err(Stop::Disorder);
         };
         seen.required += u32::from(place.required);
@@ -454,7 +474,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             },
             _ => self.keyed_other(field, data, value, link)?,
         };
-        Ok(Odd::Done { next, least: place.index + 1 })
+        Ok(Odd::Done { next, last: place.index.into() })
     }
 
     /// A field that is not just written: in a oneof, of which there may have been another, a map, or one for

@@ -56,10 +56,12 @@ impl<'w, W: Writer> Walk<'w, W> {
         at: usize,
         link: &Link<'_>,
     ) -> Result<usize> {
-        if let Some(&len @ ..=16) = data.get(at)
-            && let next = at + 1 + usize::from(len)
+        // The string, and what is behind it, whoever's that is.
+        let head = self.data.get(at..).and_then(<[u8]>::first_chunk::<17>);
+        if let Some([len @ ..=16, block @ ..]) = head
+            && let next = at + 1 + usize::from(*len)
             && next <= data.len()
-            && self.out.field_short_string(field, self.data, at + 1, len.into())
+            && self.out.field_short_string(field, block, usize::from(*len))
         {
             return Ok(next);
         }
@@ -213,7 +215,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             let inner = link.down(field, span.start)?;
             at = span.end;
             let opened = self.out.open_message();
-            self.straight(message, span, 0, &inner)?;
+            self.straight_here(message, span, 0, &inner)?;
             self.out.close_message(opened);
             match wide::loose_tag(self.data, at, end) {
                 Some((next, value)) if next == tag => at = value,
