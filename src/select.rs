@@ -215,6 +215,7 @@ impl<I: InChunks> InChunks for Selected<I> {
 impl<I: Iterator<Item = Result<Entry>>> Iterator for Selected<I> {
     type Item = Result<Entry>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         while self.left > 0 {
             let entry = match self.entries.next()? {

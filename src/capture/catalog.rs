@@ -240,6 +240,7 @@ impl InChunks for Entries {
 impl Iterator for Entries {
     type Item = Result<Entry>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(told) = self.told.pop_front() {
@@ -264,24 +265,34 @@ impl Iterator for Entries {
                 self.told.push_back(entry);
                 return Some(Err(lost.into()));
             }
-            let Some(segment) = self.waiting.next() else {
-                self.told.extend(self.losses.end().map(|lost| Err(lost.into())));
-                return self.told.pop_front();
-            };
-            self.position += 1;
-            if let Some(ended) = self.current.take() {
-                self.shared = ended.into_shared();
-            }
-            if let Some(error) = segment.unread() {
-                return Some(Err(error));
-            }
-            match open(&segment) {
-                Ok(entries) => {
-                    let entries = entries.unpacking(self.unpacked.as_ref());
-                    self.current = Some(entries.sharing(std::mem::take(&mut self.shared)));
+            match self.open_next() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Some(Err(error)),
+                None => {
+                    self.told.extend(self.losses.end().map(|lost| Err(lost.into())));
+                    return self.told.pop_front();
                 }
-                Err(error) => return Some(Err(error)),
             }
         }
+    }
+}
+
+impl Entries {
+    /// Goes on to the next segment. None if there is none.
+    #[inline(never)]
+    fn open_next(&mut self) -> Option<Result<()>> {
+        let segment = self.waiting.next()?;
+        self.position += 1;
+        if let Some(ended) = self.current.take() {
+            self.shared = ended.into_shared();
+        }
+        if let Some(error) = segment.unread() {
+            return Some(Err(error));
+        }
+        let opened = open(&segment).map(|entries| {
+            let entries = entries.unpacking(self.unpacked.as_ref());
+            self.current = Some(entries.sharing(std::mem::take(&mut self.shared)));
+        });
+        Some(opened)
     }
 }

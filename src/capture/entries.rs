@@ -192,48 +192,54 @@ impl SegmentEntries {
         })
     }
 
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Result<Entry>> {
         loop {
-            match self.records.next()? {
-                Err(error) => return Some(Err(error)),
-                Ok(Record::Schema { id, name, data, .. }) => {
-                    if !self.schemas.contains_key(&id) {
-                        if let Err(error) = self.keep(name.len() + data.len()) {
-                            return Some(Err(error));
-                        }
-                        self.schemas.insert(id, (name, data));
-                    }
-                }
-                Ok(Record::Channel(channel)) => {
-                    if !self.schemas.contains_key(&channel.schema_id) {
-                        self.declare_schemas();
-                    }
-                    let schema = self.schemas.get(&channel.schema_id);
-                    let schema = schema.map(|(name, data)| (name.as_str(), data));
-                    // Channels are repeated in the summary; the first word stands.
-                    self.channels.entry(channel.id).or_insert_with(|| {
-                        let new = Channel::new(&channel.topic, &channel.metadata, schema);
-                        Numbered { channel: self.shared.of(new), last: 0, at: 0 }
-                    });
-                }
-                Ok(Record::Metadata(record)) => {
-                    // An entry of a map takes more than what is in it.
-                    const ENTRY: usize = 100;
-
-                    let pairs = record.metadata.iter();
-                    let size = pairs.map(|(name, value)| ENTRY + name.len() + value.len()).sum();
-                    if let Err(error) = self.keep(size) {
-                        return Some(Err(error));
-                    }
-                    self.metadata.push(record);
-                }
-                Ok(Record::Message { header, data }) => {
-                    if let Some(entry) = self.entry(&header, data).transpose() {
-                        return Some(entry);
-                    }
-                }
+            let entry = match self.records.next()? {
+                Ok(Record::Message { header, data }) => self.entry(&header, data).transpose(),
+                Ok(about) => self.learn(about).err().map(Err),
+                Err(error) => Some(Err(error)),
+            };
+            if entry.is_some() {
+                return entry;
             }
         }
+    }
+
+    /// Keeps what a segment says about itself.
+    #[inline(never)]
+    fn learn(&mut self, about: Record) -> Result<()> {
+        match about {
+            Record::Schema { id, name, data, .. } => {
+                if !self.schemas.contains_key(&id) {
+                    self.keep(name.len() + data.len())?;
+                    self.schemas.insert(id, (name, data));
+                }
+            }
+            Record::Channel(channel) => {
+                if !self.schemas.contains_key(&channel.schema_id) {
+                    self.declare_schemas();
+                }
+                let schema = self.schemas.get(&channel.schema_id);
+                let schema = schema.map(|(name, data)| (name.as_str(), data));
+                // Channels are repeated in the summary; the first word stands.
+                self.channels.entry(channel.id).or_insert_with(|| {
+                    let new = Channel::new(&channel.topic, &channel.metadata, schema);
+                    Numbered { channel: self.shared.of(new), last: 0, at: 0 }
+                });
+            }
+            Record::Metadata(record) => {
+                // An entry of a map takes more than what is in it.
+                const ENTRY: usize = 100;
+
+                let pairs = record.metadata.iter();
+                let size = pairs.map(|(name, value)| ENTRY + name.len() + value.len()).sum();
+                self.keep(size)?;
+                self.metadata.push(record);
+            }
+            Record::Message { .. } => {}
+        }
+        Ok(())
     }
 
     /// Makes sure that no segment fills the memory with what it says about itself.
@@ -270,6 +276,7 @@ impl SegmentEntries {
     }
 
     /// None for a message that nothing can be made of, of which was told before.
+    #[inline(always)]
     fn entry(&mut self, header: &records::MessageHeader, data: Bytes) -> Result<Option<Entry>> {
         self.count += 1;
         let id = header.channel_id;

@@ -241,12 +241,18 @@ impl Records {
     }
 
     /// The next record. An error may have more behind it, unless this [has ended](Self::end).
+    #[inline(always)]
     pub(super) fn next(&mut self) -> Option<Result<Record>> {
         loop {
             if self.end().is_some() {
                 return None;
             }
-            match self.step() {
+            // As nearly all are.
+            let record = match self.chunked_record() {
+                Ok(None) => self.step(),
+                chunked => chunked,
+            };
+            match record {
                 Ok(Some(record)) => return Some(Ok(record)),
                 Ok(None) => self.state = State::Ended(End::Whole),
                 Err(error) => {
@@ -379,6 +385,7 @@ impl Records {
         Ok(())
     }
 
+    #[inline(never)]
     fn step(&mut self) -> Result<Option<Record>> {
         loop {
             if let Some(record) = self.chunked_record()? {
@@ -692,6 +699,7 @@ enum Parsed {
 }
 
 /// `keep` makes something lasting of a message's bytes.
+#[inline]
 fn parse(
     opcode: u8,
     data: &[u8],

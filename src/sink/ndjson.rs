@@ -118,6 +118,7 @@ impl Ndjson {
 impl Sink for Ndjson {
     type Piece = Text;
 
+    #[inline(always)]
     fn entry(&mut self, entry: &Entry, out: &mut Text) -> Result<bool> {
         let Some(frame) = entry.frame() else { return Ok(false) };
         let index = self.channel_of(entry, frame)?;
@@ -165,6 +166,7 @@ struct Clock {
 }
 
 impl Clock {
+    #[inline(always)]
     fn show(&mut self, time: Timestamp, out: &mut Text) {
         const SECOND: u64 = 1_000_000_000;
 
