@@ -3,6 +3,8 @@
 //! Each is a function of its own: what one needs would be in the way of the others, and of the loop that
 //! calls them. What is not as they expect goes the way of all values.
 
+use std::ops::Range;
+
 use super::{DEPTH_LIMIT, Link, Result, Stop, Walk, Writer, wide};
 use crate::codec::plan::{Field, Form, Kind, Message};
 
@@ -138,8 +140,13 @@ impl<'w, W: Writer> Walk<'w, W> {
         let Kind::Message(index) = field.kind else { return Err(Stop::Disorder) };
         let span = self.span(field, at, data.len(), link)?;
         let next = span.end;
+        let message = self.plan.message(index);
         self.out.field(field);
-        self.nested(field, self.plan.message(index), span, link)?;
+        if message.form == Form::Object {
+            self.object_here(field, message, span, link)?;
+        } else {
+            self.nested(field, message, span, link)?;
+        }
         Ok(next)
     }
 
@@ -212,15 +219,28 @@ impl<'w, W: Writer> Walk<'w, W> {
         loop {
             self.element(field, at, link)?;
             let span = self.span(field, at, end, link)?;
-            let inner = link.down(field, span.start)?;
             at = span.end;
-            let opened = self.out.open_message();
-            self.straight_here(message, span, 0, &inner)?;
-            self.out.close_message(opened);
+            self.object_here(field, message, span, link)?;
             match wide::loose_tag(self.data, at, end) {
                 Some((next, value)) if next == tag => at = value,
                 _ => return Ok(at),
             }
         }
+    }
+
+    /// A message that is an object, and is walked right here.
+    #[inline(always)]
+    fn object_here(
+        &mut self,
+        field: &'w Field,
+        message: &'w Message,
+        span: Range<usize>,
+        link: &Link<'_>,
+    ) -> Result<()> {
+        let link = link.down(field, span.start)?;
+        let opened = self.out.open_message();
+        self.straight_here(message, span, 0, &link)?;
+        self.out.close_message(opened);
+        Ok(())
     }
 }
