@@ -217,6 +217,19 @@ enum Stop {
 
 type Result<T, E = Stop> = std::result::Result<T, E>;
 
+/// A result that is hardly ever an error: the compiler takes both for equally likely, and lays code out for that.
+#[inline(always)]
+fn usual<T>(result: Result<T>) -> Result<T> {
+    #[cold]
+    #[inline(never)]
+    fn unusual() {}
+
+    if result.is_err() {
+        unusual();
+    }
+    result
+}
+
 struct Walk<'w, W> {
     plan: &'w Plan,
     data: &'w [u8],
@@ -361,41 +374,42 @@ impl<'w, W: Writer> Walk<'w, W> {
             };
             last = i32::from(place.index);
             seen.required += u32::from(place.required);
-            at = match place.step {
+            let taken = match place.step {
                 // What is short is not negative.
                 Step::Number32 => match wide::short_number(self.data, value, end) {
                     Some((number, next)) => {
                         self.out.field_uint32(field, number);
-                        next
+                        Ok(next)
                     }
-                    None => self.keyed_number(field, data, value, link)?,
+                    None => self.keyed_number(field, data, value, link),
                 },
                 Step::Number64 => match wide::short_number(self.data, value, end) {
                     Some((number, next)) => {
                         self.out.field_uint64(field, number.into());
-                        next
+                        Ok(next)
                     }
-                    None => self.keyed_number(field, data, value, link)?,
+                    None => self.keyed_number(field, data, value, link),
                 },
                 Step::Bool => match data.get(value) {
                     Some(&bit @ ..=1) => {
                         self.out.field_bool(field, bit != 0);
-                        value + 1
+                        Ok(value + 1)
                     }
-                    _ => self.keyed_other(field, data, value, link)?,
+                    _ => self.keyed_other(field, data, value, link),
                 },
-                Step::Enum => self.keyed_enum(field, data, value, link)?,
-                Step::String => self.keyed_string(field, data, value, link)?,
-                Step::Bytes => self.keyed_bytes(field, data, value, link)?,
-                Step::Mac => self.keyed_mac(field, data, value, link)?,
-                Step::Message => self.keyed_message(field, data, value, link)?,
-                Step::Other => self.keyed_other(field, data, value, link)?,
-                Step::List => self.list(field, value, end, link)?,
-                Step::Special => match self.special(field, value, end, &mut seen, link)? {
-                    Some(next) => next,
-                    None => self.keyed_other(field, data, value, link)?,
+                Step::Enum => self.keyed_enum(field, data, value, link),
+                Step::String => self.keyed_string(field, data, value, link),
+                Step::Bytes => self.keyed_bytes(field, data, value, link),
+                Step::Mac => self.keyed_mac(field, data, value, link),
+                Step::Message => self.keyed_message(field, data, value, link),
+                Step::Other => self.keyed_other(field, data, value, link),
+                Step::List => self.list(field, value, end, link),
+                Step::Special => match usual(self.special(field, value, end, &mut seen, link))? {
+                    Some(next) => Ok(next),
+                    None => self.keyed_other(field, data, value, link),
                 },
             };
+            at = usual(taken)?;
         }
         if group == 0 && last >= 0 && seen.required == message.required {
             return Ok(at);
