@@ -36,8 +36,10 @@ pub(super) struct SegmentEntries {
     kept: usize,
     /// Messages so far.
     count: u64,
-    /// Channels of messages that nobody has declared: where that was is damaged.
+    /// Channels of messages that nobody has declared.
     unknown: BTreeSet<u16>,
+    /// Damage was told, in which a channel may have been declared.
+    damaged: bool,
 }
 
 /// A channel, and where the counter of its frames has come to.
@@ -127,6 +129,7 @@ impl SegmentEntries {
             kept: 0,
             count: 0,
             unknown: BTreeSet::new(),
+            damaged: false,
         })
     }
 
@@ -198,7 +201,10 @@ impl SegmentEntries {
             let entry = match self.records.next()? {
                 Ok(Record::Message { header, data }) => self.entry(&header, data).transpose(),
                 Ok(about) => self.learn(about).err().map(Err),
-                Err(error) => Some(Err(error)),
+                Err(error) => {
+                    self.damaged = true;
+                    Some(Err(error))
+                }
             };
             if entry.is_some() {
                 return entry;
@@ -286,11 +292,15 @@ impl SegmentEntries {
             None => {
                 self.declare(id);
                 self.channels.get_mut(&id).ok_or_else(|| {
+                    if !self.damaged {
+                        return self.records.nonsense(format!("nobody has declared channel {id}"));
+                    }
                     Kind::Lost(Lost {
                         subscription: format!("channel {id}"),
                         topic: "nobody knows whose it is".to_owned(),
                         frames: "all from here on".to_owned(),
                     })
+                    .into()
                 })?
             }
         };
