@@ -60,8 +60,9 @@ fn copy_hot(capture: &str, out: &str) {
     let mut hot = HotSegment::create(Path::new(out), &about, &[]).unwrap();
     for (number, entry) in Capture::open(&[capture]).unwrap().entries().enumerate() {
         hot.append(&entry.unwrap()).unwrap();
-        if number % 10_000 == 0 {
-            hot.checkpoint().unwrap();
+        // As a recorder does it every few milliseconds.
+        if number % 100 == 0 {
+            hot.commit().unwrap();
         }
     }
     hot.checkpoint().unwrap();

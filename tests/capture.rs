@@ -283,6 +283,9 @@ fn a_sealed_capture_is_mcap_as_documented() {
     assert_eq!(digest.len(), 64);
 }
 
+/// The size of a checkpoint's record.
+const CHECKPOINT: usize = 9 + 20;
+
 /// Where the records of an unchunked file end, and which of them are messages.
 fn records(bytes: &[u8]) -> Vec<(usize, bool)> {
     const MESSAGE: u8 = 5;
@@ -747,7 +750,7 @@ fn a_damaged_piece_of_a_hot_segment_costs_itself_only() {
         let mut rest = entries.clone();
         rest.drain(piece * 10..(piece + 1) * 10);
         // Not the checkpoint behind it: that one proves what is before it.
-        for place in (ends[piece - 1]..ends[piece] - 29).step_by(3) {
+        for place in (ends[piece - 1]..ends[piece] - CHECKPOINT).step_by(3) {
             let mut damaged = bytes.clone();
             damaged[place] ^= 0x10;
             fs::write(&hot, &damaged).unwrap();
@@ -761,6 +764,52 @@ fn a_damaged_piece_of_a_hot_segment_costs_itself_only() {
             assert!(told.contains(&lost) || told.contains(&of_last), "byte {place}: {told}");
         }
     }
+}
+
+/// However much comes between two syncs, there is a checkpoint behind each 256 KiB, and what is damaged costs no
+/// more than that.
+#[test]
+fn much_that_comes_between_two_syncs_is_proven_piece_by_piece() {
+    const PIECE: usize = 256 * 1024;
+
+    let (_folder, path, hot) = place();
+    let mut entries = Entries::new();
+    let monitoring = subscription("a", "monitoring");
+    for number in 0..1000 {
+        let data = message("monitoring", number, 1000);
+        entries.frame(Duration::from_millis(number.into()), &monitoring, data);
+    }
+    let entries = entries.made;
+    let mut segment = HotSegment::create(&path, &about(), &[]).unwrap();
+    let (mut committed, mut proven) = (0, 0);
+    let mut ends = Vec::new();
+    for (number, entry) in entries.iter().enumerate() {
+        segment.append(entry).unwrap();
+        if number % 40 == 39 {
+            segment.commit().unwrap();
+            let size = usize::try_from(segment.size()).unwrap();
+            if fs::read(&hot).unwrap()[size - CHECKPOINT..][0] == 0x81 {
+                ends.push((size, number + 1));
+                assert!((PIECE..PIECE + 50_000).contains(&(size - proven)), "{proven} to {size}");
+                proven = size;
+            }
+            assert!(size - proven < PIECE, "{proven} to {size}");
+            committed = number + 1;
+        }
+    }
+    assert!(ends.len() >= 3, "{ends:?}");
+    // Nobody has asked for one of them, so nobody has synced anything.
+    assert!(!segment.is_proven());
+    drop(segment);
+    assert_eq!(read(&hot).0, entries[..committed]);
+
+    let mut bytes = fs::read(&hot).unwrap();
+    let [(first, begin), (second, end), ..] = ends[..] else { panic!("{ends:?}") };
+    bytes[first.midpoint(second)] ^= 1;
+    fs::write(&hot, bytes).unwrap();
+    let (found, errors) = read_all(&hot);
+    assert_eq!(found, [&entries[..begin], &entries[end..committed]].concat());
+    assert!(errors.iter().all(Error::is_damage) && !errors.is_empty(), "{errors:#?}");
 }
 
 /// As `cat a.mcap b.mcap` makes it: channels have other numbers in the second.

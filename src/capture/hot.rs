@@ -1,8 +1,9 @@
 //! The hot segment: what is recorded right now.
 //!
 //! [`HotSegment::commit`] hands everything that was appended to the kernel in one write. Killing the
-//! process after that loses nothing. A power cut may lose what was not synced, and the checkpoint
-//! written at each sync proves what is whole: every byte before it is covered by its checksum.
+//! process after that loses nothing. A power cut may lose what was not synced, and checkpoints prove what is
+//! whole: every byte before one is covered by its checksum. One is written at each sync, and with each commit
+//! before which much has come since the last one: what is damaged costs the piece between two of them.
 //! After a failed write the segment refuses all further ones; what is in it stays.
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -26,6 +27,9 @@ use crate::{
 /// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.
 pub(super) const CHECKPOINT: u8 = 0x81;
 
+/// A commit writes a checkpoint when so many bytes have come since the last one.
+pub(super) const PIECE_SIZE: u64 = 256 * 1024;
+
 /// A segment that is being recorded.
 pub struct HotSegment {
     writer: Writer<Tail>,
@@ -34,7 +38,7 @@ pub struct HotSegment {
     path: PathBuf,
     sealed_path: PathBuf,
     entries: u64,
-    /// The entries before the last checkpoint.
+    /// The entries before the checkpoint that was asked for last.
     proven: u64,
     /// What is behind this byte does not count.
     end: u64,
@@ -55,12 +59,12 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     pub(super) const SIZE: usize = 20;
 
-    fn to_bytes(self) -> [u8; Self::SIZE] {
-        let mut bytes = [0; Self::SIZE];
-        bytes[..8].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[8..16].copy_from_slice(&self.entries.to_le_bytes());
-        bytes[16..].copy_from_slice(&self.crc.to_le_bytes());
-        bytes
+    pub(super) fn write_to(self, records: &mut Vec<u8>) {
+        records.push(CHECKPOINT);
+        records.extend((Self::SIZE as u64).to_le_bytes());
+        records.extend(self.offset.to_le_bytes());
+        records.extend(self.entries.to_le_bytes());
+        records.extend(self.crc.to_le_bytes());
     }
 
     /// Later versions may append fields.
@@ -128,6 +132,7 @@ impl HotSegment {
             file: file.try_clone().map_err(Error::io("open", &path))?,
             pending: Vec::new(),
             checksum: crc32fast::Hasher::new(),
+            proven_until: 0,
             progress: Arc::clone(&progress),
         };
         let mut writer = Writer::hot(tail, &path)?;
@@ -155,7 +160,7 @@ impl HotSegment {
         self.entries == 0
     }
 
-    /// The last checkpoint covers all entries.
+    /// The checkpoint that was asked for last covers all entries.
     pub const fn is_proven(&self) -> bool {
         self.proven == self.entries
     }
@@ -172,6 +177,7 @@ impl HotSegment {
     /// Hands all that was appended to the kernel, in one write.
     pub fn commit(&mut self) -> Result<()> {
         self.refuse_if_broken()?;
+        self.progress.entries.store(self.entries, Ordering::Relaxed);
         let written = self.writer.flush();
         self.broken |= written.is_err();
         written
@@ -180,15 +186,7 @@ impl HotSegment {
     /// Commits, and writes down what is whole. The file returned is the one to `sync_data`, from
     /// wherever that may take its time.
     pub fn checkpoint(&mut self) -> Result<File> {
-        self.commit()?;
-        let checkpoint = Checkpoint {
-            offset: self.progress.offset.load(Ordering::Relaxed),
-            entries: self.entries,
-            crc: self.progress.crc.load(Ordering::Relaxed),
-        };
-        let written = self.writer.private(CHECKPOINT, &checkpoint.to_bytes());
-        self.broken |= written.is_err();
-        written?;
+        self.progress.wanted.store(true, Ordering::Relaxed);
         self.commit()?;
         self.proven = self.entries;
         self.file.try_clone().map_err(Error::io("open", &self.path))
@@ -319,10 +317,15 @@ fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {
     path.with_file_name(format!("{}{to}", name.strip_suffix(from).unwrap_or(&name)))
 }
 
+/// What the segment and its [`Tail`] have to tell each other.
 #[derive(Default)]
 struct Progress {
+    /// How many bytes the kernel has.
     offset: AtomicU64,
-    crc: AtomicU32,
+    /// How many entries there are when those that wait are written.
+    entries: AtomicU64,
+    /// A checkpoint is to be written behind them, however few bytes they are.
+    wanted: AtomicBool,
     /// Nothing is written any more: the segment was dropped, or a write has failed.
     closed: AtomicBool,
 }
@@ -333,7 +336,27 @@ struct Tail {
     file: File,
     pending: Vec<u8>,
     checksum: crc32fast::Hasher,
+    /// Where the last checkpoint begins.
+    proven_until: u64,
     progress: Arc<Progress>,
+}
+
+impl Tail {
+    /// Writes a checkpoint behind what waits, if it is time.
+    fn prove(&mut self) {
+        let start = self.progress.offset.load(Ordering::Relaxed);
+        self.checksum.update(&self.pending);
+        let offset = start + self.pending.len() as u64;
+        let wanted = self.progress.wanted.swap(false, Ordering::Relaxed);
+        if wanted || offset - self.proven_until >= PIECE_SIZE {
+            let entries = self.progress.entries.load(Ordering::Relaxed);
+            let crc = self.checksum.clone().finalize();
+            let records = self.pending.len();
+            Checkpoint { offset, entries, crc }.write_to(&mut self.pending);
+            self.checksum.update(&self.pending[records..]);
+            self.proven_until = offset;
+        }
+    }
 }
 
 impl Write for Tail {
@@ -349,6 +372,7 @@ impl Write for Tail {
         if self.progress.closed.load(Ordering::Relaxed) {
             return Err(io::Error::other("the segment is closed"));
         }
+        self.prove();
         if let Err(error) = self.file.write_all(&self.pending) {
             // Some of it may be there. None of it was promised, so the file ends where it was whole;
             // where even that fails, readers find a record cut off.
@@ -356,9 +380,7 @@ impl Write for Tail {
             self.file.set_len(self.progress.offset.load(Ordering::Relaxed)).ok();
             return Err(error);
         }
-        self.checksum.update(&self.pending);
         self.progress.offset.fetch_add(self.pending.len() as u64, Ordering::Relaxed);
-        self.progress.crc.store(self.checksum.clone().finalize(), Ordering::Relaxed);
         self.pending.clear();
         self.pending.shrink_to(KEPT);
         Ok(())

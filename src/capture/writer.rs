@@ -151,14 +151,6 @@ impl<W: Write> Writer<W> {
         self.mcap.add_channel(schema, &topic, "protobuf", &channel_metadata(subscription, payload))
     }
 
-    /// Writes a record that other readers skip.
-    #[allow(clippy::default_trait_access, reason = "the crate of the options' type is not ours")]
-    pub(super) fn private(&mut self, opcode: u8, data: &[u8]) -> Result<()> {
-        self.mcap
-            .write_private_record(opcode, data, Default::default())
-            .map_err(record_error(&self.path))
-    }
-
     /// The writer of the `mcap` crate, for copying records as they are.
     pub(super) fn records(&mut self) -> &mut mcap::Writer<NoSeek<W>> {
         &mut self.mcap
