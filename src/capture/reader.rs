@@ -26,7 +26,7 @@ use super::{
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
     rooms::Rooms,
-    salvage::{self, Piece, Search},
+    salvage::{Judge, Piece, Search},
     stretch::{Next, Stretch},
     summary::summary,
 };
@@ -45,7 +45,7 @@ const READ_SIZE: usize = 256 * 1024;
 const BLOCK_SIZE: usize = 64 * 1024;
 
 /// So many blocks of a hot segment are looked after: as much lies in them as is on its way to a fast client.
-const BLOCKS: usize = 64;
+const BLOCKS: usize = 16;
 
 /// How much is tried where the file seems to be at its end: it may grow.
 const LEAST_READ: usize = 4 * 1024;
@@ -103,6 +103,7 @@ pub(super) struct Records {
     searched: u64,
     /// Hot only: up to here it was judged.
     judged: u64,
+    judge: Judge,
     /// Hot only: what was found to be proven, and is read by itself.
     stretch: Option<Stretch>,
     /// Blocks that were read of it.
@@ -165,6 +166,7 @@ impl Records {
             chunk_offset: 0,
             searched: MAGIC_SIZE,
             judged: 0,
+            judge: Judge::default(),
             stretch: None,
             rooms: Rooms::new(BLOCKS),
             distrusted: None,
@@ -326,9 +328,15 @@ impl Records {
     }
 
     /// Nothing was read yet of a hot segment, and its first checkpoint proves all but the magic.
-    fn is_proven_behind_magic(&self) -> bool {
-        let first = || salvage::judge(&self.file, MAGIC_SIZE, self.checksum.clone().finalize());
-        self.hot && self.state == State::Start && matches!(first(), Ok(Piece::Proven(_)))
+    fn is_proven_behind_magic(&mut self) -> bool {
+        let hot = self.hot && self.state == State::Start;
+        hot && matches!(self.next_piece(MAGIC_SIZE), Ok(Piece::Proven(_)))
+    }
+
+    /// The piece of a hot segment that begins there, behind all that was read.
+    fn next_piece(&mut self, from: u64) -> io::Result<Piece> {
+        let crc = self.checksum.clone().finalize();
+        self.judge.judge(&self.file, from, crc, &mut self.rooms)
     }
 
     /// Reads on with the record that begins there.
@@ -344,9 +352,7 @@ impl Records {
 
     /// Decides, before anything of it comes out, whether the next piece of a hot segment is what was written.
     fn judge(&mut self) -> Result<()> {
-        let crc = self.checksum.clone().finalize();
-        let piece = salvage::judge(&self.file, self.offset, crc);
-        let piece = piece.map_err(Error::io("read", &self.path))?;
+        let piece = self.next_piece(self.offset).map_err(Error::io("read", &self.path))?;
         if self.state == State::Start {
             // The linear reader is before the magic or the header, and goes on there.
             self.file.seek(SeekFrom::Start(self.fed)).map_err(Error::io("read", &self.path))?;
@@ -354,9 +360,10 @@ impl Records {
             self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
         }
         match piece {
-            Piece::Proven(proof) => {
-                (self.judged, self.proven_until) = (proof.offset, proof.offset);
-                self.stretch = Some(Stretch::new(self.offset, proof));
+            Piece::Proven(stretch) => {
+                let until = stretch.proof().offset;
+                (self.judged, self.proven_until) = (until, until);
+                self.stretch = Some(stretch);
             }
             Piece::Open => self.judged = u64::MAX,
             Piece::Damaged(checkpoint) => {

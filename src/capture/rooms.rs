@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Memory that has been in use.
 pub(super) struct Rooms {
@@ -27,14 +27,27 @@ impl Rooms {
 
     /// Memory that nobody uses, with nothing in it: some of before, if there is.
     pub(super) fn take(&mut self) -> Vec<u8> {
-        // Who was first is likely to be ready first.
-        let free = self.left.iter().rposition(Bytes::is_unique);
-        let Some(mut free) = free.and_then(|index| self.left.remove(index)) else {
-            return Vec::new();
-        };
+        let mut free = self.free().unwrap_or_default();
         // Whatever is left in it would be moved to its beginning.
         free.advance(free.len());
         free.into()
+    }
+
+    /// The same with so many bytes in it at least, whatever they are: to read into.
+    pub(super) fn take_filled(&mut self, size: usize) -> BytesMut {
+        match self.free().map(Bytes::try_into_mut) {
+            Some(Ok(mut free)) => {
+                free.resize(size.max(free.len()), 0);
+                free
+            }
+            _ => BytesMut::zeroed(size),
+        }
+    }
+
+    /// Who was first is likely to be ready first.
+    fn free(&mut self) -> Option<Bytes> {
+        let free = self.left.iter().rposition(Bytes::is_unique)?;
+        self.left.remove(free)
     }
 }
 

@@ -2,25 +2,36 @@
 //!
 //! Of a sealed one, with the next whole chunk: it is known by its header, and proven by the checksum of its
 //! content. Of a hot one, with the next checkpoint: a piece between two of them is proven before anything of
-//! it comes out, so a piece that is not costs itself and nothing behind it.
+//! it comes out, so a piece that is not costs itself and nothing behind it. What had to be read for that stays
+//! in memory, if it is not much: then the piece is read once.
 
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    mem,
 };
 
+use bytes::Bytes;
 use crc32fast::Hasher;
 use mcap::records::{Record, op};
 
 use super::{
     RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::Chunk,
-    hot::{CHECKPOINT, Checkpoint},
+    hot::{CHECKPOINT, Checkpoint, PIECE_SIZE},
     reader::is_hot,
+    rooms::Rooms,
+    stretch::{Stretch, read_at},
 };
 
-/// How much is searched at once.
-const BLOCK: usize = 256 * 1024;
+/// How much is read at once: no piece has its end before that, but where nothing came for a while.
+const BLOCK: usize = PIECE_SIZE as usize;
+
+/// And then by how much more: what follows the end is read with it.
+const STEP: usize = 32 * 1024;
+
+/// A piece up to this size stays in memory.
+const KEPT: usize = 4 * BLOCK;
 
 /// How many checkpoints are looked at until one proves what is before it: bytes of a frame may look like one.
 const LOOKED_AT: usize = 8;
@@ -44,7 +55,9 @@ impl Search {
     pub(super) fn next_chunk(&mut self, file: &File, from: u64) -> io::Result<Option<u64>> {
         let size = file.metadata()?.len();
         let mut chunk = Chunk::default();
-        let mut places = Places::of(file, from, op::CHUNK, RECORD_HEADER_SIZE + CHUNK_HEADER);
+        let mut rooms = Rooms::new(1);
+        let known_by = RECORD_HEADER_SIZE + CHUNK_HEADER;
+        let mut places = Places::of(op::CHUNK, known_by, file, from, &mut rooms);
         while let Some((place, header)) = places.next()? {
             let (_, length) = record_header(&header);
             let left = size.saturating_sub(place + RECORD_HEADER_SIZE as u64);
@@ -84,21 +97,42 @@ fn is_chunk(header: &[u8], length: u64) -> bool {
 }
 
 /// A piece of a hot segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Up to this checkpoint it is what was written.
-    Proven(Checkpoint),
+    /// Up to a checkpoint it is what was written.
+    Proven(Stretch),
     /// Something before this checkpoint is not what was written.
     Damaged(Checkpoint),
     /// No checkpoint follows that could tell.
     Open,
 }
 
-/// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
-pub(super) fn judge(file: &File, from: u64, crc: u32) -> io::Result<Piece> {
-    match behind_records(&mut Places::of_checkpoints(file, from, crc), from)? {
-        Some(proof) => Ok(Piece::Proven(proof)),
-        None => among_all(&mut Places::of_checkpoints(file, from, crc), from),
+/// Judges the pieces of a segment, one after the other.
+#[derive(Default)]
+pub(super) struct Judge {
+    /// What was read last. More pieces may be in it, or the beginning of one.
+    block: Block,
+}
+
+impl Judge {
+    /// Judges the piece that begins at `from`, where the checksum of all before it is `crc`.
+    pub(super) fn judge(
+        &mut self,
+        file: &File,
+        from: u64,
+        crc: u32,
+        rooms: &mut Rooms,
+    ) -> io::Result<Piece> {
+        let mut places = Places::of_checkpoints(file, from, crc, rooms);
+        places.begin_with(mem::take(&mut self.block));
+        let Some(proof) = behind_records(&mut places, from)? else {
+            return among_all(&mut Places::of_checkpoints(file, from, crc, rooms), from);
+        };
+        self.block = places.block;
+        let block = &self.block;
+        Ok(Piece::Proven(match block.index(from) {
+            Some(at) => Stretch::in_memory(from, proof, block.bytes.clone(), at),
+            None => Stretch::new(from, proof),
+        }))
     }
 }
 
@@ -133,7 +167,7 @@ fn among_all(places: &mut Places<'_>, from: u64) -> io::Result<Piece> {
         };
         looked_at += 1;
         if places.checksum() == Some(checkpoint.crc) {
-            return Ok(Piece::Proven(checkpoint));
+            return Ok(Piece::Proven(Stretch::new(from, checkpoint)));
         }
         // Each entry is a record.
         if checkpoint.entries <= place / RECORD_HEADER_SIZE as u64 {
@@ -156,15 +190,67 @@ fn record_header(record: &[u8]) -> (u8, u64) {
     (record[0], length)
 }
 
+/// A part of a file that was read.
+#[derive(Default)]
+struct Block {
+    /// Where it begins.
+    start: u64,
+    bytes: Bytes,
+    /// So many of the bytes have been read.
+    filled: usize,
+}
+
+impl Block {
+    /// Which byte stands at that place, if it was read, or would be the next one.
+    fn index(&self, place: u64) -> Option<usize> {
+        let index = usize::try_from(place.checked_sub(self.start)?).ok()?;
+        (index <= self.filled).then_some(index)
+    }
+
+    /// Reads on behind what was read, of which all before `from` is not needed any more. False if the file has
+    /// ended.
+    fn read_on(&mut self, file: &File, from: usize, rooms: &mut Rooms) -> io::Result<bool> {
+        let needed = from..self.filled;
+        let mut bytes = match mem::take(&mut self.bytes).try_into_mut() {
+            Ok(mut own) => {
+                if from > 0 {
+                    own.copy_within(needed.clone(), 0);
+                }
+                own
+            }
+            // Others have parts of it.
+            Err(shared) => {
+                let mut own = rooms.take_filled((needed.len() + STEP).max(BLOCK + STEP));
+                own[..needed.len()].copy_from_slice(&shared[needed.clone()]);
+                rooms.leave(shared);
+                own
+            }
+        };
+        (self.start, self.filled) = (self.start + from as u64, needed.len());
+        let until = BLOCK.max(self.filled + STEP);
+        if bytes.len() < until {
+            bytes.resize(until, 0);
+        }
+        let end = self.start + self.filled as u64;
+        let read = read_at(file, end, &mut bytes[self.filled..until])?;
+        self.filled += read;
+        self.bytes = bytes.freeze();
+        Ok(read > 0)
+    }
+}
+
 /// The places of a file at which an opcode stands, each with as many bytes as were asked for.
 struct Places<'f> {
-    file: &'f File,
     opcode: u8,
     size: usize,
-    block: Vec<u8>,
-    /// Where the block begins,
-    start: u64,
-    /// and how much of it has been searched.
+    file: &'f File,
+    rooms: &'f mut Rooms,
+    block: Block,
+    /// All behind this byte of the block is kept,
+    from: usize,
+    /// if it is not more than this.
+    most: usize,
+    /// So much of the block has been searched.
     at: usize,
     /// If it is asked for: that of all before the block,
     checksum: Option<Hasher>,
@@ -173,34 +259,39 @@ struct Places<'f> {
 }
 
 impl<'f> Places<'f> {
-    fn of(file: &'f File, from: u64, opcode: u8, size: usize) -> Self {
-        Self {
-            file,
-            opcode,
-            size,
-            block: Vec::new(),
-            start: from,
-            at: 0,
-            checksum: None,
-            summed: 0,
-        }
+    fn of(opcode: u8, size: usize, file: &'f File, from: u64, rooms: &'f mut Rooms) -> Self {
+        let block = Block { start: from, ..Block::default() };
+        let (from, most, at, checksum, summed) = (0, 0, 0, None, 0);
+        Self { opcode, size, file, rooms, block, from, most, at, checksum, summed }
     }
 
     /// Those of checkpoints, with the checksum of what is before them, which is `crc` at `from`.
-    fn of_checkpoints(file: &'f File, from: u64, crc: u32) -> Self {
-        let places = Self::of(file, from, CHECKPOINT, RECORD_HEADER_SIZE + Checkpoint::SIZE);
+    fn of_checkpoints(file: &'f File, from: u64, crc: u32, rooms: &'f mut Rooms) -> Self {
+        let size = RECORD_HEADER_SIZE + Checkpoint::SIZE;
+        let places = Self::of(CHECKPOINT, size, file, from, rooms);
         Self { checksum: Some(Hasher::new_with_initial(crc)), ..places }
+    }
+
+    /// Begins with what was read before, and keeps what is read, if it is not much.
+    fn begin_with(&mut self, read: Block) {
+        self.most = KEPT;
+        if let Some(from) = read.index(self.block.start) {
+            (self.block, self.from, self.at, self.summed) = (read, from, from, from);
+        }
     }
 
     /// The next place where the opcode stands.
     fn next(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
-            let rest = self.block.get(self.at..self.whole()).unwrap_or_default();
+            let Block { start, bytes, .. } = &self.block;
+            let whole = self.whole();
+            let rest = bytes.get(self.at..whole).unwrap_or_default();
             if let Some(found) = memchr::memchr(self.opcode, rest) {
                 let at = self.at + found;
                 self.at = at + 1;
-                return Ok(Some((self.start + at as u64, self.block[at..at + self.size].to_vec())));
+                return Ok(Some((start + at as u64, bytes[at..at + self.size].to_vec())));
             }
+            self.at = self.at.max(whole);
             if !self.read_on()? {
                 return Ok(None);
             }
@@ -210,11 +301,11 @@ impl<'f> Places<'f> {
     /// What stands at a place, whatever it is, that is not before the last one; None if the file ends there.
     fn at(&mut self, place: u64) -> io::Result<Option<&[u8]>> {
         loop {
-            let at = place - self.start;
+            let at = place - self.block.start;
             if at < self.whole() as u64 {
                 let at = at as usize;
                 self.at = at + 1;
-                return Ok(Some(&self.block[at..at + self.size]));
+                return Ok(Some(&self.block.bytes[at..at + self.size]));
             }
             if !self.read_on()? {
                 return Ok(None);
@@ -224,20 +315,19 @@ impl<'f> Places<'f> {
 
     /// At so many places of the block all is there that was asked for.
     fn whole(&self) -> usize {
-        self.block.len().saturating_sub(self.size - 1)
+        self.block.filled.saturating_sub(self.size - 1)
     }
 
-    /// Goes on with the next block. False if the file has ended.
+    /// Goes on with the next part of the file. False if the file has ended.
     fn read_on(&mut self) -> io::Result<bool> {
-        let whole = self.whole();
-        self.sum(whole);
-        self.block.drain(..whole);
-        self.summed = 0;
-        (self.start, self.at) = (self.start + whole as u64, 0);
-        let end = self.start + self.block.len() as u64;
-        self.file.seek(SeekFrom::Start(end))?;
-        let room = (BLOCK - self.block.len()) as u64;
-        Ok(self.file.take(room).read_to_end(&mut self.block)? > 0)
+        if self.block.filled - self.from >= self.most {
+            self.from = self.whole();
+            self.sum(self.from);
+        }
+        let passed = mem::take(&mut self.from);
+        self.at = self.at.saturating_sub(passed);
+        self.summed -= passed;
+        self.block.read_on(self.file, passed, self.rooms)
     }
 
     /// The checksum of all before the place that was found last, if it is asked for.
@@ -248,8 +338,101 @@ impl<'f> Places<'f> {
 
     fn sum(&mut self, until: usize) {
         if let Some(checksum) = &mut self.checksum {
-            checksum.update(&self.block[self.summed..until]);
-            self.summed = until;
+            checksum.update(&self.block.bytes[self.summed..until]);
+        }
+        self.summed = until;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::capture::stretch::Next;
+
+    /// A hot segment of pieces, each of so many messages of so many bytes. What is in a message could be
+    /// checkpoints.
+    fn segment_of(pieces: &[(usize, usize)]) -> (File, Vec<u8>) {
+        let (mut bytes, mut summed, mut checksum) = (Vec::new(), 0, Hasher::new());
+        let mut entries = 0;
+        for &(messages, size) in pieces {
+            for _ in 0..messages {
+                bytes.push(op::MESSAGE);
+                bytes.extend((size as u64).to_le_bytes());
+                bytes.extend(std::iter::repeat_n(CHECKPOINT, size));
+                entries += 1;
+            }
+            let offset = bytes.len() as u64;
+            checksum.update(&bytes[summed..]);
+            summed = bytes.len();
+            let crc = checksum.clone().finalize();
+            Checkpoint { offset, entries, crc }.write_to(&mut bytes);
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        (file, bytes)
+    }
+
+    /// The bytes of the records of all pieces, as they are read when each is proven, and how many pieces.
+    fn read(file: &File) -> (Vec<u8>, usize) {
+        let (mut judge, mut rooms) = (Judge::default(), Rooms::new(4));
+        let (mut found, mut pieces) = (Vec::new(), 0);
+        let (mut from, mut crc) = (0, 0);
+        while let Piece::Proven(mut stretch) = judge.judge(file, from, crc, &mut rooms).unwrap() {
+            while let Next::Record(opcode, span) = stretch.next(file, &mut rooms).unwrap() {
+                found.push(opcode);
+                found.extend((span.len() as u64).to_le_bytes());
+                found.extend_from_slice(&stretch.block()[span]);
+            }
+            (from, crc) = (stretch.proof().offset, stretch.proof().crc);
+            assert_eq!(found.len() as u64, from);
+            pieces += 1;
+        }
+        (found, pieces)
+    }
+
+    #[test]
+    fn pieces_of_any_size_are_proven_and_read() {
+        let one = |size: usize| (1, size - RECORD_HEADER_SIZE);
+        let around = |size: usize| (size - 40..size + 40).map(one);
+        let mut pieces = vec![(0, 0), (1, 0), (1, 1), (200, 1000), (300, 1000), (1, 5), (5, 7)];
+        pieces.extend([(4000, 1000), (1, 3 * KEPT), (1, 30), (3000, 20), (0, 0)]);
+        pieces.extend(around(BLOCK).chain(around(STEP)).chain(std::iter::repeat_n((7, 30), 3000)));
+        pieces.extend(around(KEPT).step_by(9));
+        let (file, bytes) = segment_of(&pieces);
+        let (found, proven) = read(&file);
+        // Nothing proves the last checkpoint.
+        let whole = bytes.len() - RECORD_HEADER_SIZE - Checkpoint::SIZE;
+        assert!(found == bytes[..whole]);
+        // Before the first one there is no piece.
+        assert_eq!(proven, pieces.len() - 1);
+    }
+
+    #[test]
+    fn a_wrong_bit_in_a_message_costs_the_piece_that_it_is_in() {
+        const OF_CHECKPOINT: usize = RECORD_HEADER_SIZE + Checkpoint::SIZE;
+
+        let (_, bytes) = segment_of(&[(2, 10), (3, 5), (2, 20)]);
+        let first = 2 * (RECORD_HEADER_SIZE + 10);
+        let second = first + OF_CHECKPOINT + 3 * (RECORD_HEADER_SIZE + 5);
+        for at in (0..first).chain(first + OF_CHECKPOINT..second) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 4;
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&damaged).unwrap();
+            let (mut judge, mut rooms) = (Judge::default(), Rooms::new(4));
+            let (mut from, mut crc) = (0, 0);
+            if at > first {
+                let piece = judge.judge(&file, from, crc, &mut rooms).unwrap();
+                let Piece::Proven(stretch) = piece else { panic!("bit at {at}") };
+                (from, crc) = (stretch.proof().offset, stretch.proof().crc);
+                assert_eq!(from, first as u64);
+            }
+            let piece = judge.judge(&file, from, crc, &mut rooms).unwrap();
+            let end = if at > first { second } else { first } as u64;
+            assert!(matches!(piece, Piece::Damaged(behind) if behind.offset == end), "bit at {at}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A piece of a hot segment that is proven: what is in it is what was written. It is read by blocks, of which
-//! records are parts: nothing is copied, and no more than a block is kept with what is kept of it.
+//! records are parts: nothing is copied, and no more than a block is kept with what is kept of it. As a rule it
+//! is one block, and stayed in memory when it was proven.
 
 use std::{
     fs::File,
@@ -10,10 +11,14 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, hot::Checkpoint, rooms::Rooms};
+use super::{
+    RECORD_HEADER_SIZE, RECORD_LIMIT,
+    hot::{Checkpoint, PIECE_SIZE},
+    rooms::Rooms,
+};
 
 /// How much is read at once, if no record is larger.
-const BLOCK_SIZE: usize = 64 * 1024;
+const BLOCK_SIZE: usize = PIECE_SIZE as usize;
 
 /// A proven piece that is being read.
 pub(super) struct Stretch {
@@ -21,6 +26,8 @@ pub(super) struct Stretch {
     /// The checkpoint behind it: what proves it. It does not begin before `place`.
     proof: Checkpoint,
     block: Bytes,
+    /// So much of the block is a part of it.
+    filled: usize,
     /// Where in the block the next record begins,
     at: usize,
     /// and where in the file.
@@ -38,7 +45,13 @@ pub(super) enum Next {
 
 impl Stretch {
     pub(super) const fn new(start: u64, proof: Checkpoint) -> Self {
-        Self { start, proof, block: Bytes::new(), at: 0, place: start }
+        Self { start, proof, block: Bytes::new(), filled: 0, at: 0, place: start }
+    }
+
+    /// One that is in memory: it begins there in the block.
+    pub(super) const fn in_memory(start: u64, proof: Checkpoint, block: Bytes, at: usize) -> Self {
+        let filled = at + (proof.offset - start) as usize;
+        Self { start, proof, block, filled, at, place: start }
     }
 
     /// Where it begins.
@@ -52,8 +65,15 @@ impl Stretch {
     }
 
     /// What is left of it when all before that place was read otherwise.
-    pub(super) fn behind(&self, place: u64) -> Option<Self> {
-        (place <= self.proof.offset).then(|| Self::new(place, self.proof))
+    pub(super) fn behind(self, place: u64) -> Option<Self> {
+        if place > self.proof.offset {
+            return None;
+        }
+        let at = self.at as u64 + place.checked_sub(self.place)?;
+        Some(match usize::try_from(at) {
+            Ok(at) if at <= self.filled => Self { start: place, at, place, ..self },
+            _ => Self::new(place, self.proof),
+        })
     }
 
     /// What the next record is a part of, after it was read.
@@ -65,7 +85,7 @@ impl Stretch {
     #[inline]
     pub(super) fn next(&mut self, file: &File, rooms: &mut Rooms) -> io::Result<Next> {
         loop {
-            let rest = &self.block[self.at..];
+            let rest = &self.block[self.at..self.filled];
             let header = rest.split_first_chunk::<RECORD_HEADER_SIZE>();
             let size = header.map_or(RECORD_HEADER_SIZE as u64, |([_, length @ ..], _)| {
                 u64::from_le_bytes(*length).saturating_add(RECORD_HEADER_SIZE as u64)
@@ -79,7 +99,6 @@ impl Stretch {
             }
             let left = self.proof.offset - self.place;
             if left == 0 {
-                self.leave_block(rooms);
                 return Ok(Next::End);
             }
             if size > left.min(RECORD_LIMIT as u64) {
@@ -90,26 +109,36 @@ impl Stretch {
         }
     }
 
-    /// A block that is larger than others has one large record in it, and is hardly ever needed again.
-    fn leave_block(&mut self, rooms: &mut Rooms) {
-        let block = mem::take(&mut self.block);
-        if block.len() <= BLOCK_SIZE {
-            rooms.leave(block);
-        }
-        self.at = 0;
-    }
-
     /// Reads on from the next record.
-    fn read(&mut self, mut file: &File, size: u64, rooms: &mut Rooms) -> io::Result<()> {
-        self.leave_block(rooms);
-        let mut block = rooms.take();
-        block.reserve(size as usize);
-        file.seek(SeekFrom::Start(self.place))?;
-        if file.take(size).read_to_end(&mut block)? as u64 != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+    fn read(&mut self, file: &File, size: u64, rooms: &mut Rooms) -> io::Result<()> {
+        let read = mem::take(&mut self.block);
+        // One that is far larger than others is hardly ever needed again.
+        if read.len() <= 2 * BLOCK_SIZE {
+            rooms.leave(read);
         }
-        (self.block, self.at) = (block.into(), 0);
+        let size = size as usize;
+        let mut block = rooms.take_filled(size);
+        let mut filled = 0;
+        while filled < size {
+            let read = read_at(file, self.place + filled as u64, &mut block[filled..size])?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += read;
+        }
+        (self.block, self.filled, self.at) = (block.freeze(), filled, 0);
         Ok(())
+    }
+}
+
+/// Reads what stands at a place, as much of it as comes at once. Zero if the file ends there.
+pub(super) fn read_at(mut file: &File, place: u64, to: &mut [u8]) -> io::Result<usize> {
+    file.seek(SeekFrom::Start(place))?;
+    loop {
+        match file.read(to) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
 
@@ -158,9 +187,20 @@ mod tests {
         assert_eq!(read(&file, &mut stretch), (records.clone(), None));
 
         let place = 5 + (2 * RECORD_HEADER_SIZE + 1) as u64;
-        let mut rest = Stretch::new(5, stretch.proof()).behind(place).unwrap();
-        assert_eq!(read(&file, &mut rest), (records[2..].to_vec(), None));
-        assert!(rest.behind(rest.proof().offset + 1).is_none());
+        let end = stretch.proof().offset;
+        let whole = || Stretch::new(5, stretch.proof());
+        let in_memory = || {
+            let mut block = vec![0; 7 + end as usize];
+            read_at(&file, 5, &mut block[7..]).unwrap();
+            Stretch::in_memory(5, stretch.proof(), block.into(), 7)
+        };
+        for stretch in [&whole as &dyn Fn() -> Stretch, &in_memory] {
+            assert_eq!(read(&file, &mut stretch()), (records.clone(), None));
+            let mut rest = stretch().behind(place).unwrap();
+            assert_eq!(read(&file, &mut rest), (records[2..].to_vec(), None));
+            assert!(stretch().behind(end).is_some());
+            assert!(stretch().behind(end + 1).is_none());
+        }
     }
 
     #[test]
