@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+import socket
 import ssl
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import pytest
@@ -84,6 +86,25 @@ def test_the_key_is_validated_as_by_the_vendors_client(feed):
         timeout=DEADLINE,
     )
     assert (answer.status_code, answer.json()) == (200, {"token": key_of("south")})
+
+
+@pytest.mark.parametrize(
+    ("version", "cipher"),
+    [
+        pytest.param(ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES256-GCM-SHA384", id="1.2"),
+        # Not the one that the client likes best, but the one that costs it less.
+        pytest.param(ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256", id="1.3"),
+    ],
+)
+def test_both_versions_of_tls_are_spoken(feed, version, cipher):
+    trust = ssl.create_default_context(cafile=feed.ca)
+    trust.minimum_version = trust.maximum_version = version
+    place = urlsplit(feed.url)
+    with (
+        socket.create_connection((place.hostname, place.port), DEADLINE) as plain,
+        trust.wrap_socket(plain, server_hostname=place.hostname) as client,
+    ):
+        assert client.cipher()[0] == cipher
 
 
 def open_websocket(feed, key, topic):
