@@ -177,7 +177,9 @@ impl Pace {
 
     /// When a frame is due. None while the replay is paused. Ask again whenever something has changed.
     pub fn due(&mut self, position: Position) -> Option<Duration> {
-        self.next = self.next.max(Some(position));
+        if self.next < Some(position) {
+            self.next = Some(position);
+        }
         match self.paused {
             None => Some(Duration::from_nanos(self.since.saturating_add(self.way_to(position)))),
             Some(pause) => (pause.steps > 0).then(|| Duration::from_nanos(pause.stepped)),
@@ -186,7 +188,9 @@ impl Pace {
 
     /// A frame that was due has been let go.
     pub fn let_go(&mut self, position: Position) {
-        self.gone = self.gone.max(position);
+        if self.gone < position {
+            self.gone = position;
+        }
         if let Some(pause) = &mut self.paused
             && pause.steps > 0
         {

@@ -275,7 +275,10 @@ impl Outlet<'_> {
         due: Instant,
     ) -> Result<(), Ended> {
         match form {
-            Form::WHOLE => self.queue(data, of, due, false).await,
+            Form::WHOLE => {
+                self.queue(data, of, due, false);
+                self.flush_if_full().await
+            }
             Form { slowly: None, .. } => {
                 self.tally.queued(of, data.len(), due, false);
                 self.peer.queue_as(&data, form);

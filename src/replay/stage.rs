@@ -384,7 +384,12 @@ impl Outlet<'_> {
                     return Ok(Some(leap));
                 }
                 match self.until_due(&cue).await? {
-                    Turn::Due(due) => self.hand_over(cue, due).await?,
+                    Turn::Due(due) => {
+                        if let Some(cue) = self.hand_over(cue, due) {
+                            self.hand_over_spoilt(cue, due).await?;
+                        }
+                        self.flush_if_full().await?;
+                    }
                     Turn::Leap(leap) => return Ok(Some(leap)),
                 }
             }
@@ -559,44 +564,51 @@ impl Outlet<'_> {
         }
     }
 
-    /// Gives a frame to the client, or what faults have made of it. Every frame passes here, in its order.
-    async fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Result<(), Exit> {
-        if self.restamp
-            && let Some(kind) = cue.kind.take()
-        {
-            let at = match self.tally.is_timed() {
-                // Known since it was due to all the others.
-                true if cue.state => self.zero + self.pace.reaches(cue.position),
-                true => due,
-                // Whoever is as fast as it can be is sent everything now.
-                false => Instant::now(),
-            };
-            self.stamper.stamp(&mut cue, &kind.restamp, at, self.pace.speed());
+    /// Gives a frame to the client, and returns it if faults make something else of it. Every frame passes here,
+    /// in its order.
+    #[inline]
+    fn hand_over(&mut self, mut cue: Cue, due: Instant) -> Option<Cue> {
+        if self.restamp {
+            self.restamp(&mut cue, due);
         }
         // What belongs to the state depends on when the client came, and is nobody's n-th frame.
         if let Some(spoilt) = self.spoilt.as_mut().filter(|_| !cue.state) {
             if !spoilt.is_idle() {
-                return self.hand_over_spoilt(cue, due).await;
+                return Some(cue);
             }
             spoilt.pass(cue.position);
         }
-        Ok(self.queue(cue.frame.data, &cue.subscription, due, cue.state).await?)
+        self.queue(cue.frame.data, &cue.subscription, due, cue.state);
+        None
     }
 
-    /// Gives a message to the client.
-    pub(super) async fn queue(
+    fn restamp(&mut self, cue: &mut Cue, due: Instant) {
+        let Some(kind) = cue.kind.take() else { return };
+        let at = match self.tally.is_timed() {
+            // Known since it was due to all the others.
+            true if cue.state => self.zero + self.pace.reaches(cue.position),
+            true => due,
+            // Whoever is as fast as it can be is sent everything now.
+            false => Instant::now(),
+        };
+        self.stamper.stamp(cue, &kind.restamp, at, self.pace.speed());
+    }
+
+    /// Gives a message to the client. It leaves when the output is full, or with the next flush.
+    pub(super) fn queue(
         &mut self,
         message: Bytes,
         of: &Arc<Subscription>,
         due: Instant,
         state: bool,
-    ) -> Result<(), Ended> {
+    ) {
         self.tally.queued(of, message.len(), due, state);
         self.peer.queue(message);
-        if self.peer.queued() >= WRITE_SIZE {
-            self.flush().await?;
-        }
-        Ok(())
+    }
+
+    #[inline]
+    pub(super) async fn flush_if_full(&mut self) -> Result<(), Ended> {
+        if self.peer.queued() >= WRITE_SIZE { self.flush().await } else { Ok(()) }
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), Ended> {
