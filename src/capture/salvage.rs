@@ -24,7 +24,7 @@ use super::{
     stretch::{Stretch, read_at},
 };
 
-/// How much is read at once: no piece has its end before that, but where nothing came for a while.
+/// How much is read at once: a piece has its end before that only where little comes in a second.
 const BLOCK: usize = PIECE_SIZE as usize;
 
 /// And then by how much more: what follows the end is read with it.
@@ -246,9 +246,9 @@ struct Places<'f> {
     file: &'f File,
     rooms: &'f mut Rooms,
     block: Block,
-    /// All behind this byte of the block is kept,
+    /// What the block has from here on is kept,
     from: usize,
-    /// if it is not more than this.
+    /// while it is less than this.
     most: usize,
     /// So much of the block has been searched.
     at: usize,
