@@ -24,7 +24,7 @@ pub use self::{
 pub(crate) use self::{
     past::{past_damage, records_of_damage},
     proof::{CHECKPOINT, Proof, Summary},
-    reader::MESSAGE_HEADER_SIZE,
+    record::MESSAGE_HEADER_SIZE,
     summary::declared,
 };
 use crate::{
@@ -42,6 +42,7 @@ mod past;
 mod place;
 mod proof;
 mod reader;
+mod record;
 mod rooms;
 mod salvage;
 mod seal;

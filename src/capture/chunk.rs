@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
 
-use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, rooms::Rooms};
+use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, record::record_header, rooms::Rooms};
 
 /// What a chunk has but the name of its compression, and its content: two times, a size, a checksum and two
 /// lengths.
@@ -232,9 +232,8 @@ impl Chunk {
         if rest.is_empty() {
             return None;
         }
-        let record = rest.split_first_chunk::<RECORD_HEADER_SIZE>().and_then(|(header, rest)| {
-            let [opcode, length @ ..] = *header;
-            let data = rest.get(..usize::try_from(u64::from_le_bytes(length)).ok()?)?;
+        let record = record_header(rest).and_then(|(opcode, length)| {
+            let data = rest[RECORD_HEADER_SIZE..].get(..usize::try_from(length).ok()?)?;
             Some((opcode, data.len()))
         });
         let start = self.at + RECORD_HEADER_SIZE;
@@ -253,12 +252,12 @@ fn is_dense(content: &[u8]) -> bool {
         return true;
     }
     let (mut rest, mut messages) = (content, 0);
-    while let Some((header, behind)) = rest.split_first_chunk::<RECORD_HEADER_SIZE>() {
-        let [opcode, length @ ..] = *header;
-        let length = usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX);
-        let Some((data, next)) = behind.split_at_checked(length) else { break };
+    while let Some((opcode, length)) = record_header(rest) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let Some(size) = length.checked_add(RECORD_HEADER_SIZE) else { break };
+        let Some((record, next)) = rest.split_at_checked(size) else { break };
         if opcode == op::MESSAGE {
-            messages += RECORD_HEADER_SIZE + data.len();
+            messages += record.len();
             if messages >= content.len() / 4 {
                 return true;
             }

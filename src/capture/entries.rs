@@ -13,7 +13,8 @@ use mcap::records;
 use super::{
     PROFILE,
     chunk::Unpacked,
-    reader::{End, Record, Records},
+    reader::{End, Records},
+    record::Record,
     summary::{of_summary, summary},
 };
 use crate::{
@@ -115,6 +116,36 @@ impl Channel {
         };
         let kind = kind.map(Arc::new);
         Self { subscription: Arc::new(subscription), kind }
+    }
+
+    /// What a message is. The error is a reason.
+    #[inline(always)]
+    pub(super) fn entry(
+        &self,
+        header: &records::MessageHeader,
+        data: Bytes,
+    ) -> Result<Entry, String> {
+        let what = match &self.kind {
+            Some(kind) => What::Frame(frame(header, kind, data)),
+            None => What::Event(
+                schema::session_event(&data)
+                    .map_err(|error| format!("a session event is none: {error}"))?,
+            ),
+        };
+        let subscription = Arc::clone(&self.subscription);
+        Ok(Entry { subscription, received: Timestamp::from_nanos(header.log_time), what })
+    }
+}
+
+/// The frame that a message is.
+#[inline(always)]
+pub(super) fn frame(header: &records::MessageHeader, kind: &Arc<FrameType>, data: Bytes) -> Frame {
+    let is_sent = header.publish_time != header.log_time;
+    Frame {
+        sequence: header.sequence,
+        sent: is_sent.then(|| Timestamp::from_nanos(header.publish_time)),
+        kind: Arc::clone(kind),
+        data,
     }
 }
 
@@ -305,23 +336,7 @@ impl SegmentEntries {
             }
         };
         (numbered.last, numbered.at) = (header.sequence, self.count);
-        let channel = &numbered.channel;
-        let what = match &channel.kind {
-            Some(kind) => What::Frame(Frame {
-                sequence: header.sequence,
-                sent: (header.publish_time != header.log_time)
-                    .then(|| Timestamp::from_nanos(header.publish_time)),
-                kind: Arc::clone(kind),
-                data,
-            }),
-            None => What::Event(schema::session_event(&data).map_err(|error| {
-                self.records.nonsense(format!("a session event is none: {error}"))
-            })?),
-        };
-        Ok(Some(Entry {
-            subscription: Arc::clone(&channel.subscription),
-            received: Timestamp::from_nanos(header.log_time),
-            what,
-        }))
+        let entry = numbered.channel.entry(header, data);
+        entry.map(Some).map_err(|reason| self.records.nonsense(reason))
     }
 }

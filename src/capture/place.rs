@@ -12,11 +12,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use mcap::records::{Record, op};
+use mcap::records::op;
 
-use super::{Capture, RECORD_HEADER_SIZE, RECORD_LIMIT, Segment, chunk::Chunk, hot};
+use super::{
+    Capture, RECORD_HEADER_SIZE, RECORD_LIMIT, Segment,
+    chunk::Chunk,
+    entries::frame,
+    hot,
+    record::{Parsed, Record, parse, record_header},
+};
 use crate::{
-    entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
+    entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
 };
 
@@ -70,19 +76,15 @@ impl Places {
             None => self.record(place)?,
             Some(within) => self.record_in_chunk(place, within)?,
         };
-        let Ok(Record::Message { header, data }) = mcap::parse_record(opcode, &record) else {
+        let parsed = parse(opcode, &record, |data| record.slice_ref(data));
+        let Ok(Some(Parsed::Record(Record::Message { header, data }))) = parsed else {
             return Err(self.gone(place));
         };
-        let received = Timestamp::from_nanos(header.log_time);
-        let sent = Timestamp::from_nanos(header.publish_time);
-        let frame = Frame {
-            sequence: header.sequence,
-            sent: (sent != received).then_some(sent),
-            kind: Arc::clone(kind),
-            data: record.slice_ref(&data),
-        };
-        let subscription = Arc::clone(subscription);
-        Ok(Entry { subscription, received, what: What::Frame(frame) })
+        Ok(Entry {
+            subscription: Arc::clone(subscription),
+            received: Timestamp::from_nanos(header.log_time),
+            what: What::Frame(frame(&header, kind, data)),
+        })
     }
 
     /// A record of a file, with its opcode.
@@ -99,11 +101,8 @@ impl Places {
         let mut header = [0; RECORD_HEADER_SIZE];
         file.seek(SeekFrom::Start(place.offset)).map_err(Error::io("read", &path))?;
         file.read_exact(&mut header).map_err(Error::io("read", &path))?;
-        let [opcode, length @ ..] = header;
-        let length = u64::from_le_bytes(length);
-        if length > RECORD_LIMIT as u64 {
-            return Err(self.gone(place));
-        }
+        let header = record_header(&header).filter(|(_, length)| *length <= RECORD_LIMIT as u64);
+        let Some((opcode, length)) = header else { return Err(self.gone(place)) };
         // It takes no memory before something is read into it.
         let mut data = vec![0; length as usize];
         file.read_exact(&mut data).map_err(Error::io("read", &path))?;

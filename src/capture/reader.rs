@@ -9,7 +9,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use mcap::{
     McapError,
-    records::{self, op},
+    records::op,
     sans_io::linear_reader::{LinearReadEvent, LinearReader, LinearReaderOptions},
 };
 
@@ -25,18 +25,16 @@ use super::{
     PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
+    record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, parse},
     rooms::Rooms,
     salvage::{Judge, Piece, Search},
-    stretch::{Next, Stretch},
+    stretch::{Next, Stretch, read_at},
     summary::summary,
 };
 use crate::error::{Damaged, Error, Kind, Result, counted};
 
 /// MCAP's magic, at both ends of a file.
 pub(super) const MAGIC_SIZE: u64 = mcap::MAGIC.len() as u64;
-
-/// What stands before the bytes of a message: its channel, its sequence number and its two times.
-pub(crate) const MESSAGE_HEADER_SIZE: usize = 2 + 4 + 8 + 8;
 
 /// How much is read from the file at once.
 const READ_SIZE: usize = 256 * 1024;
@@ -49,32 +47,6 @@ const BLOCKS: usize = 16;
 
 /// How much is tried where the file seems to be at its end: it may grow.
 const LEAST_READ: usize = 4 * 1024;
-
-/// No record that says something about the capture may be larger: a schema, a channel, metadata. What it
-/// becomes in memory may be ten times as much.
-const ABOUT_LIMIT: usize = 4 * 1024 * 1024;
-
-/// Opcodes that MCAP keeps for its future. A file of ours has none: a flipped bit makes them, and so
-/// do the zeros that a power cut leaves behind. (MCAP: "0x00 is not a valid opcode".)
-fn is_reserved(opcode: u8) -> bool {
-    matches!(opcode, 0 | 0x10..=0x7f)
-}
-
-/// All that a hot segment is written with.
-pub(super) fn is_hot(opcode: u8) -> bool {
-    matches!(
-        opcode,
-        op::HEADER | op::SCHEMA | op::CHANNEL | op::MESSAGE | op::METADATA | CHECKPOINT
-    )
-}
-
-/// A record that matters to a capture. The others are indexes of what these say.
-pub(super) enum Record {
-    Schema { id: u16, name: String, encoding: String, data: Bytes },
-    Channel(records::Channel),
-    Message { header: records::MessageHeader, data: Bytes },
-    Metadata(records::Metadata),
-}
 
 /// The records of a segment. Damage need not be the end of it: see [`Records::end`].
 pub(super) struct Records {
@@ -273,18 +245,11 @@ impl Records {
         let (offset, reason) = match error.into_kind() {
             // A checkpoint knows better.
             Kind::NotACapture { found, .. } if self.is_proven_behind_magic() => {
-                return Some(match self.go_to(MAGIC_SIZE) {
-                    Ok(()) => {
-                        self.state = State::Start;
-                        let reason = format!("it begins like {found}");
-                        let (path, until) = (self.path.clone(), Some(MAGIC_SIZE));
-                        Kind::Damaged(Damaged { path, offset: 0, until, reason }).into()
-                    }
-                    Err(source) => {
-                        self.state = State::Ended(End::Broken);
-                        Error::io("read", &self.path)(source)
-                    }
-                });
+                self.go_to(MAGIC_SIZE);
+                self.state = State::Start;
+                let reason = format!("it begins like {found}");
+                let (path, until) = (self.path.clone(), Some(MAGIC_SIZE));
+                return Some(Kind::Damaged(Damaged { path, offset: 0, until, reason }).into());
             }
             // It has gone there already.
             Kind::Damaged(damage) if damage.until.is_some() => {
@@ -294,7 +259,8 @@ impl Records {
             Kind::Damaged(_) | Kind::NotACapture { .. }
                 if let Some(checkpoint) = self.distrusted =>
             {
-                return self.skip_to(checkpoint).err();
+                self.skip_to(checkpoint);
+                return None;
             }
             Kind::Damaged(Damaged { offset, reason, .. }) => (offset, reason),
             Kind::NotACapture { found, .. } if !self.hot && is_ours(&self.path) => {
@@ -309,9 +275,7 @@ impl Records {
         let from = self.searched;
         let from = if offset == from { from + 1 } else { from };
         let found = if self.hot { Ok(None) } else { self.search.next_chunk(&self.file, from) };
-        let until = match found
-            .and_then(|found| found.map(|place| self.go_to(place).map(|()| place)).transpose())
-        {
+        let until = match found {
             Ok(until) => until,
             Err(source) => {
                 self.state = State::Ended(End::Broken);
@@ -319,7 +283,10 @@ impl Records {
             }
         };
         match until {
-            Some(until) => self.searched = until,
+            Some(until) => {
+                self.go_to(until);
+                self.searched = until;
+            }
             None => self.state = State::Ended(End::Broken),
         }
         let offset = if until.is_some_and(|until| until < offset) { from } else { offset };
@@ -340,24 +307,20 @@ impl Records {
     }
 
     /// Reads on with the record that begins there.
-    fn go_to(&mut self, place: u64) -> io::Result<()> {
+    fn go_to(&mut self, place: u64) {
         // The checksum of the data section is of what was left out, too.
         let checks = checks().with_skip_start_magic(true).with_validate_data_section_crc(false);
         self.linear = LinearReader::new_with_options(checks);
-        self.file.seek(SeekFrom::Start(place))?;
         (self.fed, self.offset) = (place, place);
         self.state = State::Reading;
-        Ok(())
     }
 
     /// Decides, before anything of it comes out, whether the next piece of a hot segment is what was written.
     fn judge(&mut self) -> Result<()> {
         let piece = self.next_piece(self.offset).map_err(Error::io("read", &self.path))?;
-        if self.state == State::Start {
-            // The linear reader is before the magic or the header, and goes on there.
-            self.file.seek(SeekFrom::Start(self.fed)).map_err(Error::io("read", &self.path))?;
-        } else if !matches!(piece, Piece::Proven(_)) {
-            self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
+        // At the start, the linear reader is before the magic or the header, and goes on there.
+        if self.state != State::Start && !matches!(piece, Piece::Proven(_)) {
+            self.go_to(self.offset);
         }
         match piece {
             Piece::Proven(stretch) => {
@@ -384,12 +347,11 @@ impl Records {
     }
 
     /// Reads on behind a damaged piece of a hot segment.
-    fn skip_to(&mut self, checkpoint: Checkpoint) -> Result<()> {
+    fn skip_to(&mut self, checkpoint: Checkpoint) {
         let Checkpoint { offset, entries, crc } = checkpoint;
-        self.go_to(offset).map_err(Error::io("read", &self.path))?;
+        self.go_to(offset);
         self.checksum = crc32fast::Hasher::new_with_initial_len(crc, offset);
         (self.messages, self.judged, self.distrusted) = (entries, offset, None);
-        Ok(())
     }
 
     #[inline(never)]
@@ -406,7 +368,7 @@ impl Records {
             }
             match self.distrusted {
                 Some(checkpoint) if self.offset >= checkpoint.offset => {
-                    self.skip_to(checkpoint)?;
+                    self.skip_to(checkpoint);
                     continue;
                 }
                 None if self.hot && self.offset >= self.judged => {
@@ -433,7 +395,7 @@ impl Records {
                     (self.chunked, self.searched) = (true, self.offset);
                     if rest > 0 {
                         // The length of the record is wrong, and what it swallows is the next one.
-                        self.go_to(self.offset).map_err(Error::io("read", &self.path))?;
+                        self.go_to(self.offset);
                         return Err(self.nonsense(format!("a chunk ends {rest} bytes early")));
                     }
                     continue;
@@ -579,7 +541,7 @@ impl Records {
 
     /// Whether there was more to read. The file may grow where there was not.
     fn feed(&mut self, wanted: usize) -> Result<bool> {
-        let read = read_for(&mut self.linear, &mut self.file, self.fed, wanted);
+        let read = read_for(&mut self.linear, &self.file, self.fed, wanted);
         let read = read.map_err(Error::io("read", &self.path))?;
         if read > 0 {
             self.linear.notify_read(read);
@@ -700,66 +662,6 @@ fn is_ours(path: &Path) -> bool {
     })
 }
 
-enum Parsed {
-    Header(records::Header),
-    Record(Record),
-}
-
-/// `keep` makes something lasting of a message's bytes.
-#[inline]
-fn parse(
-    opcode: u8,
-    data: &[u8],
-    keep: impl FnOnce(&[u8]) -> Bytes,
-) -> Result<Option<Parsed>, String> {
-    if is_reserved(opcode) {
-        return Err(format!("opcode {opcode:#04x} is none that MCAP has"));
-    }
-    let record = match opcode {
-        // Nearly all records are.
-        op::MESSAGE => {
-            let message = message(data).ok_or("a message has no whole header")?;
-            let (header, data) = message;
-            return Ok(Some(Parsed::Record(Record::Message { header, data: keep(data) })));
-        }
-        op::HEADER | op::SCHEMA | op::CHANNEL | op::METADATA if data.len() > ABOUT_LIMIT => {
-            let size = data.len();
-            return Err(format!("a record about the capture of {size} bytes is over the limit"));
-        }
-        op::HEADER | op::SCHEMA | op::CHANNEL | op::METADATA => {
-            mcap::parse_record(opcode, data).map_err(|error| error.to_string())?
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(match record {
-        records::Record::Header(header) => Parsed::Header(header),
-        records::Record::Schema { header, data } => Parsed::Record(Record::Schema {
-            id: header.id,
-            name: header.name,
-            encoding: header.encoding,
-            data: Bytes::copy_from_slice(&data),
-        }),
-        records::Record::Channel(channel) => Parsed::Record(Record::Channel(channel)),
-        records::Record::Metadata(metadata) => Parsed::Record(Record::Metadata(metadata)),
-        _ => return Ok(None),
-    }))
-}
-
-/// The header of a message, and its bytes.
-fn message(record: &[u8]) -> Option<(records::MessageHeader, &[u8])> {
-    let (head, data) = record.split_first_chunk::<MESSAGE_HEADER_SIZE>()?;
-    let (channel_id, head) = head.split_first_chunk()?;
-    let (sequence, head) = head.split_first_chunk()?;
-    let (log_time, publish_time) = head.split_first_chunk()?;
-    let header = records::MessageHeader {
-        channel_id: u16::from_le_bytes(*channel_id),
-        sequence: u32::from_le_bytes(*sequence),
-        log_time: u64::from_le_bytes(*log_time),
-        publish_time: u64::from_le_bytes(*publish_time.first_chunk()?),
-    };
-    Some((header, data))
-}
-
 /// A part of a chunk, or a copy of it where all of the chunk would be kept for little.
 fn kept(chunk: &Chunk, data: &[u8], block: &mut BytesMut) -> Bytes {
     if chunk.is_dense() { chunk.content().slice_ref(data) } else { copied(data, block) }
@@ -773,16 +675,6 @@ fn copied(data: &[u8], block: &mut BytesMut) -> Bytes {
     }
     block.extend_from_slice(data);
     block.split().freeze()
-}
-
-/// Holds an opcode against those that a hot segment is written with. Its header is its first record, and no
-/// other.
-fn expect_hot(opcode: u8, is_first: bool) -> Result<(), String> {
-    let again = opcode == op::HEADER && !is_first;
-    if again || !is_hot(opcode) {
-        return Err(format!("opcode {opcode:#04x} is none of a recorder's"));
-    }
-    Ok(())
 }
 
 /// Holds a checkpoint against what was really read before it.
@@ -800,7 +692,7 @@ fn check(data: &[u8], last: Option<Checkpoint>, found: Checkpoint) -> Result<(),
 /// Every record of a file with its opcode, just as it is in the file or in one of its chunks: for whoever
 /// wants to see all that was written, whatever it means.
 pub fn each_record(path: &Path, mut see: impl FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let file = File::open(path).map_err(Error::io("open", path))?;
     let mut reader = LinearReader::new_with_options(checks());
     let mut chunk = Chunk::default();
     let mut fed = 0;
@@ -808,7 +700,7 @@ pub fn each_record(path: &Path, mut see: impl FnMut(u8, &[u8]) -> Result<()>) ->
         let damaged = |reason| damaged(path, fed, reason);
         match event.map_err(|error| damaged(error.to_string()))? {
             LinearReadEvent::ReadRequest(wanted) => {
-                let read = read_for(&mut reader, &mut file, fed, wanted);
+                let read = read_for(&mut reader, &file, fed, wanted);
                 let read = read.map_err(Error::io("read", path))?;
                 reader.notify_read(read);
                 fed += read as u64;
@@ -831,19 +723,8 @@ pub fn each_record(path: &Path, mut see: impl FnMut(u8, &[u8]) -> Result<()>) ->
 
 /// Reads what the linear reader asks for, behind what it was fed, and in the hope of more records a bit more.
 /// What a record says about its length makes no buffer larger than the file is.
-fn read_for(
-    reader: &mut LinearReader,
-    file: &mut File,
-    fed: u64,
-    wanted: usize,
-) -> io::Result<usize> {
+fn read_for(reader: &mut LinearReader, file: &File, fed: u64, wanted: usize) -> io::Result<usize> {
     let left = file.metadata()?.len().saturating_sub(fed);
     let left = usize::try_from(left).unwrap_or(usize::MAX);
-    let buffer = reader.insert(wanted.max(READ_SIZE).min(left.max(LEAST_READ)));
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
-        }
-    }
+    read_at(file, fed, reader.insert(wanted.max(READ_SIZE).min(left.max(LEAST_READ))))
 }

@@ -19,7 +19,7 @@ use super::{
     RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::Chunk,
     hot::{CHECKPOINT, Checkpoint, PIECE_SIZE},
-    reader::is_hot,
+    record::{is_of_hot, record_header},
     rooms::Rooms,
     stretch::{Stretch, read_at},
 };
@@ -59,7 +59,7 @@ impl Search {
         let known_by = RECORD_HEADER_SIZE + CHUNK_HEADER;
         let mut places = Places::of(op::CHUNK, known_by, file, from, &mut rooms);
         while let Some((place, header)) = places.next()? {
-            let (_, length) = record_header(&header);
+            let Some((_, length)) = record_header(&header) else { continue };
             let left = size.saturating_sub(place + RECORD_HEADER_SIZE as u64);
             if length > left.min(RECORD_LIMIT as u64)
                 || !is_chunk(&header[RECORD_HEADER_SIZE..], length)
@@ -141,13 +141,13 @@ impl Judge {
 fn behind_records(places: &mut Places<'_>, from: u64) -> io::Result<Option<Checkpoint>> {
     let mut place = from;
     while let Some(record) = places.at(place)? {
-        let (opcode, length) = record_header(record);
+        let Some((opcode, length)) = record_header(record) else { break };
         // The one before this piece is a part of it.
         if opcode == CHECKPOINT && place > from {
             let checkpoint = checkpoint_at(place, record);
             return Ok(checkpoint.filter(|found| places.checksum() == Some(found.crc)));
         }
-        if !is_hot(opcode) || length > RECORD_LIMIT as u64 {
+        if !is_of_hot(opcode) || length > RECORD_LIMIT as u64 {
             return Ok(None);
         }
         place += RECORD_HEADER_SIZE as u64 + length;
@@ -180,14 +180,9 @@ fn among_all(places: &mut Places<'_>, from: u64) -> io::Result<Piece> {
 /// The checkpoint at a place, if it is one. It says itself where it stands, so hardly anything else can be taken
 /// for it.
 fn checkpoint_at(place: u64, record: &[u8]) -> Option<Checkpoint> {
-    let (_, length) = record_header(record);
+    let (_, length) = record_header(record)?;
     let checkpoint = Checkpoint::from_bytes(&record[RECORD_HEADER_SIZE..])?;
     (checkpoint.offset == place && length >= Checkpoint::SIZE as u64).then_some(checkpoint)
-}
-
-fn record_header(record: &[u8]) -> (u8, u64) {
-    let length = record[1..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    (record[0], length)
 }
 
 /// A part of a file that was read.

@@ -14,7 +14,8 @@ use mcap::{McapError, records::MessageHeader};
 
 use super::{
     Compression, HOT_SUFFIX, PastDamage, SealedFile, hot,
-    reader::{End, Record, Records},
+    reader::{End, Records},
+    record::Record,
     sync_folder_of, unfinished,
 };
 use crate::error::{Error, Kind, Result};

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::{
     RECORD_HEADER_SIZE, RECORD_LIMIT,
     hot::{Checkpoint, PIECE_SIZE},
+    record::record_header,
     rooms::Rooms,
 };
 
@@ -86,16 +87,15 @@ impl Stretch {
     pub(super) fn next(&mut self, file: &File, rooms: &mut Rooms) -> io::Result<Next> {
         loop {
             let rest = &self.block[self.at..self.filled];
-            let header = rest.split_first_chunk::<RECORD_HEADER_SIZE>();
-            let size = header.map_or(RECORD_HEADER_SIZE as u64, |([_, length @ ..], _)| {
-                u64::from_le_bytes(*length).saturating_add(RECORD_HEADER_SIZE as u64)
-            });
-            if let Some(([opcode, ..], _)) = header
+            let header = record_header(rest);
+            let length = header.map_or(0, |(_, length)| length);
+            let size = length.saturating_add(RECORD_HEADER_SIZE as u64);
+            if let Some((opcode, _)) = header
                 && size <= rest.len() as u64
             {
                 let start = self.at + RECORD_HEADER_SIZE;
                 (self.at, self.place) = (self.at + size as usize, self.place + size);
-                return Ok(Next::Record(*opcode, start..self.at));
+                return Ok(Next::Record(opcode, start..self.at));
             }
             let left = self.proof.offset - self.place;
             if left == 0 {

@@ -13,18 +13,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use mcap::records::{self, Record};
 
 use super::{
     HOT_SUFFIX, PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT, SEALED_SUFFIX,
     entries::{Channel, SegmentEntries, Shared},
     hot::{self, CHECKPOINT, Checkpoint},
-    reader::is_hot,
+    record::{Parsed, Record, is_of_hot, parse, record_header},
 };
 use crate::{
-    entry::{Entry, Frame, Timestamp, What},
+    entry::Entry,
     error::{Error, Kind, Result},
-    schema,
 };
 
 /// How much is read at once.
@@ -343,10 +341,9 @@ impl Growing {
             if !self.has(RECORD_HEADER_SIZE)? {
                 return Ok(None);
             }
-            let head = self.buffer[self.at..].first_chunk::<RECORD_HEADER_SIZE>();
-            let Some([opcode, length @ ..]) = head.copied() else { return Ok(None) };
-            let length = u64::from_le_bytes(length);
-            if !is_hot(opcode) || length > RECORD_LIMIT as u64 {
+            let header = record_header(&self.buffer[self.at..]);
+            let Some((opcode, length)) = header else { return Ok(None) };
+            if !is_of_hot(opcode) || length > RECORD_LIMIT as u64 {
                 let reason =
                     format!("opcode {opcode:#04x} with {length} bytes is none of a recorder's");
                 return Err(self.damaged(reason));
@@ -390,58 +387,37 @@ impl Growing {
         if opcode == CHECKPOINT {
             return self.check(data).map(|()| None);
         }
-        let record = mcap::parse_record(opcode, data);
-        match record.map_err(|error| self.damaged(error.to_string()))? {
-            Record::Header(header) if header.profile == PROFILE => self.has_header = true,
-            Record::Header(header) => {
+        let parsed = parse(opcode, data, Bytes::copy_from_slice);
+        match parsed.map_err(|reason| self.damaged(reason))? {
+            Some(Parsed::Header(header)) if header.profile == PROFILE => self.has_header = true,
+            Some(Parsed::Header(header)) => {
                 let found = format!("an MCAP file of the profile {:?}", header.profile);
                 return Err(Kind::NotACapture { path: self.path.clone(), found }.into());
             }
             _ if !self.has_header => {
                 return Err(self.damaged(format!("opcode {opcode:#04x} stands before the header")));
             }
-            Record::Schema { header, data } => {
-                let data = Bytes::copy_from_slice(&data);
-                self.schemas.entry(header.id).or_insert((header.name, data));
+            Some(Parsed::Record(Record::Schema { id, name, data, .. })) => {
+                self.schemas.entry(id).or_insert((name, data));
             }
-            Record::Channel(channel) => {
+            Some(Parsed::Record(Record::Channel(channel))) => {
                 let schema = self.schemas.get(&channel.schema_id);
                 let schema = schema.map(|(name, data)| (name.as_str(), data));
                 let new = Channel::new(&channel.topic, &channel.metadata, schema);
                 self.channels.entry(channel.id).or_insert_with(|| shared.of(new));
             }
-            Record::Message { header, data } => {
+            Some(Parsed::Record(Record::Message { header, data })) => {
                 self.messages += 1;
-                return self.entry(&header, &data).map(Some);
+                let id = header.channel_id;
+                let Some(channel) = self.channels.get(&id) else {
+                    return Err(self.damaged(format!("nobody knows whose channel {id} is")));
+                };
+                let entry = channel.entry(&header, data);
+                return entry.map(Some).map_err(|reason| self.damaged(reason));
             }
-            _ => {}
+            Some(Parsed::Record(Record::Metadata(_))) | None => {}
         }
         Ok(None)
-    }
-
-    fn entry(&self, header: &records::MessageHeader, data: &[u8]) -> Result<Entry> {
-        let id = header.channel_id;
-        let Some(channel) = self.channels.get(&id) else {
-            return Err(self.damaged(format!("nobody knows whose channel {id} is")));
-        };
-        let what = match &channel.kind {
-            Some(kind) => What::Frame(Frame {
-                sequence: header.sequence,
-                sent: (header.publish_time != header.log_time)
-                    .then(|| Timestamp::from_nanos(header.publish_time)),
-                kind: kind.clone(),
-                data: Bytes::copy_from_slice(data),
-            }),
-            None => What::Event(
-                schema::session_event(data)
-                    .map_err(|error| self.damaged(format!("a session event is none: {error}")))?,
-            ),
-        };
-        Ok(Entry {
-            subscription: channel.subscription.clone(),
-            received: Timestamp::from_nanos(header.log_time),
-            what,
-        })
     }
 
     /// Holds a checkpoint against what was read: where the file was written over, it does not hold.
