@@ -21,7 +21,10 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -279,6 +282,7 @@ impl Server {
             types: Types::default(),
             unpacked: Arc::default(),
             faults: Mutex::default(),
+            empty: AtomicBool::default(),
             spoil,
             house,
         };
@@ -384,6 +388,7 @@ impl Server {
         }
         report.lasted = started.elapsed();
         report.faults = std::mem::take(&mut *stage.faults());
+        report.empty = stage.empty.load(Ordering::Relaxed);
         report
     }
 }

@@ -938,6 +938,20 @@ async fn damage_is_named_and_changes_the_exit_code() {
     assert!(words.contains("damaged capture") && words.contains("hint:"), "{words}");
 }
 
+#[tokio::test]
+async fn a_selection_of_no_frame_is_named() {
+    let fixture = Fixture::of(30);
+    for (from, is_empty) in [("+0s", false), ("+1h", true)] {
+        let options = ["--once", "--speed", "max", "--plain", "--from", from];
+        let (child, ready) = command(&fixture, &options);
+        // Whose topic has no frame at all, selected or not.
+        assert_eq!(client_of(&ready, "security").await.rest().await, (vec![], Some(1000)));
+        let (code, words) = ended(child);
+        assert_eq!(code, Some(0), "{words}");
+        assert_eq!(words.contains("no frame is selected"), is_empty, "{words}");
+    }
+}
+
 /// The reports of a command: JSON, and JUnit's XML.
 fn reports(fixture: &Fixture) -> (PathBuf, PathBuf) {
     (fixture.path.with_file_name("report.json"), fixture.path.with_file_name("report.xml"))

@@ -183,6 +183,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     args.keep_apart(capture.as_ref().ok())?;
     let mut outputs = Outputs::of(&args)?;
     let mut options = args.options(capture?)?;
+    let selection = options.selection.clone();
     if args.faults.reproduce_session && options.reproduce_session()? == 0 {
         words.warn("the recording was neither refused nor cut off: there is nothing to reproduce");
     }
@@ -204,6 +205,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let runtime = runtime.context("cannot start")?;
     let report = runtime.block_on(serve(options, args, &mut outputs, words))?;
     outputs.report(&report)?;
+    if report.empty {
+        select::warn_if_none(&selection, 0, words);
+    }
     Ok(conclude(report, words))
 }
 

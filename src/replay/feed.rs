@@ -264,13 +264,16 @@ impl Reader {
         let options = &self.stage.options;
         let entries = options.capture.entries().sharing(&self.stage.unpacked);
         let entries = options.selection.clone().of(entries);
-        let mut frames = 0;
+        let (mut frames, mut is_empty) = (0, true);
         for entry in entries {
             if let Some(doors) = doors.take() {
                 self.open(doors)?;
             }
             match entry {
-                Ok(entry) => frames += self.take(entry, track)?,
+                Ok(entry) => {
+                    is_empty &= entry.frame().is_none();
+                    frames += self.take(entry, track)?;
+                }
                 Err(error) => {
                     let damage = error.is_damage();
                     self.stage.note(error);
@@ -281,6 +284,7 @@ impl Reader {
                 }
             }
         }
+        self.stage.empty.fetch_or(is_empty, Ordering::Relaxed);
         // It begins behind all there is.
         (self.origin, self.unready) = (None, None);
         self.hand_over()?;

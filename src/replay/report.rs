@@ -254,6 +254,8 @@ pub struct Report {
     pub answered: BTreeMap<u16, u64>,
     /// The first [`KEY_CHANGES_REPORTED`] things that have become of keys, in order.
     pub keys: Vec<KeyChange>,
+    /// A client was given all that is selected of the capture, and that was no frame for anybody.
+    pub empty: bool,
     /// What was wrong with the capture, each fault once.
     pub faults: Vec<Error>,
     /// What was demanded of the run.

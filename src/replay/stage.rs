@@ -2,7 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -69,6 +69,8 @@ pub(super) struct Stage {
     /// Most clients are in about the same place of the capture.
     pub unpacked: Arc<Unpacked>,
     pub faults: Mutex<Vec<Error>>,
+    /// A reader has gone through all that is selected, and there was no frame, whoever it would have been for.
+    pub empty: AtomicBool,
     /// The faults that are on purpose.
     pub spoil: Option<Arc<Spoil>>,
     /// Whatever is needed for control.
