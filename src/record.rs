@@ -28,12 +28,15 @@ use self::{
     export::Exports,
     input::InputFile,
     keys::Keys,
-    segments::{Care, Place, Segments},
+    segments::{Care, LeftHot, Place, Segments},
     subscribers::{Common, Hopeless, Subscribers},
 };
 use crate::{
     accounts::Account,
-    capture::{About, Compression, SEALED_SUFFIX, Sealed, seal_left_overs, sealed_left_over},
+    capture::{
+        About, Compression, LeftOvers, SEALED_SUFFIX, Sealed, Unsealed, seal_left_overs,
+        sealed_left_over,
+    },
     entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
     net::client::{Connector, Endpoint},
@@ -285,16 +288,28 @@ impl Recording {
             notify(Notice::Trouble { error: &error });
         }
         let (place, left_overs) = place(&options)?;
+        for Unsealed { error, .. } in &left_overs.unsealed {
+            notify(Notice::Trouble { error });
+        }
         let covered = match &place {
             Place::File(_) => Covered::new(),
-            Place::Folder(folder) => earlier::covered_in(folder),
+            Place::Folder(folder) => earlier::covered_in(folder, &left_overs.unsealed),
         };
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
         let Keeping { split, keep, compression, on_sealed, .. } = options.keeping.clone();
         let clock = Arc::clone(&options.clock);
-        let care = Care { keep, compression, on_sealed, notify: Arc::clone(&notify), clock };
+        let LeftOvers { sealed: left_overs, unsealed } = left_overs;
+        let care = Care {
+            keep,
+            compression,
+            on_sealed,
+            sealed_before: left_overs.iter().filter_map(|sealed| sealed.path.clone()).collect(),
+            left_hot: unsealed.into_iter().map(LeftHot::of_earlier_run).collect(),
+            notify: Arc::clone(&notify),
+            clock,
+        };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -450,8 +465,8 @@ async fn after(time: Option<Duration>) {
     }
 }
 
-/// Where the segments go, after what was left behind there was sealed.
-fn place(options: &Options) -> Result<(Place, Vec<Sealed>)> {
+/// Where the segments go, after what was left behind there was sealed as far as it could be.
+fn place(options: &Options) -> Result<(Place, LeftOvers)> {
     let output = &options.output;
     let is_file = output.to_string_lossy().ends_with(SEALED_SUFFIX) && !output.is_dir();
     if is_file {
@@ -467,7 +482,10 @@ fn place(options: &Options) -> Result<(Place, Vec<Sealed>)> {
             Some(Sealed { path: Some(path), entries, .. }) => {
                 Err(Kind::SealedInstead { path, entries }.into())
             }
-            left_over => Ok((Place::File(output.clone()), left_over.into_iter().collect())),
+            left_over => {
+                let sealed = left_over.into_iter().collect();
+                Ok((Place::File(output.clone()), LeftOvers { sealed, ..LeftOvers::default() }))
+            }
         };
     }
     fs::create_dir_all(output).map_err(Error::io("create", output))?;

@@ -337,7 +337,8 @@ fn a_hot_segment_cut_anywhere_gives_its_whole_entries() {
 
         // With its header it is worth a capture, even one without entries. With less it goes: it
         // must not stand in the way of the next recording.
-        let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+        let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap().sealed[..]
+        else {
             panic!("one segment")
         };
         assert_eq!(sealed.entries, whole_entries as u64, "cut at {cut}");
@@ -431,7 +432,8 @@ fn a_segment_that_is_there_in_both_states_is_read_once() {
     assert_eq!(Capture::open(&[folder.path()]).unwrap().segments().len(), 1);
 
     // Sealing ends what the kill interrupted.
-    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap().sealed[..]
+    else {
         panic!("one segment")
     };
     assert_eq!(sealed.path.as_deref(), Some(&*path));
@@ -448,7 +450,8 @@ fn a_hot_segment_stays_as_long_as_the_sealed_one_beside_it_is_damaged() {
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
 
-    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap().sealed[..]
+    else {
         panic!("one segment")
     };
 
@@ -466,7 +469,7 @@ fn a_segment_with_a_live_owner_is_read_and_left_alone() {
         || Capture::open(&[folder.path()]).unwrap().segments()[0].is_being_recorded();
 
     assert!(is_being_recorded());
-    assert!(seal_left_overs(folder.path(), Compression::default()).unwrap().is_empty());
+    assert!(seal_left_overs(folder.path(), Compression::default()).unwrap().sealed.is_empty());
     assert!(seal(&hot, &path, Compression::default()).unwrap_err().is_in_use());
     assert_eq!(whole(folder.path()), entries[..4]);
 
@@ -479,7 +482,7 @@ fn a_segment_with_a_live_owner_is_read_and_left_alone() {
     assert_eq!(whole(folder.path()), entries);
     drop(segment);
     assert!(!is_being_recorded());
-    assert_eq!(seal_left_overs(folder.path(), Compression::default()).unwrap().len(), 1);
+    assert_eq!(seal_left_overs(folder.path(), Compression::default()).unwrap().sealed.len(), 1);
     assert_eq!(whole(folder.path()), entries);
 }
 
@@ -592,7 +595,8 @@ fn what_is_no_capture_is_refused() {
 
     // Under the name of a left-over it stops no recording, and is nobody's to delete.
     fs::write(&hot, text).unwrap();
-    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap()[..] else {
+    let [sealed] = &seal_left_overs(folder.path(), Compression::default()).unwrap().sealed[..]
+    else {
         panic!("one segment")
     };
     assert!(sealed.damage.as_ref().unwrap().is_not_a_capture());

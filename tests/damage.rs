@@ -566,7 +566,7 @@ fn all_that_is_proven_of_a_damaged_hot_segment_is_sealed_and_the_rest_is_kept() 
         let mut bytes = specimen.bytes.clone();
         bytes[byte] ^= 1 << (bit % 8);
         fs::write(path, &bytes).unwrap();
-        let [sealed] = &seal_left_overs(folder, Compression::default()).unwrap()[..] else {
+        let [sealed] = &seal_left_overs(folder, Compression::default()).unwrap().sealed[..] else {
             panic!("bit {bit}: one segment")
         };
         let kept: PathBuf = folder.join("a.mcap.damaged");

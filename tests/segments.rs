@@ -6,15 +6,17 @@
 mod support;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Barrier},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{Capture, HOT_SUFFIX},
+    capture::{About, Capture, HOT_SUFFIX, HotSegment},
     entry::{
         Entry, SessionEvent, What,
         session_event::{Event, Gap, SegmentDeleted, gap::Cause},
@@ -24,7 +26,7 @@ use centralcap::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{
-    capture::{message, proven},
+    capture::{Entries, START, message, proven, subscription},
     feed::{Feed, Reply, Say},
     place::names_in as names,
     wait,
@@ -253,6 +255,41 @@ fn sighup_begins_a_segment_and_each_that_is_sealed_is_handed_to_the_command() {
     let segments: Vec<_> = names(copies.path());
     let of = |at: usize| frames_in(&entries(&copies.path().join(&segments[at])));
     assert!(of(0).into_iter().eq(frames(0..5)) && of(1).into_iter().eq(frames(5..10)));
+}
+
+#[test]
+fn what_cannot_be_sealed_of_an_earlier_run_is_sealed_when_it_can() {
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let left_over = |name: &str| {
+        let path = folder.path().join(name);
+        let mut entries = Entries::new();
+        let frame = message("monitoring", 100, 10);
+        entries.frame(Duration::ZERO, &subscription("monitoring", "monitoring"), frame);
+        let about = About { started: START, host: String::new(), options: BTreeMap::new() };
+        let mut hot = HotSegment::create(&path, &about, &[]).unwrap();
+        hot.append(&entries.made[0]).unwrap();
+        hot.commit().unwrap();
+        path
+    };
+    let sealed = left_over("20260101T000000.000Z.mcap");
+    let blocked = left_over("20260102T000000.000Z.mcap");
+    fs::create_dir(&blocked).unwrap();
+
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..5).into_iter().chain([Say::Settle(Arc::clone(&barrier)), goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let hook = format!("cp -t '{}'", copies.path().display());
+    let child = record(&feed, folder.path(), &["--on-sealed", &hook]).spawn().unwrap();
+    barrier.wait();
+    assert!(sealed.is_file() && blocked.is_dir());
+    fs::remove_dir(&blocked).unwrap();
+    wait_for("the second one to be sealed", || blocked.is_file());
+    barrier.wait();
+    let words = ended(&child.wait_with_output().unwrap(), 0);
+    assert!(words.contains(&format!("{}: Is a directory", blocked.display())), "{words}");
+    assert!(words.contains("5 frames kept in"), "{words}");
+    assert_eq!(names(folder.path()), names(copies.path()));
+    assert_eq!(frames_in(&entries(folder.path())).len(), 2 + 5);
 }
 
 #[test]

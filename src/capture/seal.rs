@@ -40,9 +40,29 @@ pub struct Sealed {
     pub kept: Option<PathBuf>,
 }
 
+/// What became of the hot segments that an earlier run has left.
+#[derive(Debug, Default)]
+pub struct LeftOvers {
+    /// Those that were sealed.
+    pub sealed: Vec<Sealed>,
+    /// Those that could not be, for want of room perhaps. They are as they were.
+    pub unsealed: Vec<Unsealed>,
+}
+
+/// A hot segment that could not be sealed.
+#[derive(Debug)]
+pub struct Unsealed {
+    /// The hot segment.
+    pub path: PathBuf,
+    /// The name that it will have.
+    pub sealed_path: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
 /// Seals every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing
 /// left half-done is swept away.
-pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<Vec<Sealed>> {
+pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<LeftOvers> {
     unfinished::sweep(folder);
     let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut found = Vec::new();
@@ -53,14 +73,16 @@ pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<Vec<Se
         }
     }
     found.sort();
-    let mut sealed = Vec::new();
+    let mut left = LeftOvers::default();
     for path in found {
-        match seal(&path, &hot::sealed_path(&path), compression) {
+        let sealed_path = hot::sealed_path(&path);
+        match seal(&path, &sealed_path, compression) {
+            Ok(sealed) => left.sealed.push(sealed),
             Err(error) if error.is_in_use() => {}
-            result => sealed.push(result?),
+            Err(error) => left.unsealed.push(Unsealed { path, sealed_path, error }),
         }
     }
-    Ok(sealed)
+    Ok(left)
 }
 
 /// Seals what an earlier run left behind under this very name, if it did.

@@ -8,7 +8,7 @@ use std::{collections::HashMap, path::Path};
 
 use super::ring::sealed_in;
 use crate::{
-    capture::Capture,
+    capture::{Capture, Unsealed},
     entry::{
         Entry, Timestamp, What,
         session_event::{Event, gap::Cause},
@@ -18,14 +18,18 @@ use crate::{
 /// Until when each subscription was covered, and why not longer, by name.
 pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
 
-/// Reads the last segment in the folder in which there is something: whoever was killed had perhaps
+/// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
 /// just begun another one. What cannot be read says nothing.
-pub(super) fn covered_in(folder: &Path) -> Covered {
+pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed]) -> Covered {
     let covered_by = |path| {
         let capture = Capture::open(&[path]).ok();
         covered(capture.iter().flat_map(Capture::entries).map_while(Result::ok))
     };
-    let from_the_last = sealed_in(folder).into_iter().rev();
+    let unsealed = unsealed.iter().map(|unsealed| unsealed.path.clone());
+    let mut segments: Vec<_> = sealed_in(folder).into_iter().chain(unsealed).collect();
+    // A moment stands first in each name.
+    segments.sort();
+    let from_the_last = segments.into_iter().rev();
     from_the_last.map(covered_by).find(|covered| !covered.is_empty()).unwrap_or_default()
 }
 
@@ -134,7 +138,7 @@ mod tests {
             }
             file.finish().unwrap();
         }
-        assert_eq!(covered_in(folder.path())["busy"], (at(4), Cause::Killed));
+        assert_eq!(covered_in(folder.path(), &[])["busy"], (at(4), Cause::Killed));
     }
 
     #[test]

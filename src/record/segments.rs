@@ -23,7 +23,7 @@ use super::{
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
-    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, seal},
+    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, seal},
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
 };
@@ -96,12 +96,33 @@ pub(super) struct Care {
     pub compression: Compression,
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
+    /// What was sealed of an earlier run, for which that is still to be done.
+    pub sealed_before: Vec<PathBuf>,
+    /// What could not be sealed so far.
+    pub left_hot: Vec<LeftHot>,
     pub notify: Notify,
     pub clock: Arc<dyn Clock>,
 }
 
+/// A hot segment that could not be sealed.
+pub(super) struct LeftHot {
+    path: PathBuf,
+    /// The name that it will have.
+    sealed_path: PathBuf,
+    /// It is no part of this recording.
+    is_of_earlier_run: bool,
+}
+
+impl LeftHot {
+    /// What it was told of already.
+    pub(super) fn of_earlier_run(unsealed: Unsealed) -> Self {
+        let Unsealed { path, sealed_path, error: _ } = unsealed;
+        Self { path, sealed_path, is_of_earlier_run: true }
+    }
+}
+
 impl Segments {
-    /// Begins the first segment.
+    /// Begins the first segment, after those that an earlier run has left.
     pub(super) fn start(
         place: Place,
         about: About,
@@ -113,7 +134,9 @@ impl Segments {
             Place::File(_) => None,
             Place::Folder(folder) => Some(folder.clone()),
         };
-        let named = folder.as_deref().and_then(|folder| moment_in(sealed_in(folder).last()?));
+        let left_hot = care.left_hot.iter().filter_map(|left| moment_in(&left.sealed_path));
+        let sealed = folder.as_deref().and_then(|folder| moment_in(sealed_in(folder).last()?));
+        let named = left_hot.chain(sealed).max();
         let sealer = Sealer::start(folder, care);
         let now = about.started;
         let mut segments = Self { place, about, kinds, split, open: None, named, sealer };
@@ -333,6 +356,9 @@ impl Sealer {
         let ring = folder.map(|folder| Ring::new(folder, care.keep, watch, Arc::clone(&notify)));
         let hook = care.on_sealed.take();
         let hooks = hook.map(|command| Hooks::start(command, hook::LIMIT, Arc::clone(&notify)));
+        if let Some(hooks) = &hooks {
+            care.sealed_before.iter().for_each(|path| hooks.run(path));
+        }
         let mut work = Work {
             ring,
             named,
@@ -340,7 +366,6 @@ impl Sealer {
             care,
             waiting: Arc::clone(&waiting),
             results: Vec::new(),
-            left_hot: Vec::new(),
             left_empty: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
@@ -389,8 +414,6 @@ struct Work {
     care: Care,
     waiting: Arc<AtomicUsize>,
     results: Vec<Result<Sealed>>,
-    /// What could not be sealed, with the name that it will have.
-    left_hot: Vec<(PathBuf, PathBuf)>,
     /// What could not be deleted, though nothing is in it.
     left_empty: Vec<HotSegment>,
 }
@@ -401,15 +424,19 @@ impl Work {
         loop {
             match jobs.recv_timeout(TEND_EVERY.saturating_sub(tended.elapsed())) {
                 Ok(Job::Seal(segment)) => {
-                    let names = (segment.path().to_owned(), segment.sealed_path().to_owned());
+                    let left = LeftHot {
+                        path: segment.path().to_owned(),
+                        sealed_path: segment.sealed_path().to_owned(),
+                        is_of_earlier_run: false,
+                    };
                     let sealed = segment.seal(self.care.compression);
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     match sealed {
-                        Ok(sealed) => self.sealed(sealed),
+                        Ok(sealed) => self.sealed(sealed, &left),
                         // Whatever it is, the hot segment is whole, and may be sealed later.
                         Err(error) if self.ring.is_some() => {
                             (self.care.notify)(Notice::Trouble { error: &error });
-                            self.left_hot.push(names);
+                            self.care.left_hot.push(left);
                         }
                         Err(error) => self.results.push(Err(error)),
                     }
@@ -433,31 +460,45 @@ impl Work {
             }
         }
         self.retry();
-        for (hot, _) in std::mem::take(&mut self.left_hot) {
-            self.results.push(Err(Kind::NotSealed { path: hot }.into()));
+        for LeftHot { path, is_of_earlier_run, .. } in std::mem::take(&mut self.care.left_hot) {
+            let error = Kind::NotSealed { path }.into();
+            if is_of_earlier_run {
+                (self.care.notify)(Notice::Trouble { error: &error });
+            } else {
+                self.results.push(Err(error));
+            }
         }
         let undeleted = self.left_empty.iter().filter_map(|segment| segment.discard().err());
         self.results.extend(undeleted.map(Err));
     }
 
     fn retry(&mut self) {
-        for (hot, path) in std::mem::take(&mut self.left_hot) {
-            match seal(&hot, &path, self.care.compression) {
-                Ok(sealed) => self.sealed(sealed),
-                Err(_) => self.left_hot.push((hot, path)),
+        for left in std::mem::take(&mut self.care.left_hot) {
+            match seal(&left.path, &left.sealed_path, self.care.compression) {
+                Ok(sealed) => self.sealed(sealed, &left),
+                // Another recording has sealed what both have found.
+                Err(_) if left.is_of_earlier_run && !left.path.exists() => {}
+                Err(_) => self.care.left_hot.push(left),
             }
         }
         self.left_empty.retain(|segment| segment.discard().is_err());
     }
 
-    fn sealed(&mut self, sealed: Sealed) {
+    fn sealed(&mut self, sealed: Sealed, was: &LeftHot) {
         if let Some(path) = &sealed.path {
             (self.care.notify)(Notice::Sealed { sealed: &sealed });
             if let Some(hooks) = &self.hooks {
                 hooks.run(path);
             }
         }
-        self.results.push(Ok(sealed));
+        match &sealed.damage {
+            // Nobody looks into these when the recording ends.
+            Some(error) if was.is_of_earlier_run => {
+                (self.care.notify)(Notice::Trouble { error });
+            }
+            None if was.is_of_earlier_run => {}
+            _ => self.results.push(Ok(sealed)),
+        }
         self.name_leaving();
     }
 
@@ -491,7 +532,8 @@ mod tests {
     fn begun(folder: &Path, notify: Notify) -> Segments {
         let (keep, compression) = (Keep::default(), Compression::default());
         let clock = Arc::new(SystemClock::new());
-        let care = Care { keep, compression, on_sealed: None, notify, clock };
+        let (on_sealed, sealed_before, left_hot) = (None, Vec::new(), Vec::new());
+        let care = Care { keep, compression, on_sealed, sealed_before, left_hot, notify, clock };
         let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
         let place = Place::Folder(folder.to_owned());
         Segments::start(place, about, Vec::new(), Split::default(), care).unwrap()
