@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     accounts::Account,
-    entry::Subscription,
+    entry::{Subscription, session_event::Event},
     net::client::Connector,
     protocol::{Key, Protocol},
     schema::FrameTypes,
@@ -228,17 +228,57 @@ impl Hopeless {
     }
 
     fn notice(&self, index: usize, notice: Notice<'_>) {
-        if let Notice::Waiting { hopeless, .. } = &notice {
-            let mut refused = self.lock();
-            refused.insert(index, *hopeless);
-            if refused.values().all(|&refused| refused) {
-                self.stop.send_replace(true);
+        let hopeless = match &notice {
+            Notice::Waiting { hopeless, .. } => *hopeless,
+            Notice::Event { event, .. } if matches!(event.event, Some(Event::Connected(_))) => {
+                false
             }
+            _ => return (self.notify)(notice),
+        };
+        let mut refused = self.lock();
+        refused.insert(index, hopeless);
+        if refused.values().all(|&refused| refused) {
+            self.stop.send_replace(true);
         }
+        drop(refused);
         (self.notify)(notice);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, bool>> {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::entry::{SessionEvent, session_event::Connected};
+
+    #[test]
+    fn who_was_connected_has_hope_again() {
+        let (stop, stopped) = watch::channel(false);
+        let hopeless = Hopeless::new(Arc::new(|_| {}), stop);
+        let subscription = Subscription {
+            name: "campus".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        };
+        let refused = |index| {
+            let time = Duration::from_secs(60);
+            let subscription = &subscription;
+            hopeless.notice(index, Notice::Waiting { subscription, time, hopeless: true });
+        };
+        (0..2).for_each(|index| hopeless.add(index));
+        refused(0);
+        let event = Some(Event::Connected(Connected::default()));
+        let event = &SessionEvent { connection: 1, event };
+        hopeless.notice(0, Notice::Event { subscription: &subscription, event });
+        refused(1);
+        assert!(!*stopped.borrow());
+        refused(0);
+        assert!(*stopped.borrow());
     }
 }
