@@ -36,6 +36,9 @@ use crate::{
 /// An attempt has to be through by then.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// The body of a refusal has to be there by then. What matters is its status.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The largest body of an answer that is looked at.
 const BODY_LIMIT: usize = 64 * 1024;
 
@@ -350,14 +353,17 @@ async fn refusal(answer: Response<Body>, key: &Key) -> Refused {
     let mut body = BytesMut::new();
     let mut rest = answer.into_body();
     // The beginning is enough, with the whole of a key that stands at its end; what breaks off later
-    // does not matter.
-    while body.len() < BODY_KEPT + key.longest_form()
-        && let Some(Ok(piece)) = rest.frame().await
-    {
-        if let Ok(data) = piece.into_data() {
-            body.extend_from_slice(&data);
+    // does not matter, nor does what never comes.
+    let reading = async {
+        while body.len() < BODY_KEPT + key.longest_form()
+            && let Some(Ok(piece)) = rest.frame().await
+        {
+            if let Ok(data) = piece.into_data() {
+                body.extend_from_slice(&data);
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(BODY_PATIENCE, reading).await;
     let mut body = key.hide_in(body.freeze());
     body.truncate(BODY_KEPT);
     Refused { status, body, retry_after }
@@ -502,7 +508,7 @@ mod tests {
 
     /// Connects to somebody who says just that, and returns what came of it. The other side must be left
     /// alone when the time is over.
-    async fn connect(secure: bool, said: &str) -> (SocketAddr, String, Duration) {
+    async fn connect(secure: bool, said: &str) -> (SocketAddr, NotConnected, Duration) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let endpoint =
@@ -519,8 +525,7 @@ mod tests {
             began.elapsed()
         };
         match tokio::join!(connector.connect(&ask), server) {
-            (Err(NotConnected::Failed(failure)), took) => (address, failure.reason, took),
-            (Err(NotConnected::Refused(refused)), _) => panic!("{refused:?}"),
+            (Err(error), took) => (address, error, took),
             (Ok(_), _) => panic!("connected to nobody"),
         }
     }
@@ -528,10 +533,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_deadline_is_for_all_of_an_attempt() {
         for (secure, said) in [(true, ""), (false, ""), (false, "HTTP/1.1 101 Switching Pro")] {
-            let (address, reason, took) = connect(secure, said).await;
+            let (address, error, took) = connect(secure, said).await;
+            let NotConnected::Failed(Failure { reason, .. }) = error else { panic!("{error:?}") };
             assert_eq!(reason, format!("no connection within 20 s: {address} does not answer"));
             assert!(took >= DEADLINE && took < DEADLINE + Duration::from_secs(1), "{took:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_counts_whatever_comes_of_its_body() {
+        let said = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 13\r\n\r\nToken ";
+        let (_, error, took) = connect(false, said).await;
+        let NotConnected::Refused(refused) = error else { panic!("{error:?}") };
+        assert_eq!((refused.status, &*refused.body), (401, &b"Token "[..]));
+        assert!(took < DEADLINE, "{took:?}");
     }
 
     #[test]
