@@ -26,6 +26,10 @@ pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 /// The bound that back-off does not grow beyond, and the least wait after a lasting refusal.
 pub const BACK_OFF_MOST: Duration = Duration::from_secs(60);
 
+/// A server that asks for more time than this is asked again after it: one wrong number of a proxy must not be
+/// the end of a recording.
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(60 * 60);
+
 /// A connection that lasted so long was healthy: back-off starts again.
 pub const HEALTHY: Duration = Duration::from_secs(60);
 
@@ -200,7 +204,7 @@ pub struct Session {
     hopeless: bool,
 }
 
-/// One renewal per outage: a server that answers 401 to everything must not be asked for ever.
+/// One renewal before each long wait: a server that answers 401 to everything must not be asked all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RenewalState {
     Untried,
@@ -274,7 +278,8 @@ impl Session {
             }
             Refusal::Transient => {
                 let wait = self.back_off();
-                Next::Wait(refused.retry_after.map_or(wait, |asked| wait.max(asked)))
+                let asked = refused.retry_after.unwrap_or_default().min(RETRY_AFTER_MOST);
+                Next::Wait(wait.max(asked))
             }
             Refusal::RenewKey | Refusal::Persistent => self.wait_long(),
         };
@@ -630,6 +635,8 @@ mod tests {
         assert!(!session.is_hopeless());
         let asked = Refused { retry_after: Some(Duration::from_secs(300)), ..refused(429) };
         assert_eq!(wait(&session.refused(asked)), Duration::from_secs(300));
+        let asked = Refused { retry_after: Some(Duration::MAX), ..refused(503) };
+        assert_eq!(wait(&session.refused(asked)), RETRY_AFTER_MOST);
         assert!(wait(&session.refused(refused(400))) >= BACK_OFF_MOST);
         assert!(session.is_hopeless());
     }
