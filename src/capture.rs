@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::Path};
 pub use self::{
     catalog::{Capture, Channel, Entries, InChunks, Segment},
     chunk::Unpacked,
-    hot::HotSegment,
+    hot::{HotSegment, Unsynced},
     past::{LOST_KEPT, PastDamage, RESULT},
     place::{Place, Places},
     reader::each_record,

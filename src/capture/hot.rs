@@ -9,6 +9,7 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
+    mem,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,6 +19,7 @@ use std::{
 
 use super::{
     About, Compression, HOT_SUFFIX, SEALED_SUFFIX, SET_ASIDE_SUFFIX, Sealed, Writer, seal,
+    sync_folder_of,
 };
 use crate::{
     entry::{Entry, FrameType},
@@ -42,7 +44,24 @@ pub struct HotSegment {
     proven: u64,
     /// What is behind this byte does not count.
     end: u64,
+    /// No power cut must forget its name.
+    is_new: bool,
     broken: bool,
+}
+
+/// What the kernel has of a hot segment and the disk perhaps has not.
+pub struct Unsynced {
+    file: File,
+    /// Where the file is, if nobody was to sync that yet.
+    name: Option<PathBuf>,
+}
+
+impl Unsynced {
+    /// After that no power cut takes it. It may take its time.
+    pub fn sync(self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.name.map_or(Ok(()), |path| sync_folder_of(&path))
+    }
 }
 
 /// A proof of what is whole: everything before `offset` has the checksum `crc`.
@@ -139,8 +158,19 @@ impl HotSegment {
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
         let (entries, proven, end) = (0, 0, u64::MAX);
-        let mut segment =
-            Self { writer, file, progress, path, sealed_path, entries, proven, end, broken: false };
+        let (is_new, broken) = (true, false);
+        let mut segment = Self {
+            writer,
+            file,
+            progress,
+            path,
+            sealed_path,
+            entries,
+            proven,
+            end,
+            is_new,
+            broken,
+        };
         segment.commit()?;
         Ok(segment)
     }
@@ -183,13 +213,15 @@ impl HotSegment {
         written
     }
 
-    /// Commits, and writes down what is whole. The file returned is the one to `sync_data`, from
-    /// wherever that may take its time.
-    pub fn checkpoint(&mut self) -> Result<File> {
+    /// Commits, and writes down what is whole. What is returned is there to be synced, from wherever that
+    /// may take its time.
+    pub fn checkpoint(&mut self) -> Result<Unsynced> {
         self.progress.wanted.store(true, Ordering::Relaxed);
         self.commit()?;
         self.proven = self.entries;
-        self.file.try_clone().map_err(Error::io("open", &self.path))
+        let file = self.file.try_clone().map_err(Error::io("open", &self.path))?;
+        let name = mem::take(&mut self.is_new).then(|| self.path.clone());
+        Ok(Unsynced { file, name })
     }
 
     /// What is in it so far.
@@ -213,7 +245,7 @@ impl HotSegment {
 
     /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there.
     pub fn seal(mut self, compression: Compression) -> Result<Sealed> {
-        if !self.broken {
+        if !self.broken && !self.is_proven() {
             self.checkpoint()?;
         }
         // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.

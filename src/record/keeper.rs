@@ -9,10 +9,9 @@
 //! told in the new one.
 
 use std::{
-    fs::File,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc as std_mpsc,
     },
     thread::JoinHandle,
@@ -30,7 +29,7 @@ use super::{
     segments::{OnFull, Segments},
 };
 use crate::{
-    capture::Sealed,
+    capture::{Sealed, Unsynced},
     entry::{Entry, Timestamp},
     error::{Error, Kind, Result},
 };
@@ -319,8 +318,8 @@ impl Desk {
     }
 
     fn prove(&mut self) -> Result<()> {
-        let file = self.segments.segment()?.checkpoint()?;
-        file.sync_data().map_err(|_| Error::io_on("sync", self.segments.path()))
+        let unsynced = self.segments.segment()?.checkpoint()?;
+        unsynced.sync().map_err(|_| Error::io_on("sync", self.segments.path()))
     }
 
     /// Now, by the wall clock. What the desk remembers goes by that clock, too; that it was set is for
@@ -485,10 +484,11 @@ impl Desk {
     /// Begins the next segment if it is time, or if `asked` to.
     fn split(&mut self, asked: bool) -> Result<()> {
         let now = self.now();
-        if self.segments.split(now, asked)? {
-            self.segments.write(self.connections.continued(now).iter())?;
+        let Some(ended) = self.segments.split(now, asked)? else { return Ok(()) };
+        if self.shared.sync != SyncWhen::Never {
+            self.syncer.sync(ended);
         }
-        Ok(())
+        self.segments.write(self.connections.continued(now).iter())
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -498,7 +498,8 @@ impl Desk {
             // Checkpoints are cheap, and tell what is whole.
             SyncWhen::Never => Duration::from_secs(1),
         };
-        if self.synced.elapsed() < every {
+        // What a slow disk has still to begin with is all that it will have for now.
+        if self.synced.elapsed() < every || self.syncer.is_behind() {
             return Ok(());
         }
         self.synced = Instant::now();
@@ -506,9 +507,9 @@ impl Desk {
         if segment.is_proven() {
             return Ok(());
         }
-        let file = segment.checkpoint()?;
+        let unsynced = segment.checkpoint()?;
         if self.shared.sync != SyncWhen::Never {
-            self.syncer.sync(file);
+            self.syncer.sync(unsynced);
         }
         Ok(())
     }
@@ -529,20 +530,23 @@ impl Desk {
     }
 }
 
-/// Syncs files in the background, one at a time; a second one waiting is as good as a third.
+/// Syncs what was written in the background, in that order.
 struct Syncer {
-    files: std_mpsc::SyncSender<File>,
+    written: std_mpsc::Sender<Unsynced>,
+    /// How much of it has not been begun with.
+    waiting: Arc<AtomicUsize>,
     failed: Arc<AtomicBool>,
 }
 
 impl Syncer {
     fn start() -> Self {
-        let (files, receiver) = std_mpsc::sync_channel::<File>(1);
-        let failed = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&failed);
+        let (written, receiver) = std_mpsc::channel::<Unsynced>();
+        let (waiting, failed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (begun, told) = (Arc::clone(&waiting), Arc::clone(&failed));
         std::thread::spawn(move || {
-            for file in receiver {
-                if file.sync_data().is_err() {
+            for unsynced in receiver {
+                begun.fetch_sub(1, Ordering::Relaxed);
+                if unsynced.sync().is_err() {
                     // After a failure the system may say that all is well and have forgotten what it
                     // did not write: it is never asked again about this file.
                     told.store(true, Ordering::Relaxed);
@@ -550,14 +554,21 @@ impl Syncer {
                 }
             }
         });
-        Self { files, failed }
+        Self { written, waiting, failed }
     }
 
     fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    fn sync(&self, file: File) {
-        let _ = self.files.try_send(file);
+    /// Something waits that has not been begun with.
+    fn is_behind(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn sync(&self, unsynced: Unsynced) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Where the thread is gone it has told why.
+        let _ = self.written.send(unsynced);
     }
 }

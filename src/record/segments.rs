@@ -23,7 +23,9 @@ use super::{
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
-    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, seal},
+    capture::{
+        About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, Unsynced, seal,
+    },
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
 };
@@ -202,21 +204,24 @@ impl Segments {
         self.open.as_mut().map(|open| &mut open.segment).ok_or_else(none)
     }
 
-    /// Begins the next segment if it is time, or if `asked` to, and says whether it did.
-    pub(super) fn split(&mut self, now: Timestamp, asked: bool) -> Result<bool> {
-        let Some(open) = &mut self.open else { return Ok(false) };
+    /// Begins the next segment if it is time, or if `asked` to. Returns what is to be synced of the one that
+    /// has ended: it may have to wait before it is sealed.
+    pub(super) fn split(&mut self, now: Timestamp, asked: bool) -> Result<Option<Unsynced>> {
+        let has_room_for_more = self.has_room_for_more();
+        let Some(open) = &mut self.open else { return Ok(None) };
         let too_large = self.split.size.is_some_and(|most| open.segment.size() >= most);
         let over = open.until.is_some_and(|until| now >= until);
         if open.segment.is_empty() {
             // The next one would be no better.
             open.until = self.split.until(now);
-            return Ok(false);
+            return Ok(None);
         }
-        let splits = (too_large || over || asked) && self.has_room_for_more();
-        if splits {
-            self.begin(now)?;
+        if !((too_large || over || asked) && has_room_for_more) {
+            return Ok(None);
         }
-        Ok(splits)
+        let ended = open.segment.checkpoint()?;
+        self.begin(now)?;
+        Ok(Some(ended))
     }
 
     /// The wall clock was set: the open segment ends at the next multiple on the new one.
@@ -562,7 +567,7 @@ mod tests {
             let subscription = Arc::clone(&subscription);
             let entry = Entry { subscription, received: at(second), what };
             segments.write([&entry].into_iter()).unwrap();
-            assert!(segments.split(at(second + 1), true).unwrap());
+            assert!(segments.split(at(second + 1), true).unwrap().is_some());
             if second == 1 {
                 sealed.wait();
             }

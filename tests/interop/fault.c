@@ -7,6 +7,7 @@
 //   FAULT_TIMES   how many calls fail, this one and those that follow
 //   FAULT_CALL    a file to which the name of that call is written
 //   FAULT_COUNT   a file to which the number of calls is written when the process ends by itself
+//   FAULT_SYNCS   a file to which the path of each file is added that is synced
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,13 +33,28 @@ static int is_below(const char *path) {
     return folder && path && strncmp(path, folder, strlen(folder)) == 0;
 }
 
-static int is_file_below(int file) {
-    char link[64], path[PATH_MAX];
+static int find_path(int file, char path[PATH_MAX]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", file);
-    ssize_t length = readlink(link, path, sizeof path - 1);
-    if (length < 0) return 0;
-    path[length] = 0;
-    return is_below(path);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return length >= 0;
+}
+
+static int is_file_below(int file) {
+    char path[PATH_MAX];
+    return find_path(file, path) && is_below(path);
+}
+
+static int is_told_as_synced(int file) {
+    char path[PATH_MAX];
+    const char *told = getenv("FAULT_SYNCS");
+    FILE *list = told && find_path(file, path) ? fopen(told, "a") : NULL;
+    if (list) {
+        fprintf(list, "%s\n", path);
+        fclose(list);
+    }
+    return 1;
 }
 
 static void say(const char *variable, const char *what) {
@@ -76,8 +92,8 @@ static enum verdict judge(const char *call, int counts) {
 
 FAULTY(ssize_t, write, (int file, const void *data, size_t size), (file, data, size), is_file_below(file))
 FAULTY(ssize_t, writev, (int file, const struct iovec *parts, int count), (file, parts, count), is_file_below(file))
-FAULTY(int, fsync, (int file), (file), is_file_below(file))
-FAULTY(int, fdatasync, (int file), (file), is_file_below(file))
+FAULTY(int, fsync, (int file), (file), is_file_below(file) && is_told_as_synced(file))
+FAULTY(int, fdatasync, (int file), (file), is_file_below(file) && is_told_as_synced(file))
 FAULTY(int, ftruncate64, (int file, off64_t size), (file, size), is_file_below(file))
 FAULTY(int, rename, (const char *from, const char *to), (from, to), is_below(from))
 FAULTY(int, unlink, (const char *path), (path), is_below(path))

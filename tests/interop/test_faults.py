@@ -215,3 +215,30 @@ def test_calls_that_fail_cost_what_the_ledger_says(shim, calls, tmp_path, error,
         else:
             more = dropped(folder) - len(missing)
             assert 0 <= more <= excess, f"call {at}: {missing}, {done}"
+
+
+@pytest.mark.parametrize("when", ["each", "1h", "never"])
+def test_what_has_ended_is_synced_before_it_is_sealed(shim, tmp_path, when):
+    folder, synced = tmp_path / "capture", tmp_path / "synced"
+    synced.touch()
+    options = ["--sync", when, "--split-size", SPLIT, "-o", folder]
+    with feed(Script()) as url:
+        command = [CENTRALCAP, "record", "--hostname", url, "--topic", "monitoring", "--once", *options]
+        environment = ENVIRONMENT | {
+            "LD_PRELOAD": str(shim),
+            "FAULT_FOLDER": str(folder),
+            "FAULT_SYNCS": str(synced),
+        }
+        subprocess.run(command, env=environment, capture_output=True, timeout=DEADLINE, check=True)
+    *ended, last = (str(path.with_suffix(".open.mcap")) for path in sorted(folder.glob("*.mcap")))
+    lines = synced.read_text().splitlines()
+    hot = {path: lines.count(path) for path in [*ended, last]}
+    # The folder is synced with each new name, and a segment has two more when it is sealed.
+    folders = lines.count(str(folder)) - 2 * len(hot)
+    if when == "each":
+        assert min(hot.values()) > 0 and sum(hot.values()) > FRAMES
+        assert folders == len(hot)
+    else:
+        expected = 1 if when == "1h" else 0
+        assert hot == dict.fromkeys(ended, expected) | {last: 0}
+        assert folders == expected * len(ended)
