@@ -28,6 +28,7 @@ mod replay;
 mod select;
 mod signal;
 mod status;
+mod stderr;
 mod synth;
 mod systemd;
 
@@ -96,9 +97,9 @@ mod exit {
     pub(super) const INTERRUPTED: u8 = 130;
 }
 
-/// Writes a line to stderr. What nobody can hear is no reason to end anything.
+/// Writes a line to stderr.
 fn to_stderr(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    stderr::write(format!("{line}\n"));
 }
 
 /// How to talk to the user. stdout carries data, stderr words: each on one line, and whatever of them comes
@@ -221,7 +222,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Synth(args) => synth::run(args, words),
         Command::Demo(args) => demo::run(args, words),
     };
-    match outcome.and_then(|outcome| Ok(io::stdout().flush().map(|()| outcome)?)) {
+    let code = match outcome.and_then(|outcome| Ok(io::stdout().flush().map(|()| outcome)?)) {
         Ok(Outcome::Done) => exit::DONE,
         Ok(Outcome::Lossy) => exit::LOSSY,
         Ok(Outcome::Failed) => exit::FAILED,
@@ -231,8 +232,9 @@ pub(crate) fn run() -> ExitCode {
             let own = error.downcast_ref::<Error>();
             if own.is_some_and(Error::is_usage) { exit::USAGE } else { exit::FAILED }
         }
-    }
-    .into()
+    };
+    stderr::finish();
+    code.into()
 }
 
 /// Says what is wrong with the arguments. Also --help and --version, which go to stdout and are no error.

@@ -369,6 +369,41 @@ fn signals_are_the_normal_end() {
     }
 }
 
+/// Many lines on stderr, then frames.
+fn many_words() -> Vec<Say> {
+    let words = std::iter::repeat_with(|| Say::Text("maintenance at noon, for all of the campus"));
+    words.take(3000).chain([binary(FRAME), binary(FRAME), Say::Stay]).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_does_not_read_stderr_stops_nothing() {
+    let feed = Feed::start(vec![Reply::Feed(many_words())]);
+    let place = Place::new();
+    let mut child = place.record(&feed.url(), &[]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&place.path("capture.open.mcap"), 2);
+    signal(&child, "-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(frames(&place.entries()).len(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_does_not_read_stdout_holds_up_no_end() {
+    let said = std::iter::repeat_with(|| binary(FRAME)).take(3000).chain([Say::Close(1000, "")]);
+    let feed = Feed::start(vec![Reply::Feed(said.collect())]);
+    let place = Place::new();
+    let mut command = place.record(&feed.url(), &["--decode", "--once"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take().unwrap());
+    let words = std::io::read_to_string(stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{words}");
+    drop(stdout);
+    assert!(words.contains("3000 frames kept in"), "{words}");
+    assert!(words.contains("error: nobody reads stdout: "), "{words}");
+    assert_eq!(frames(&place.entries()).len(), 3000);
+}
+
 #[cfg(unix)]
 #[test]
 fn what_a_killed_recorder_had_is_sealed_by_the_next_one() {

@@ -44,6 +44,7 @@ use super::{
     log::{Format, Level, Line},
     notices, select, signal,
     status::Screen,
+    stderr,
     systemd::Systemd,
 };
 
@@ -228,6 +229,7 @@ fn message_limit(text: &str) -> Result<usize, Error> {
 }
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
+    stderr::never_wait(words).context("cannot start")?;
     let decoding = args.decode.then(|| args.style.sink()).transpose()?;
     let options = args.options(words)?;
     // Whoever is to be seen from outside does not start where nobody can look.
@@ -298,11 +300,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     });
     // Looking up a name cannot be broken off, and may take minutes.
     runtime.shutdown_timeout(LAST_MOMENT);
-    let report = report?;
-    if let Some(lines) = lines {
-        outcome = lines.finish(words)?.max(outcome);
+    outcome = conclude(report?, words)?.max(outcome);
+    match lines {
+        Some(lines) => lines.finish(words).map(|printed| printed.max(outcome)),
+        None => Ok(outcome),
     }
-    conclude(report, words).map(|concluded| concluded.max(outcome))
 }
 
 impl Args {
@@ -624,23 +626,42 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
 /// recording never waits for them.
 struct Lines {
     thread: std::thread::JoinHandle<io::Result<u64>>,
+    /// Something was printed; it ends with the thread.
+    printed: mpsc::Receiver<()>,
+    /// Frames that wait to be printed,
+    waiting: Arc<AtomicU64>,
+    /// and those that found no room.
     left_out: Arc<AtomicU64>,
+}
+
+fn frames_in(entries: &[Entry]) -> u64 {
+    entries.iter().filter(|entry| entry.frame().is_some()).count() as u64
 }
 
 /// How many batches may wait to be decoded.
 const WAITING: usize = 1024;
 
+/// For so long whoever reads stdout may take nothing when the recording has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 impl Lines {
     fn start(mut sink: Ndjson, screen: Arc<Screen>) -> (Kept, Self) {
         let (sender, receiver) = mpsc::sync_channel::<Vec<Entry>>(WAITING);
-        let left_out = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&left_out);
+        let (say_printed, printed) = mpsc::sync_channel(1);
+        let (waiting, left_out) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (to_print, lost) = (Arc::clone(&waiting), Arc::clone(&left_out));
         let kept: Kept = Box::new(move |entries| {
-            // Where the reader of stdout has gone away, nobody misses a line.
-            let Err(mpsc::TrySendError::Full(lost)) = sender.try_send(entries) else { return };
-            let frames = lost.iter().filter(|entry| entry.frame().is_some()).count();
-            count.fetch_add(frames as u64, Ordering::Relaxed);
+            let frames = frames_in(&entries);
+            to_print.fetch_add(frames, Ordering::Relaxed);
+            match sender.try_send(entries) {
+                Ok(()) => return,
+                Err(mpsc::TrySendError::Full(_)) => lost.fetch_add(frames, Ordering::Relaxed),
+                // The reader of stdout has gone away, and misses no line.
+                Err(mpsc::TrySendError::Disconnected(_)) => 0,
+            };
+            to_print.fetch_sub(frames, Ordering::Relaxed);
         });
+        let unprinted = Arc::clone(&waiting);
         let work = move || {
             let mut stdout = io::stdout().lock();
             let mut undecodable = 0;
@@ -654,15 +675,29 @@ impl Lines {
                 }
                 stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())?;
                 lines.clear();
+                unprinted.fetch_sub(frames_in(&entries), Ordering::Relaxed);
+                // Who wants to know is told once, however much it was.
+                let _ = say_printed.try_send(());
             }
             Ok(undecodable)
         };
         let thread = std::thread::Builder::new().stack_size(codec::STACK_SIZE).spawn(work);
         let thread = thread.expect("the system has another thread");
-        (kept, Self { thread, left_out })
+        (kept, Self { thread, printed, waiting, left_out })
     }
 
     fn finish(self, words: Words) -> anyhow::Result<Outcome> {
+        loop {
+            match self.printed.recv_timeout(PATIENCE) {
+                Ok(()) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    let waiting = self.waiting.load(Ordering::Relaxed);
+                    let frames = waiting + self.left_out.load(Ordering::Relaxed);
+                    anyhow::bail!("nobody reads stdout: {frames} frames were kept but not printed");
+                }
+            }
+        }
         let undecodable = match self.thread.join() {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             Ok(result) => result.context("cannot write the output")?,

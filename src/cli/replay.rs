@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 use super::{
     Outcome, Words, accounts, faults,
     outputs::{self, Named, Output},
-    select, signal,
+    select, signal, stderr,
 };
 
 /// Serve a capture as a live feed on a local endpoint.
@@ -199,6 +199,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             "{address} is open to other machines: whoever reaches it controls the replay"
         ));
     }
+    stderr::never_wait(words).context("cannot start")?;
     // Conditions of faults decode frames on the threads that send them.
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(STACK_SIZE).build();

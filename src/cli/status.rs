@@ -1,7 +1,6 @@
 //! The status of a recording on stderr: lines that are drawn over on a terminal, plain lines in a log.
 
 use std::{
-    io::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,6 +14,7 @@ use centralcap::{
 use super::{
     Words,
     log::{Format, Level, Line},
+    stderr,
 };
 
 /// How often a terminal is drawn.
@@ -59,13 +59,12 @@ impl Screen {
     pub(super) fn put(&self, line: &str) {
         let mut drawn = self.lock();
         let text = format!("{}{line}\n", erase(&mut drawn));
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        stderr::write(text);
     }
 
     /// Takes the status off the terminal.
     pub(super) fn clear(&self) {
-        let text = erase(&mut self.lock());
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        stderr::write(erase(&mut self.lock()));
     }
 
     /// Draws again and again.
@@ -105,7 +104,7 @@ impl Screen {
             lines.push(total(&all, rates.iter().sum()));
         }
         let text = format!("{}{}\n", erase(&mut drawn), lines.join("\n"));
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        stderr::write(text);
         drawn.lines = if self.words.live { lines.len() } else { 0 };
         drawn.at = Instant::now();
         drawn.frames = all.iter().map(|status| status.frames).collect();
