@@ -291,9 +291,10 @@ impl Recording {
         for Unsealed { error, .. } in &left_overs.unsealed {
             notify(Notice::Trouble { error });
         }
+        let names: Vec<_> = options.accounts.iter().map(|account| &*account.name).collect();
         let covered = match &place {
             Place::File(_) => Covered::new(),
-            Place::Folder(folder) => earlier::covered_in(folder, &left_overs.unsealed),
+            Place::Folder(folder) => earlier::covered_in(folder, &left_overs.unsealed, &names),
         };
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();

@@ -1,73 +1,188 @@
 //! How far earlier recordings into the same folder covered each subscription.
 //!
-//! The last segment knows: a connection that was up when it began is mentioned there, and so is all
-//! that happened since. Where a connection has no end, the recorder had none either: it was killed, and
-//! the last thing that it wrote is the last moment that is known to be covered.
+//! The last segment knows of most: a connection that was up when it began is mentioned there, and so is all
+//! that happened since. Who was down for all of it has left a word in an earlier one. Where a connection has no
+//! end, the recorder had none either: it was killed, and the last thing that it wrote is the last moment that is
+//! known to be covered.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, hash_map},
+    path::Path,
+};
 
 use super::ring::sealed_in;
 use crate::{
     capture::{Capture, Unsealed},
     entry::{
         Entry, Timestamp, What,
-        session_event::{Event, gap::Cause},
+        session_event::{ClockStepped, Event, gap::Cause},
     },
 };
 
 /// Until when each subscription was covered, and why not longer, by name.
 pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
 
+/// So many segments are looked through for who is not in the last one.
+const LOOK_BACK: usize = 1000;
+
 /// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
-/// just begun another one. What cannot be read says nothing.
-pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed]) -> Covered {
-    let covered_by = |path| {
-        let capture = Capture::open(&[path]).ok();
-        covered(capture.iter().flat_map(Capture::entries).map_while(Result::ok))
-    };
+/// just begun another one. Earlier ones are read for those of the `names` that it does not tell of. What cannot be
+/// read says nothing.
+pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -> Covered {
     let unsealed = unsealed.iter().map(|unsealed| unsealed.path.clone());
     let mut segments: Vec<_> = sealed_in(folder).into_iter().chain(unsealed).collect();
     // A moment stands first in each name.
     segments.sort();
-    let from_the_last = segments.into_iter().rev();
-    from_the_last.map(covered_by).find(|covered| !covered.is_empty()).unwrap_or_default()
+    let mut courses = Courses::default();
+    for path in segments.into_iter().rev().take(LOOK_BACK) {
+        let Ok(capture) = Capture::open(&[path]) else { continue };
+        let read = || Courses::of(capture.entries().map_while(Result::ok));
+        if courses.0.is_empty() {
+            courses = read();
+            courses.tell_killed();
+        } else {
+            let mut unknown = names.iter().filter(|name| !courses.know(name)).peekable();
+            if unknown.peek().is_none() {
+                break;
+            }
+            let has = capture.channels().unwrap_or_default();
+            if !unknown.any(|name| has.iter().any(|(subscription, _)| subscription.name == *name)) {
+                continue;
+            }
+            courses.follow(read());
+        }
+    }
+    courses.covered()
 }
 
-fn covered(entries: impl Iterator<Item = Entry>) -> Covered {
-    let mut last = Timestamp::default();
-    let mut subscriptions = HashMap::<String, Option<Timestamp>>::new();
-    for entry in entries {
-        last = last.max(entry.received);
-        let What::Event(event) = &entry.what else { continue };
-        if let Some(Event::ClockStepped(step)) = &event.event {
-            // What was latest by the old clock is so no more.
-            last = entry.received;
-            if let Some(Some(ended)) = subscriptions.get_mut(&entry.subscription.name) {
-                *ended = step.by_new_clock(*ended);
+/// What has become of each subscription, by its name.
+#[derive(Default)]
+struct Courses(HashMap<String, Course>);
+
+#[derive(Default)]
+struct Course {
+    /// None: nothing tells of its connections.
+    state: Option<State>,
+    /// It was tried in vain to connect since then.
+    tried: bool,
+    /// How the wall clock was set, in this order.
+    steps: Vec<ClockStepped>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    /// At the end it was connected.
+    Up(Timestamp),
+    /// It was connected until then; the cause is that of an outage.
+    Down(Timestamp, Cause),
+    /// When it was stopped, it was not connected, and that was told.
+    Stopped(Timestamp),
+}
+
+impl Course {
+    const fn is_up(&self) -> bool {
+        matches!(self.state, Some(State::Up(_)))
+    }
+
+    fn becomes(&mut self, state: State) {
+        (self.state, self.tried) = (Some(state), false);
+    }
+
+    fn step(&mut self, step: ClockStepped) {
+        self.state = self.state.map(|state| state.by_new_clock(&step));
+        self.steps.push(step);
+    }
+}
+
+impl State {
+    fn by_new_clock(self, step: &ClockStepped) -> Self {
+        match self {
+            Self::Up(at) => Self::Up(step.by_new_clock(at)),
+            Self::Down(at, cause) => Self::Down(step.by_new_clock(at), cause),
+            Self::Stopped(at) => Self::Stopped(step.by_new_clock(at)),
+        }
+    }
+}
+
+impl Courses {
+    /// Those that the entries of a segment tell of.
+    fn of(entries: impl Iterator<Item = Entry>) -> Self {
+        let mut last = Timestamp::default();
+        let mut courses = HashMap::<String, Course>::new();
+        for entry in entries {
+            last = last.max(entry.received);
+            let What::Event(event) = &entry.what else { continue };
+            let Some(event) = &event.event else { continue };
+            let course = courses.entry(entry.subscription.name.clone()).or_default();
+            match event {
+                Event::ClockStepped(step) => {
+                    // What was latest by the old clock is so no more.
+                    last = entry.received;
+                    course.step(*step);
+                }
+                Event::Connected(_) | Event::Continued(_) => {
+                    course.becomes(State::Up(entry.received));
+                }
+                Event::Closed(closed) => {
+                    let cause = if closed.code.is_some() { Cause::Server } else { Cause::Network };
+                    course.becomes(State::Down(entry.received, cause));
+                }
+                // Stopped while it was not connected: the gap so far is told.
+                Event::Gap(gap) if !course.is_up() => {
+                    course.becomes(State::Stopped(Timestamp::from_nanos(gap.to_ns)));
+                }
+                Event::Rejected(_) | Event::Failed(_) if !course.is_up() => course.tried = true,
+                _ => {}
             }
         }
-        let ended = match &event.event {
-            Some(Event::Connected(_) | Event::Continued(_)) => None,
-            Some(Event::Closed(_)) => Some(entry.received),
-            // Stopped while it was not connected: the gap so far is told.
-            Some(Event::Gap(gap)) if is_down(&subscriptions, &entry) => {
-                Some(Timestamp::from_nanos(gap.to_ns))
-            }
-            _ => continue,
-        };
-        subscriptions.insert(entry.subscription.name.clone(), ended);
+        for course in courses.values_mut().filter(|course| course.is_up()) {
+            course.state = Some(State::Up(last));
+        }
+        Self(courses)
     }
-    let was_killed = subscriptions.values().any(Option::is_none);
-    let down = if was_killed { Cause::Network } else { Cause::Shutdown };
-    let covered = subscriptions.into_iter().map(|(name, ended)| match ended {
-        None => (name, (last, Cause::Killed)),
-        Some(ended) => (name, (ended, down)),
-    });
-    covered.collect()
-}
 
-fn is_down(subscriptions: &HashMap<String, Option<Timestamp>>, entry: &Entry) -> bool {
-    matches!(subscriptions.get(&entry.subscription.name), Some(Some(_)))
+    /// Where some were up at the end of it all, or tried to be, the others were not stopped either.
+    fn tell_killed(&mut self) {
+        let down = |course: &Course| matches!(course.state, Some(State::Down(..)));
+        if self.0.values().any(|course| course.is_up() || (course.tried && down(course))) {
+            for course in self.0.values_mut().filter(|course| down(course)) {
+                course.tried = true;
+            }
+        }
+    }
+
+    fn know(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|course| course.state.is_some())
+    }
+
+    /// Adds what an earlier segment says of those that nothing is known of.
+    fn follow(&mut self, earlier: Self) {
+        for (name, earlier) in earlier.0 {
+            match self.0.entry(name) {
+                hash_map::Entry::Vacant(vacant) => _ = vacant.insert(earlier),
+                hash_map::Entry::Occupied(mut occupied) => {
+                    let course = occupied.get_mut();
+                    if course.state.is_none() {
+                        let by_now = |state| course.steps.iter().fold(state, State::by_new_clock);
+                        course.state = earlier.state.map(by_now);
+                        course.tried |= earlier.tried;
+                    }
+                }
+            }
+        }
+    }
+
+    fn covered(self) -> Covered {
+        let covered = |(name, course): (String, Course)| {
+            let covered = match course.state? {
+                State::Up(until) => (until, Cause::Killed),
+                State::Down(since, cause) if course.tried => (since, cause),
+                State::Down(since, _) | State::Stopped(since) => (since, Cause::Shutdown),
+            };
+            Some((name, covered))
+        };
+        self.0.into_iter().filter_map(covered).collect()
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +194,7 @@ mod tests {
         capture::{About, SealedFile},
         entry::{
             SessionEvent, Subscription,
-            session_event::{ClockStepped, Closed, Connected, Continued, Gap, TextFrame},
+            session_event::{ClockStepped, Closed, Connected, Continued, Gap, Rejected, TextFrame},
         },
     };
 
@@ -106,6 +221,84 @@ mod tests {
         Event::Closed(Closed::default())
     }
 
+    /// What the last segment says by itself.
+    fn covered(entries: impl Iterator<Item = Entry>) -> Covered {
+        let mut courses = Courses::of(entries);
+        courses.tell_killed();
+        courses.covered()
+    }
+
+    fn refused() -> Event {
+        Event::Rejected(Rejected { status: 503, ..Rejected::default() })
+    }
+
+    /// A folder with a sealed segment of each of these, in this order.
+    fn folder_of(segments: &[&[Entry]]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, entries) in segments.iter().enumerate() {
+            let about = About { started: at(0), host: String::new(), options: BTreeMap::new() };
+            let name = format!("2026010{}T000000.000Z.mcap", 1 + number);
+            let mut file = SealedFile::create(&folder.path().join(name), &about, &[]).unwrap();
+            for entry in *entries {
+                file.append(entry).unwrap();
+            }
+            file.finish().unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn who_tried_in_vain_to_connect_was_not_stopped() {
+        let closed_with = |code| Event::Closed(Closed { code, ..Closed::default() });
+        for (code, cause) in [(Some(1001), Cause::Server), (None, Cause::Network)] {
+            let told = covered(
+                [
+                    happened("a", 1, up()),
+                    happened("b", 1, up()),
+                    happened("b", 2, closed_with(None)),
+                    happened("a", 3, closed_with(code)),
+                    happened("a", 4, refused()),
+                ]
+                .into_iter(),
+            );
+            assert_eq!(told["a"], (at(3), cause));
+            assert_eq!(told["b"], (at(2), Cause::Network));
+        }
+    }
+
+    #[test]
+    fn who_was_down_for_all_of_the_last_segment_is_known_from_an_earlier_one() {
+        let continued = || Event::Continued(Continued::default());
+        let (from_ns, to_ns) = (at(100).as_nanos(), at(200).as_nanos());
+        let step = Event::ClockStepped(ClockStepped { from_ns, to_ns });
+        let folder = folder_of(&[
+            &[happened("gone", 1, up()), happened("busy", 2, up())],
+            &[
+                happened("busy", 3, continued()),
+                happened("lost", 3, up()),
+                happened("lost", 4, down()),
+                happened("silent", 4, up()),
+                happened("silent", 4, down()),
+            ],
+            &[happened("busy", 5, continued())],
+            &[
+                happened("busy", 5, continued()),
+                happened("lost", 6, step),
+                happened("lost", 206, refused()),
+                happened("busy", 207, Event::TextFrame(TextFrame::default())),
+            ],
+        ]);
+        let told = covered_in(folder.path(), &[], &["busy", "lost", "silent", "gone", "new"]);
+        assert_eq!(told["busy"], (at(207), Cause::Killed));
+        assert_eq!(told["lost"], (at(104), Cause::Network));
+        // Nobody who was wanted would have been silent for so long.
+        assert_eq!(told["silent"], (at(4), Cause::Shutdown));
+        assert_eq!(told["gone"], (at(2), Cause::Killed));
+        assert_eq!(told.get("new"), None);
+        let told = covered_in(folder.path(), &[], &["busy"]);
+        assert_eq!(told.len(), 1);
+    }
+
     #[test]
     fn a_connection_without_an_end_was_covered_until_the_last_thing_that_was_written() {
         let told = covered(
@@ -126,19 +319,8 @@ mod tests {
 
     #[test]
     fn a_segment_that_was_only_just_begun_does_not_hide_the_one_before() {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, entries) in [
-            ("20260101T000000.000Z.mcap", vec![happened("busy", 4, up())]),
-            ("20260101T000001.000Z.mcap", vec![]),
-        ] {
-            let about = About { started: at(0), host: String::new(), options: BTreeMap::new() };
-            let mut file = SealedFile::create(&folder.path().join(name), &about, &[]).unwrap();
-            for entry in &entries {
-                file.append(entry).unwrap();
-            }
-            file.finish().unwrap();
-        }
-        assert_eq!(covered_in(folder.path(), &[])["busy"], (at(4), Cause::Killed));
+        let folder = folder_of(&[&[happened("busy", 4, up())], &[]]);
+        assert_eq!(covered_in(folder.path(), &[], &["busy"])["busy"], (at(4), Cause::Killed));
     }
 
     #[test]
