@@ -346,6 +346,25 @@ async fn a_frame_that_is_held_up_on_purpose_is_late() {
 }
 
 #[tokio::test]
+async fn what_is_held_up_when_the_client_says_goodbye_arrives_and_counts() {
+    let rules = third("{ stall = { for = \"400ms\" } }");
+    let reports = both(&rules, async |fixture, running| {
+        let mut client = running.client().await;
+        client.messages(2).await;
+        running.struck.notified().await;
+        client.socket.send_close(1000, "");
+        client.write().await;
+        assert_eq!(client.rest().await, (fixture.frames()[2..].to_vec(), Some(1000)));
+    })
+    .await;
+    for report in reports {
+        let served = the_one(&report);
+        assert_eq!((served.frames, report.frames), (20, 20));
+        assert_eq!(served.ending, Ending::Left(Ended::Closed { code: Some(1000) }));
+    }
+}
+
+#[tokio::test]
 async fn a_stall_answers_nothing_until_it_is_over_and_a_delay_does() {
     both(&third("{ stall = { for = \"1s\" } }"), async |fixture, running| {
         let mut client = running.client().await;

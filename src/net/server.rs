@@ -426,20 +426,21 @@ impl Peer {
         }
     }
 
-    /// Ends a connection that is over, as properly as it still can be.
-    pub async fn leave(mut self, ended: &Ended) {
+    /// Ends a connection that is over, as properly as it still can be. Says whether all that was queued has
+    /// been written.
+    pub async fn leave(mut self, ended: &Ended) -> bool {
         match ended {
             Ended::Closed { .. } => self.hang_up().await,
             Ended::Broken(_) => {
                 self.socket.send_broken();
-                self.hang_up().await;
+                self.hang_up().await
             }
-            Ended::Gone | Ended::Lost(_) | Ended::Stalled => {}
+            Ended::Gone | Ended::Lost(_) | Ended::Stalled => false,
         }
     }
 
-    /// Writes what is left, and shuts down.
-    async fn hang_up(&mut self) {
+    /// Writes what is left, and shuts down. Says whether all was written.
+    async fn hang_up(&mut self) -> bool {
         self.allowance = usize::MAX;
         let last_words = async {
             while self.has_output() {
@@ -447,9 +448,11 @@ impl Peer {
             }
             io::Result::Ok(())
         };
-        if let Ok(Ok(())) = timeout(LAST_WORDS_LIMIT, last_words).await {
+        let is_written = matches!(timeout(LAST_WORDS_LIMIT, last_words).await, Ok(Ok(())));
+        if is_written {
             shut_down(&mut self.stream).await;
         }
+        is_written
     }
 
     fn has_output(&self) -> bool {

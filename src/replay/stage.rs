@@ -156,6 +156,7 @@ impl Stage {
             Some(farewell) = farewell => Some(Err(Exit::Dropped(farewell.end()))),
             played = self.play(&mut peer, part, &mut seat, tally) => Some(played),
         };
+        // Where a close is answered, what was queued went before it.
         let ours = |code, answered| Some(Close { by: End::Server, code: Some(code), answered });
         if let Some(Err(Exit::Spoilt(_) | Exit::Expired(_) | Exit::Dropped(_))) = played {
             seat.cut();
@@ -164,6 +165,9 @@ impl Stage {
             None => {
                 // Whether it answers or not: it was told, and somebody is waiting for us.
                 let told = peer.close(code::GOING_AWAY, "going away", HURRIED_GOODBYE).await;
+                if told.is_ok() {
+                    tally.written();
+                }
                 (Ending::Stopped, ours(code::GOING_AWAY, told.is_ok()))
             }
             Some(Ok(())) => match say_goodbye(peer, code::NORMAL, "end of replay", stopped).await {
@@ -177,7 +181,6 @@ impl Stage {
             Some(Err(Exit::Expired(code))) => {
                 let closed = say_goodbye(peer, code, "token expired", stopped).await;
                 if closed.is_ok() {
-                    // What was queued went before.
                     tally.written();
                 }
                 (Ending::KeyExpired, ours(code, closed.is_ok()))
@@ -186,14 +189,16 @@ impl Stage {
                 let word = spoil::word(&end);
                 let close = spoil::end(peer, end, stopped).await;
                 if close.is_some_and(|close| close.answered) {
-                    // The same.
                     tally.written();
                 }
                 (Ending::Dropped(word), close)
             }
             Some(Err(Exit::Left(ended))) => {
                 drop(seat);
-                peer.leave(&ended).await;
+                if peer.leave(&ended).await {
+                    // What was queued when it said goodbye went before the answer.
+                    tally.written();
+                }
                 let close = match ended {
                     Ended::Closed { code } => Some(Close { by: End::Client, code, answered: true }),
                     _ => None,
