@@ -1,7 +1,7 @@
 //! The options of `replay` that spoil a feed, and the log of what was spoilt.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -12,8 +12,6 @@ use centralcap::{
     error::Error,
     fault::{Applied, Faults, SCENARIOS, ValidationFails},
 };
-
-use super::outputs;
 
 /// What goes wrong, on purpose.
 #[derive(Debug, clap::Args)]
@@ -55,14 +53,10 @@ pub(super) struct Args {
 }
 
 impl Args {
-    /// The file of rules, which nobody may write over. But the log of a run is free to be that of its
-    /// repetition: it is the same again.
-    pub(super) fn file(&self) -> Option<&PathBuf> {
-        let is_log = |path: &Path| fs::read(path).is_ok_and(|text| text.starts_with(b"{"));
-        let is_repeated = |path: &&PathBuf| {
-            self.fault_log.as_ref().is_some_and(|log| outputs::are_one(path, log)) && is_log(path)
-        };
-        self.faults.as_ref().filter(|path| !is_repeated(path))
+    /// The file of rules, or the log of the run that is repeated. Nobody may write over it: where it turns out
+    /// otherwise, it is the only one of its kind.
+    pub(super) const fn file(&self) -> Option<&PathBuf> {
+        self.faults.as_ref()
     }
 
     /// The file that is to be the log.

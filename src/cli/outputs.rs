@@ -56,12 +56,6 @@ pub(super) fn keep_apart(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<
     Ok(())
 }
 
-/// Whether both are the same file.
-pub(super) fn are_one(one: &Path, other: &Path) -> bool {
-    let one = Identity::of(one);
-    one.is_some() && one == Identity::of(other)
-}
-
 /// What all names of one file have in common.
 #[derive(Debug, PartialEq, Eq)]
 enum Identity {
