@@ -143,10 +143,7 @@ fn described(error: &serde_json::Error) -> String {
 /// Reads a file that holds one key and nothing else.
 pub fn read_key(path: &Path) -> Result<Key> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    Key::new(&text).ok_or_else(|| {
-        let (expected, found) = ("one line with a key".to_owned(), "something else".to_owned());
-        Kind::InputFile { path: path.to_owned(), expected, found }.into()
-    })
+    Key::new(&text).ok_or_else(|| Kind::KeyFile { path: path.to_owned() }.into())
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
     Output(io::Error),
     Usage { expected: String, found: String, hint: &'static str },
     InputFile { path: PathBuf, expected: String, found: String },
+    KeyFile { path: PathBuf },
     FaultFile { origin: String, line: usize, field: String, expected: String, found: String },
     PolicyFile { origin: String, line: usize, field: String, expected: String, found: String },
     RedactKey { path: PathBuf, expected: &'static str, found: String },
@@ -43,7 +44,7 @@ pub(crate) enum Kind {
     NotSealed { path: PathBuf },
     NotProven { path: PathBuf },
     NothingWritten { frames: u64, reason: String },
-    Hook { command: String, found: String },
+    Hook { command: String, segment: PathBuf, found: String },
     Descriptors { origin: String, reason: String },
     UnknownMessage { name: String, origin: String },
     Undecodable(Undecodable),
@@ -231,7 +232,7 @@ impl Error {
                 r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
             }
             Kind::FaultFile { .. } => {
-                "docs/faults.md says what a file of faults can hold, --list-scenarios has examples"
+                r#"a rule is three lines like [[rule]], when = { nth = 3 }, do = "drop"; docs/faults.md has all of it"#
             }
             Kind::PolicyFile { .. } => "docs/redaction.md says what a policy can hold",
             Kind::RedactKey { .. } => {
@@ -361,6 +362,10 @@ impl fmt::Display for Error {
             | Kind::NotInTime { expected, found } => {
                 write!(f, "expected {expected}, found {found}")
             }
+            Kind::KeyFile { path } => {
+                let path = path.display();
+                write!(f, "expected one line with a key in {path}, found something else")
+            }
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
@@ -418,8 +423,12 @@ impl fmt::Display for Error {
                     "nothing could be written at the end, and {frames} frames were lost: {reason}"
                 )
             }
-            Kind::Hook { command, found } => {
-                write!(f, "expected the command {command:?} to succeed, found {found}")
+            Kind::Hook { command, segment, found } => {
+                let segment = segment.display();
+                write!(
+                    f,
+                    "expected the command {command:?} to succeed with {segment}, found {found}"
+                )
             }
             Kind::Record { path, source } => write!(f, "cannot write {}: {source}", path.display()),
             Kind::Descriptors { origin, reason } => {

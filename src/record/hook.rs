@@ -91,25 +91,24 @@ impl Hook {
     fn run(&self, path: &Path) -> Result<()> {
         let began = Instant::now();
         if self.is_over(began) {
-            return Err(self.failed(format!("no time left for {}", path.display())));
+            return Err(self.failed(path, "no time left".to_owned()));
         }
         let spawned = with_argument(&self.command, path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .env_remove("CENTRALCAP_KEY")
             .spawn();
-        let mut child = spawned.map_err(|error| self.failed(error.to_string()))?;
+        let mut child = spawned.map_err(|error| self.failed(path, error.to_string()))?;
         match self.wait(&mut child, began) {
             Ok(None) => {
                 kill(&mut child);
                 let _ = child.wait();
                 let seconds = began.elapsed().as_secs();
-                let path = path.display();
-                Err(self.failed(format!("it running after {seconds} s with {path}, and ended it")))
+                Err(self.failed(path, format!("it running after {seconds} s, and ended it")))
             }
             Ok(Some(status)) if status.success() => Ok(()),
-            Ok(Some(status)) => Err(self.failed(status.to_string())),
-            Err(error) => Err(self.failed(error.to_string())),
+            Ok(Some(status)) => Err(self.failed(path, status.to_string())),
+            Err(error) => Err(self.failed(path, error.to_string())),
         }
     }
 
@@ -135,8 +134,9 @@ impl Hook {
         began.elapsed() >= self.limit || self.end.get().is_some_and(over)
     }
 
-    fn failed(&self, found: String) -> Error {
-        Kind::Hook { command: self.command.clone(), found }.into()
+    fn failed(&self, segment: &Path, found: String) -> Error {
+        let (command, segment) = (self.command.clone(), segment.to_owned());
+        Kind::Hook { command, segment, found }.into()
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
     fn one_that_fails_is_told_and_the_next_one_runs() {
         let (log, told) = run(AMPLE, "echo $1 >>LOG; test $1 != b");
         assert_eq!(log, "a\nb\nc\n");
-        assert!(told.len() == 1 && told[0].contains("exit status: 1"), "{told:?}");
+        assert!(told.len() == 1 && told[0].contains("with b, found exit status: 1"), "{told:?}");
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         assert!(began.elapsed() < AMPLE);
         assert_eq!(log, "a\nb\n");
         assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].contains("it running after 0 s with b"), "{told:?}");
-        assert!(told[1].contains("no time left for c"), "{told:?}");
+        assert!(told[0].contains("with b, found it running after 0 s"), "{told:?}");
+        assert!(told[1].contains("with c, found no time left"), "{told:?}");
     }
 }
