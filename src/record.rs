@@ -478,6 +478,13 @@ fn place(options: &Options) -> Result<(Place, LeftOvers)> {
                 "name a folder with -o, or leave the --split and --keep options away",
             ));
         }
+        if options.keeping.on_full == OnFull::DropOldest {
+            return Err(Error::usage(
+                "a folder whose oldest segments may be deleted",
+                format!("the file {}", output.display()),
+                "name a folder with -o, or leave --on-full away",
+            ));
+        }
         // What a killed run left under this very name is sealed, which takes the name.
         return match sealed_left_over(output, options.keeping.compression)? {
             Some(Sealed { path: Some(path), entries, .. }) => {

@@ -460,6 +460,9 @@ fn one_file_has_no_next_segment() {
         let words = ended(&output, 2);
         assert!(words.contains("expected a folder for more than one segment"), "{words}");
     }
+    let output = record(&feed, &file, &["--on-full", "drop-oldest"]).output().unwrap();
+    let words = ended(&output, 2);
+    assert!(words.contains("expected a folder whose oldest segments may be deleted"), "{words}");
     for more in [["--split-size", "0"], ["--sync", "sometimes"], ["--keep-files", "0"]] {
         ended(&record(&feed, folder.path(), &more).output().unwrap(), 2);
     }

@@ -72,15 +72,15 @@ pub(super) struct Args {
     topic: Option<String>,
 
     /// The name of that subscription [default: the topic].
-    #[arg(long, requires = "topic")]
+    #[arg(long, requires = "topic", conflicts_with = "input")]
     name: Option<String>,
 
     /// The account's e-mail address, for that subscription.
-    #[arg(long, requires = "topic")]
+    #[arg(long, requires = "topic", conflicts_with = "input")]
     username: Option<String>,
 
     /// A file with the key, for that subscription. A renewed key is written back to it.
-    #[arg(long, value_name = "FILE", requires = "topic")]
+    #[arg(long, value_name = "FILE", requires = "topic", conflicts_with = "input")]
     key_file: Option<PathBuf>,
 
     /// Take topics that this version does not know.
@@ -117,7 +117,7 @@ pub(super) struct Args {
     min_free: Option<u64>,
 
     /// When nothing can be written: count what is lost and go on when there is room again, stop, or
-    /// delete the oldest segments to make room.
+    /// delete the oldest segments to make room. One .mcap file is never gone on with: it stops.
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Segments")]
     on_full: Full,
 
@@ -168,7 +168,7 @@ pub(super) struct Args {
     metrics: Option<SocketAddr>,
 
     /// How long a subscription may be down before /healthz says 503 and names it.
-    #[arg(long, value_name = "D", default_value = "5m", value_parser = select::duration, help_heading = "Monitoring")]
+    #[arg(long, value_name = "D", default_value = "5m", requires = "metrics", value_parser = select::duration, help_heading = "Monitoring")]
     healthy_within: Duration,
 
     /// Also export: each frame as a line of JSON, as decode prints it, to the end of a file
@@ -180,11 +180,11 @@ pub(super) struct Args {
     export: Vec<Target>,
 
     /// So much of frames, as they were received, waits for each export.
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB", help_heading = "Exporting")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB", requires = "export", help_heading = "Exporting")]
     export_buffer: u64,
 
     /// At this size an exported FILE is moved to FILE.1, that to FILE.2, and so on to FILE.4.
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", help_heading = "Exporting")]
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256MiB", requires = "export", help_heading = "Exporting")]
     export_rotate: u64,
 
     #[command(flatten)]
@@ -587,26 +587,7 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
                 .with("undecodable", status.undecodable)
         });
     }
-    let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
-    let paths: Vec<_> = report.paths().collect();
-    let size = ByteSize::b(report.size()).display().iec();
-    let kept = counted(frames, "frame");
-    let kept = match &paths[..] {
-        [] => None,
-        [path] => Some(format!("{kept} kept in {} ({size})", path.display())),
-        [first, .., last] => Some(format!(
-            "{kept} kept in {} segments, {} to {} ({size})",
-            paths.len(),
-            first.display(),
-            last.display()
-        )),
-    };
-    if let Some(kept) = kept {
-        words.tell(kept, || {
-            let line = Line::new(Level::Info, "finished").with("frames", frames);
-            line.with("segments", paths.len()).with("bytes", report.size())
-        });
-    }
+    tell_what_is_kept(&report, words);
     for damage in report.sealed.iter().filter_map(|sealed| sealed.damage.as_ref()) {
         words.warn(damage);
     }
@@ -620,6 +601,37 @@ fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
         anyhow::bail!("no subscription was ever connected, nothing was recorded");
     }
     Ok(if lossy { Outcome::Lossy } else { Outcome::Done })
+}
+
+/// What was recorded, as far as the ring has left it.
+fn tell_what_is_kept(report: &Report, words: Words) {
+    let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
+    let all = report.paths().count();
+    let is_there = |sealed: &&Sealed| sealed.path.as_ref().is_some_and(|path| path.exists());
+    let left: Vec<_> = report.sealed.iter().filter(is_there).collect();
+    let bytes = left.iter().map(|sealed| sealed.sealed_size).sum();
+    let size = ByteSize::b(bytes).display().iec();
+    let paths: Vec<_> = left.iter().filter_map(|sealed| sealed.path.as_deref()).collect();
+    let place = match &paths[..] {
+        [] if all == 0 => return,
+        [] => "none".to_owned(),
+        [path] => path.display().to_string(),
+        [first, .., last] => format!("{} to {}", first.display(), last.display()),
+    };
+    let frames_kept = counted(frames, "frame");
+    let said = match paths.len() {
+        left if left < all => {
+            format!(
+                "{frames_kept} recorded in {all} segments, of which {left} are left: {place} ({size})"
+            )
+        }
+        1 => format!("{frames_kept} kept in {place} ({size})"),
+        _ => format!("{frames_kept} kept in {all} segments, {place} ({size})"),
+    };
+    words.tell(said, || {
+        let line = Line::new(Level::Info, "finished").with("frames", frames);
+        line.with("segments", all).with("left", paths.len()).with("bytes", bytes)
+    });
 }
 
 /// Decoding beside the recording. If whoever reads stdout is slow, lines are left out and counted: the

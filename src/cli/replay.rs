@@ -61,7 +61,7 @@ pub(super) struct Args {
     rounds: Rounds,
 
     /// Let D pass between two rounds, whatever the speed.
-    #[arg(long, value_name = "D", default_value = "0s", value_parser = select::duration)]
+    #[arg(long, value_name = "D", default_value = "0s", requires = "rounds", value_parser = select::duration)]
     loop_delay: Duration,
 
     /// No more than N frames a second to each client. With --speed max, exactly that.

@@ -56,7 +56,8 @@ impl Split {
 /// What a recording does when nothing can be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFull {
-    /// Goes on without keeping anything, writes down what was lost, and keeps again when it can.
+    /// Goes on without keeping anything, writes down what was lost, and keeps again when it can. Where there
+    /// is one file and no folder, it ends.
     #[default]
     Wait,
     /// Ends.
