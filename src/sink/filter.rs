@@ -128,12 +128,27 @@ impl Condition {
         let value = read::parse_single(json).map_err(|error| error.to_string())?;
         let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
         for answer in self.filter.id.run((context, value)).map(unwrap_valr) {
-            match answer.map_err(|error| error.to_string())? {
+            match answer.map_err(|error| shortened(error.to_string()))? {
                 Val::Null | Val::Bool(false) => {}
                 _ => return Ok(true),
             }
         }
         Ok(false)
+    }
+}
+
+/// A reason has the value in it, which may be all of a frame, and what was to be done with it at either end.
+fn shortened(reason: String) -> String {
+    /// Characters at each end.
+    const SHOWN: usize = 100;
+
+    let end = reason.char_indices().nth(SHOWN);
+    let rest = reason.char_indices().nth_back(SHOWN - 1);
+    match (end, rest) {
+        (Some((end, _)), Some((rest, _))) if end < rest => {
+            format!("{} ... {}", &reason[..end], &reason[rest..])
+        }
+        _ => reason,
     }
 }
 
@@ -209,6 +224,16 @@ mod tests {
         assert_eq!(holds("select(.s | test(\"^u\"))"), Ok(true));
         assert_eq!(holds(".a | length > 1 and (.[0] | tostring) == \"1\""), Ok(true));
         assert!(holds(".s + 1").is_err());
+    }
+
+    #[test]
+    fn a_reason_shows_both_ends_of_a_long_value() {
+        let condition = ". + 1".parse::<Condition>().unwrap();
+        let reason = |text: &str| condition.holds(format!("{text:?}").as_bytes()).unwrap_err();
+        assert_eq!(reason("up"), "cannot calculate \"up\" + 1");
+        let long = reason(&"ü".repeat(100_000));
+        assert!(long.starts_with("cannot calculate \"üü") && long.ends_with("üü\" + 1"), "{long}");
+        assert_eq!(long.chars().count(), 205);
     }
 
     #[test]
