@@ -341,7 +341,8 @@ impl Survey {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) if error.is_damage() || error.is_not_a_capture() => {
-                    read.damaged += 1;
+                    // What it has cost was no place of its own.
+                    read.damaged += u64::from(!error.is_cost_of_damage());
                     if losses.len() < LOSSES_TOLD {
                         losses.push(error);
                     }
