@@ -148,7 +148,9 @@ fn the_demo_serves_records_inspects_and_decodes() {
     for name in ["campus.mcap", "recorded.mcap", "ca.pem"] {
         assert!(keep.join(name).is_file(), "{name}");
     }
+    let first = fs::read(keep.join("ca.pem")).unwrap();
     let (code, _, stderr) = run(&["demo", "--keep", keep.to_str().unwrap()]);
+    assert_eq!(fs::read(keep.join("ca.pem")).unwrap(), first);
     assert_eq!(code, Some(1), "a second demo must not overwrite the first");
     assert!(stderr.contains("already there"), "{stderr}");
 }

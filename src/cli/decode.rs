@@ -227,6 +227,14 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             "name one with -o DIR, or choose the columns of one table with --select",
         )
         .into()),
+        (Format::Csv, None) if args.output.extension().is_some_and(|name| name == "zst") => {
+            Err(error::Error::usage(
+                "a folder for the tables",
+                args.output.display().to_string(),
+                "tables are not compressed: leave .zst away, or choose the columns of one with --select",
+            )
+            .into())
+        }
         (Format::Csv, None) => {
             args.write(words, |resolver| Csv::tables(resolver, style), Folder::new(&args.output))
         }

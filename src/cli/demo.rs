@@ -29,7 +29,7 @@ use centralcap::{
     sink::{ndjson::Ndjson, stream::Stream},
 };
 
-use super::{Outcome, Words};
+use super::{Outcome, Words, signal};
 
 /// See it work: serve a small feed on this machine, record it live, look at it, decode it.
 ///
@@ -44,6 +44,9 @@ pub(super) struct Args {
 /// The bundled feed; `fixtures/README.md` says how it is made.
 const CAMPUS: &[u8] = include_bytes!("../../fixtures/campus.mcap");
 
+/// What is made of it.
+const RECORDED: &str = "recorded.mcap";
+
 /// The feed takes about so long.
 const SPEED: &str = "60";
 
@@ -55,8 +58,15 @@ const WIDTH: usize = 200;
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let temporary = tempfile::tempdir().context("cannot create a temporary folder")?;
+    signal::leave_no_folder(temporary.path()).context("cannot wait for signals")?;
     let folder = args.keep.as_deref().unwrap_or(temporary.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let recorded = folder.join(RECORDED);
+    anyhow::ensure!(
+        !recorded.exists(),
+        "expected a new file, found {} already there; nothing was overwritten",
+        recorded.display()
+    );
     let campus = folder.join("campus.mcap");
     fs::write(&campus, CAMPUS).with_context(|| format!("cannot write {}", campus.display()))?;
 
@@ -132,7 +142,7 @@ async fn serve_and_record(
         accounts,
         unknown_topics: false,
         keys: KeySource::Memory,
-        output: folder.join("recorded.mcap"),
+        output: folder.join(RECORDED),
         message_limit: MESSAGE_LIMIT,
         stop_after_messages: None,
         stop_after_duration: Some(AT_MOST),

@@ -2,7 +2,7 @@
 //! file. SIGHUP: a new segment. SIGXFSZ: not the end at all.
 
 use std::{
-    io,
+    fs, io,
     path::Path,
     process,
     sync::{
@@ -49,6 +49,15 @@ pub(super) fn leave_nothing_of(output: &Path) -> io::Result<()> {
     // Not between the entries: reading may wait for a terminal or a pipe.
     when_stopped(move || {
         discard();
+        process::exit(exit::INTERRUPTED.into());
+    })
+}
+
+/// The same of a folder with all that is in it.
+pub(super) fn leave_no_folder(folder: &Path) -> io::Result<()> {
+    let folder = folder.to_owned();
+    when_stopped(move || {
+        let _ = fs::remove_dir_all(folder);
         process::exit(exit::INTERRUPTED.into());
     })
 }
