@@ -43,6 +43,7 @@ pub(crate) enum Kind {
     Record { path: PathBuf, source: mcap::McapError },
     NotSealed { path: PathBuf },
     NotProven { path: PathBuf },
+    TooLittleRoom { folder: PathBuf, expected: u64, found: u64 },
     NothingWritten { frames: u64, reason: String },
     Hook { command: String, segment: PathBuf, found: String },
     Descriptors { origin: String, reason: String },
@@ -272,6 +273,7 @@ impl Error {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
             Kind::NotProven { .. } => "centralcap inspect says more; it is yours to delete",
+            Kind::TooLittleRoom { .. } => "no segment is deleted for that",
             Kind::NotSealed { .. } => {
                 "the next recording into that folder seals it; all commands read it"
             }
@@ -414,6 +416,12 @@ impl fmt::Display for Error {
             Kind::NotSealed { path } => {
                 write!(f, "cannot seal {}: it is kept as it is", path.display())
             }
+            Kind::TooLittleRoom { folder, expected, found } => write!(
+                f,
+                "expected {expected} bytes free on the disk of {}, found {found}, and all that is sealed there is \
+                 less than what is missing",
+                folder.display()
+            ),
             Kind::NotProven { path } => {
                 write!(f, "not deleting {}: it is damaged at its end", path.display())
             }

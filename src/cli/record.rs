@@ -112,7 +112,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = select::duration, help_heading = "Segments")]
     keep_age: Option<Duration>,
 
-    /// Delete the oldest segments while less than this is free on the disk.
+    /// Delete the oldest segments while less than this is free on the disk, if deleting them is enough.
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
     min_free: Option<u64>,
 

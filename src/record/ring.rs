@@ -35,7 +35,8 @@ pub struct Keep {
     pub size: Option<u64>,
     /// What ended before that is deleted.
     pub age: Option<Duration>,
-    /// So many bytes of the disk stay free.
+    /// So many bytes of the disk stay free, if it is enough for that to delete segments: where something else fills
+    /// the disk, none is deleted for it.
     pub min_free: Option<u64>,
 }
 
@@ -60,6 +61,10 @@ impl Keep {
         let mut gone = by_files.min(old.len());
         let rest = |gone: usize| old[gone..].iter().map(|old| old.size).sum::<u64>();
         let freed = |gone: usize| old[..gone].iter().map(|old| old.size).sum::<u64>();
+        let lacks_room = |gone: usize| {
+            let least = self.wanted_free(old, free);
+            matches!((least, free), (Some(least), Some(free)) if free + freed(gone) < least)
+        };
         let is_old = |old: &Old| {
             let age = now.duration_since(old.ended).unwrap_or_default();
             self.age.is_some_and(|most| age > most)
@@ -67,11 +72,17 @@ impl Keep {
         while gone < old.len()
             && (self.size.is_some_and(|most| rest(gone) + recorded > most)
                 || is_old(&old[gone])
-                || matches!((self.min_free, free), (Some(least), Some(free)) if free + freed(gone) < least))
+                || lacks_room(gone))
         {
             gone += 1;
         }
         gone
+    }
+
+    /// How much is to be free, if deleting all that is sealed were enough for that.
+    fn wanted_free(self, old: &[Old], free: Option<u64>) -> Option<u64> {
+        let size = old.iter().map(|old| old.size).sum::<u64>();
+        self.min_free.filter(|least| free.is_none_or(|free| free + size >= *least))
     }
 }
 
@@ -86,6 +97,8 @@ pub(super) struct Ring {
     leaving: HashSet<PathBuf>,
     /// What cannot be proven to be whole. It stays, and does not count.
     unproven: HashSet<PathBuf>,
+    /// It was told that there is too little room whatever is deleted, and so it still is.
+    is_hopeless: bool,
     notify: Notify,
 }
 
@@ -98,6 +111,7 @@ impl Ring {
             forward: Vec::new(),
             leaving: HashSet::new(),
             unproven: HashSet::new(),
+            is_hopeless: false,
             notify,
         }
     }
@@ -117,6 +131,7 @@ impl Ring {
             old.ended = by_new_clock(old.ended, &self.forward);
         }
         let (recorded, free) = (hot_size_in(&self.folder), free_space(&self.folder));
+        self.tell_if_hopeless(&old, free);
         let mut found = Vec::new();
         loop {
             let gone = self.keep.too_many(&old, recorded, free, now);
@@ -140,6 +155,19 @@ impl Ring {
                 }
             }
         }
+    }
+
+    /// Says once that nothing is deleted to make room, as that would not be enough.
+    fn tell_if_hopeless(&mut self, old: &[Old], free: Option<u64>) {
+        let is_hopeless = self.keep.wanted_free(old, free) != self.keep.min_free;
+        if let (true, Some(expected), Some(found)) = (is_hopeless, self.keep.min_free, free)
+            && !self.is_hopeless
+        {
+            let folder = self.folder.clone();
+            let error = Kind::TooLittleRoom { folder, expected, found }.into();
+            (self.notify)(Notice::Trouble { error: &error });
+        }
+        self.is_hopeless = is_hopeless;
     }
 
     /// Deletes what has been told.
@@ -282,7 +310,10 @@ mod tests {
         assert_eq!(gone(Keep { size: Some(0), ..all }), 10);
         assert_eq!(gone(Keep { age: Some(Duration::from_secs(45)), ..all }), 5);
         assert_eq!(gone(Keep { min_free: Some(1_150), ..all }), 2);
-        assert_eq!(gone(Keep { min_free: Some(u64::MAX), ..all }), 10);
+        assert_eq!(gone(Keep { min_free: Some(2_000), ..all }), 10);
+        // Another program fills the disk.
+        assert_eq!(gone(Keep { min_free: Some(2_001), ..all }), 0);
+        assert_eq!(gone(Keep { min_free: Some(2_001), files: Some(4), ..all }), 7);
         assert_eq!(gone(Keep { files: Some(8), size: Some(450), ..all }), 6);
         // Where nothing is known of the disk, nothing is deleted for its sake.
         assert_eq!(Keep { min_free: Some(1), ..all }.too_many(&old(), 0, None, now), 0);
