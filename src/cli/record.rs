@@ -519,7 +519,7 @@ fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
             error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
         )),
         Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
-            "{}: nothing to hope for unless something is changed; the next try would be in {:.0} s",
+            "{}: nothing to hope for unless something is changed; where others have hope, trying again in {:.0} s",
             subscription.name,
             time.as_secs_f64()
         )),

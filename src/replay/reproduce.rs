@@ -19,12 +19,9 @@ use crate::{
         session_event::{Closed, Event, gap::Cause},
     },
     error::{Error, Result},
-    fault::Faults,
+    fault::{Faults, REASON_MAX},
     pace::{Speed, Track},
 };
-
-/// Longer ones do not fit in a close (RFC 6455, section 5.5).
-const REASON_MAX: usize = 123;
 
 impl Options {
     /// Lets befall the clients what befell the recorder: adds rules to the faults. Reads the capture once.
