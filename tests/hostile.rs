@@ -298,6 +298,34 @@ fn chunks_that_say_what_is_not_so() {
     assert!(read.tells("is over the limit") && read.tells("at byte "), "{:#?}", read.told);
 }
 
+/// Each says that all that follows is its content, so whoever believes them all reads the rest as often as there
+/// are beginnings.
+#[test]
+fn beginnings_of_chunks_that_go_on_up_to_the_end() {
+    const SIZE: usize = 16 << 20;
+
+    let (set, name) = plain();
+    let mut file = File::new();
+    file.chunk(&one_frame(&set, name, &len(3, b"first")));
+    // Damage, so that a whole chunk is looked for.
+    file.0.extend([0; 20]);
+    let end = file.0.len() + SIZE;
+    let header = 8 + 8 + 8 + 4 + text("zstd").len() + 8;
+    while let Some(left) = end.checked_sub(file.0.len() + 9 + header) {
+        let packed = left.min(RECORD_LIMIT - header);
+        file.0.push(op::CHUNK);
+        file.0.extend(((header + packed) as u64).to_le_bytes());
+        file.0.extend([1_u64; 3].map(u64::to_le_bytes).concat());
+        file.0.extend(1_u32.to_le_bytes());
+        file.0.extend(text("zstd"));
+        file.0.extend((packed as u64).to_le_bytes());
+    }
+    file.0.resize(end, 0);
+    let read = read("beginnings.mcap", &file.0);
+    assert_eq!((read.frames, read.decoded), (1, 1), "{:#?}", read.told);
+    assert!(read.tells("at byte "), "{:#?}", read.told);
+}
+
 #[test]
 fn records_with_absurd_lengths() {
     let (set, name) = plain();

@@ -36,9 +36,9 @@ const KEPT: usize = 4 * BLOCK;
 /// How many checkpoints are looked at until one proves what is before it: bytes of a frame may look like one.
 const LOOKED_AT: usize = 8;
 
-/// Beyond what the file has itself, so much may be unpacked in vain. Whoever made up a file of beginnings of
-/// chunks does not keep us for ever.
-const UNPACKED_IN_VAIN: u64 = 1024 * 1024 * 1024;
+/// Beyond what the file has itself, so much may be read and unpacked in vain. Whoever made up a file of beginnings
+/// of chunks does not keep us for ever.
+const IN_VAIN: u64 = 1024 * 1024 * 1024;
 
 /// So many bytes of a chunk's record are enough to know it by: two times, a size, a checksum, how its content is
 /// compressed, and how long that is then.
@@ -47,6 +47,7 @@ const CHUNK_HEADER: usize = 8 + 8 + 8 + 4 + (4 + 4) + 8;
 /// The search for whole chunks.
 #[derive(Default)]
 pub(super) struct Search {
+    /// So many bytes were read and unpacked of what was no whole chunk.
     in_vain: u64,
 }
 
@@ -61,39 +62,44 @@ impl Search {
         while let Some((place, header)) = places.next()? {
             let Some((_, length)) = record_header(&header) else { continue };
             let left = size.saturating_sub(place + RECORD_HEADER_SIZE as u64);
-            if length > left.min(RECORD_LIMIT as u64)
-                || !is_chunk(&header[RECORD_HEADER_SIZE..], length)
-            {
+            if length > left.min(RECORD_LIMIT as u64) {
                 continue;
+            }
+            let unpacked = unpacked_size(&header[RECORD_HEADER_SIZE..], length);
+            let Some(unpacked) = unpacked else { continue };
+            // Each may have all that follows for its content, however little it says that it unpacks.
+            let tried = self.in_vain.saturating_add(length + unpacked);
+            if tried > size.saturating_add(IN_VAIN) {
+                return Ok(None);
             }
             let mut record = Vec::new();
             (&*file).seek(SeekFrom::Start(place + RECORD_HEADER_SIZE as u64))?;
             file.take(length).read_to_end(&mut record)?;
             // Without a checksum nothing is proven.
             let parsed = mcap::parse_record(op::CHUNK, &record);
-            let Ok(Record::Chunk { header, .. }) = parsed else { continue };
-            if header.uncompressed_crc != 0 && chunk.open(&record) == Ok(0) {
+            let has_checksum = matches!(
+                parsed,
+                Ok(Record::Chunk { header, .. }) if header.uncompressed_crc != 0
+            );
+            if has_checksum && chunk.open(&record) == Ok(0) {
                 return Ok(Some(place));
             }
-            self.in_vain = self.in_vain.saturating_add(header.uncompressed_size);
-            if self.in_vain > size.saturating_add(UNPACKED_IN_VAIN) {
-                return Ok(None);
-            }
+            self.in_vain = tried;
         }
         Ok(None)
     }
 }
 
-/// Whether a record of that length may be a chunk that begins so.
-fn is_chunk(header: &[u8], length: u64) -> bool {
+/// How much a record of that length says that it unpacks, if it may be a chunk that begins so.
+fn unpacked_size(header: &[u8], length: u64) -> Option<u64> {
     let (sizes, name) = header.split_at(28);
-    let rest =
-        [&b"\x04\0\0\0zstd"[..], b"\0\0\0\0"].iter().find_map(|known| name.strip_prefix(*known));
-    let Some(packed) = rest.and_then(|rest| rest.first_chunk()) else { return false };
-    let before = 28 + name.len() - rest.map_or(0, <[u8]>::len) + 8;
-    let unpacked = sizes[16..].first_chunk().map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes));
-    u64::from_le_bytes(*packed) == length.saturating_sub(before as u64)
-        && unpacked <= RECORD_LIMIT as u64
+    let known = [&b"\x04\0\0\0zstd"[..], b"\0\0\0\0"];
+    let rest = known.iter().find_map(|known| name.strip_prefix(*known))?;
+    let packed = u64::from_le_bytes(*rest.first_chunk()?);
+    let before = 28 + name.len() - rest.len() + 8;
+    let unpacked = u64::from_le_bytes(*sizes[16..].first_chunk()?);
+    let fits = packed == length.saturating_sub(before as u64) && unpacked <= RECORD_LIMIT as u64;
+    fits.then_some(unpacked)
 }
 
 /// A piece of a hot segment.
