@@ -19,7 +19,11 @@ use centralcap::{
     capture::{
         About, Capture, Compression, HotSegment, SealedFile, Unpacked, seal, seal_left_overs,
     },
-    entry::{Entry, envelope::MsgProto},
+    entry::{
+        Entry, Subscription,
+        envelope::MsgProto,
+        session_event::{Closed, Connected, Event},
+    },
     error::Error,
     inspect, protocol,
     schema::FrameTypes,
@@ -767,6 +771,67 @@ fn a_damaged_piece_of_a_hot_segment_costs_itself_only() {
             let of_last = format!("the frames after {}, if there were any", piece * 10);
             assert!(told.contains(&lost) || told.contains(&of_last), "byte {place}: {told}");
         }
+    }
+}
+
+/// What is told of a hot segment of such pieces when one of them is damaged.
+fn told_of_pieces(pieces: &[Entries], damaged: usize) -> Vec<String> {
+    let (_folder, path, hot) = place();
+    let mut segment = HotSegment::create(&path, &about(), &[]).unwrap();
+    let mut ends = Vec::new();
+    for piece in pieces {
+        for entry in &piece.made {
+            segment.append(entry).unwrap();
+        }
+        segment.checkpoint().unwrap();
+        ends.push(usize::try_from(segment.size()).unwrap());
+    }
+    drop(segment);
+    let mut bytes = fs::read(&hot).unwrap();
+    bytes[ends[damaged] - CHECKPOINT - 1] ^= 1;
+    fs::write(&hot, bytes).unwrap();
+    let (_, errors) = read_all(&hot);
+    let told = errors.iter().map(Error::to_string);
+    told.filter(|told| told.starts_with("lost of ")).collect()
+}
+
+#[test]
+fn what_damage_has_cost_is_told_by_all_that_says_where_the_counter_is() {
+    let closed = |last_sequence| Event::Closed(Closed { last_sequence, ..Closed::default() });
+    let connected = || Event::Connected(Connected::default());
+    let [a, b] = ["a", "b"].map(|name| subscription(name, "audit"));
+    let piece = |of: &Arc<Subscription>, frames: Range<u32>, events: Vec<Event>| {
+        let mut entries = Entries::new();
+        for number in frames {
+            entries.numbered(Duration::ZERO, of, number, message("audit", number, 20));
+        }
+        for event in events {
+            entries.happened(Duration::ZERO, of, 1, event);
+        }
+        entries
+    };
+
+    // It is closed behind the damage: nothing is unknown.
+    let pieces = [
+        piece(&a, 1..4, vec![]),
+        piece(&a, 4..9, vec![]),
+        piece(&a, Range::default(), vec![closed(8)]),
+        piece(&b, 1..3, vec![]),
+    ];
+    assert_eq!(told_of_pieces(&pieces, 1), ["lost of a (audit): frames 4 to 8 (5)"]);
+    // It was closed before the damage, where all of another connection may have been.
+    let expected = ["lost of a (audit): the first frames of a connection, if there were any"];
+    assert_eq!(told_of_pieces(&pieces, 3), expected);
+
+    // Another connection was there before the damage, and its frames behind it count on from the first one or not.
+    for next in [3, 7] {
+        let pieces = [
+            piece(&a, 1..6, vec![closed(5), connected()]),
+            piece(&a, 1..next, vec![]),
+            piece(&a, next..10, vec![]),
+        ];
+        let expected = format!("lost of a (audit): frames 1 to {0} ({0})", next - 1);
+        assert_eq!(told_of_pieces(&pieces, 1), [expected]);
     }
 }
 

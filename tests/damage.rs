@@ -422,7 +422,7 @@ fn covers(
                 before.strip_suffix(", if there were any").unwrap().parse().unwrap(),
             );
         }
-        if frames == "its first frames, if there were any" {
+        if frames == "the first frames of a connection, if there were any" {
             return is_earlier(0);
         }
         if let Some(only) = frames.strip_prefix("frame ") {

@@ -18,7 +18,7 @@ use super::{
     summary::{of_summary, summary},
 };
 use crate::{
-    entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
+    entry::{Entry, Frame, FrameType, Subscription, Timestamp, What, session_event::Event},
     error::{Kind, Lost, Result},
     schema,
 };
@@ -43,11 +43,11 @@ pub(super) struct SegmentEntries {
     damaged: bool,
 }
 
-/// A channel, and where the counter of its frames has come to.
+/// A channel, and where the counter of frames has come to, as its messages tell.
 struct Numbered {
     channel: Channel,
     last: u32,
-    /// Which message of the segment that was.
+    /// Which message of the segment told that; 0 if none has.
     at: u64,
 }
 
@@ -204,7 +204,8 @@ impl SegmentEntries {
     /// Where the counters of all frames have come to; 0 for those of which none has come.
     pub(super) fn last_sequences(&self) -> Vec<(Arc<Subscription>, u32)> {
         let mut last = HashMap::<_, &Numbered>::new();
-        for numbered in self.channels.values().filter(|numbered| numbered.channel.kind.is_some()) {
+        let counts = |numbered: &&Numbered| numbered.channel.kind.is_some() || numbered.at > 0;
+        for numbered in self.channels.values().filter(counts) {
             let latest = last.entry(&numbered.channel.subscription).or_insert(numbered);
             if latest.at < numbered.at {
                 *latest = numbered;
@@ -335,8 +336,27 @@ impl SegmentEntries {
                 })?
             }
         };
-        (numbered.last, numbered.at) = (header.sequence, self.count);
         let entry = numbered.channel.entry(header, data);
-        entry.map(Some).map_err(|reason| self.records.nonsense(reason))
+        let entry = entry.map_err(|reason| self.records.nonsense(reason))?;
+        if let Some(last) = counter(&entry.what) {
+            (numbered.last, numbered.at) = (last, self.count);
+        }
+        Ok(Some(entry))
+    }
+}
+
+/// Where the counter of frames is behind that, if it says so.
+#[inline(always)]
+fn counter(what: &What) -> Option<u32> {
+    match what {
+        What::Frame(frame) => Some(frame.sequence),
+        What::Event(event) => match &event.event {
+            // The next frame is the first one of its connection.
+            Some(Event::Connected(_) | Event::Closed(_)) => Some(0),
+            Some(Event::Continued(continued)) => {
+                Some(u32::try_from(continued.last_sequence).unwrap_or(u32::MAX))
+            }
+            _ => None,
+        },
     }
 }

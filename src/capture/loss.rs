@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::{
-    entry::{Entry, Subscription, What, session_event::Event},
+    entry::{
+        Entry, Subscription, What,
+        session_event::{Closed, Continued, Event},
+    },
     error::{Kind, Lost},
 };
 
@@ -43,41 +46,26 @@ impl Losses {
         if settled.contains(&key) {
             return None;
         }
-        let (_, last) = self
-            .open
-            .entry(key)
-            // Nothing of it came before the damage.
-            .or_insert_with(|| (Arc::clone(&entry.subscription), 0));
-        let before = *last;
-        let (frames, now) = match &entry.what {
-            What::Frame(frame) if frame.sequence > before => {
-                (range(before, frame.sequence - 1), None)
-            }
-            What::Frame(frame) => {
-                let next = range(0, frame.sequence.saturating_sub(1));
-                let next = next.map(|next| format!(", and {next} of the next connection"));
-                (Some(after(before) + &next.unwrap_or_default()), None)
-            }
+        // None: nothing of it came before the damage.
+        let known = self.open.get(&key).map(|(_, last)| *last);
+        let before = known.unwrap_or(0);
+        let frames = match &entry.what {
+            What::Frame(frame) => match frame.sequence.checked_sub(1) {
+                Some(last) => between(before, last),
+                None => Some(after(before)),
+            },
             What::Event(event) => match &event.event {
-                Some(Event::Closed(closed)) => {
-                    let last = u32::try_from(closed.last_sequence).unwrap_or(u32::MAX);
-                    (range(before, last), Some(0))
-                }
-                Some(Event::Continued(continued)) => {
-                    let last = u32::try_from(continued.last_sequence).unwrap_or(u32::MAX);
-                    (range(before, last), Some(last))
-                }
-                Some(Event::Connected(_)) => ((before > 0).then(|| after(before)), Some(0)),
+                Some(
+                    Event::Closed(Closed { last_sequence, .. })
+                    | Event::Continued(Continued { last_sequence, .. }),
+                ) => between(before, u32::try_from(*last_sequence).unwrap_or(u32::MAX)),
+                Some(Event::Connected(_)) => known.map(after),
                 _ => return None,
             },
         };
-        match now {
-            Some(now) => *last = now,
-            None => {
-                settled.insert(key);
-                self.open.remove(&key);
-            }
-        }
+        // What follows is whole, up to the next damage: nothing more of it is lost here.
+        settled.insert(key);
+        self.open.remove(&key);
         Some(lost(&entry.subscription, frames?))
     }
 
@@ -94,6 +82,15 @@ fn lost(subscription: &Subscription, frames: String) -> Kind {
     Kind::Lost(Lost { subscription, topic, frames })
 }
 
+/// The frames that are missing where one counter is followed by another one, in words.
+fn between(before: u32, last: u32) -> Option<String> {
+    if last >= before {
+        return range(before, last);
+    }
+    let next = range(0, last).map(|next| format!(", and {next} of the next connection"));
+    Some(after(before) + &next.unwrap_or_default())
+}
+
 /// The frames behind one counter and up to another, in words.
 fn range(before: u32, last: u32) -> Option<String> {
     match last.checked_sub(before)? {
@@ -105,7 +102,7 @@ fn range(before: u32, last: u32) -> Option<String> {
 
 fn after(before: u32) -> String {
     match before {
-        0 => "its first frames, if there were any".to_owned(),
+        0 => "the first frames of a connection, if there were any".to_owned(),
         before => format!("the frames after {before}, if there were any"),
     }
 }
@@ -117,7 +114,7 @@ mod tests {
     use super::*;
     use crate::entry::{
         Frame, FrameType, SessionEvent, Timestamp,
-        session_event::{Closed, Connected, Continued},
+        session_event::{Closed, Connected, Continued, Rejected},
     };
 
     fn subscription(name: &str) -> Arc<Subscription> {
@@ -176,11 +173,28 @@ mod tests {
             "the frames after 7, if there were any, and frames 1 to 2 (2) of the next connection";
         assert_eq!(told(&[frame(&a, 3)]), [expected]);
         assert_eq!(told(&[event(&a, closed(9)), connected(), frame(&a, 1)]), ["frames 8 to 9 (2)"]);
-        assert_eq!(told(&[event(&a, closed(7)), connected(), frame(&a, 3)]), ["frames 1 to 2 (2)"]);
+        let expected =
+            "the frames after 7, if there were any, and frames 1 to 3 (3) of the next connection";
+        assert_eq!(told(&[event(&a, closed(3))]), [expected]);
         let expected = ["the frames after 7, if there were any"];
         assert_eq!(told(&[connected(), frame(&a, 1)]), expected);
+        assert_eq!(told(&[connected()]), expected);
         assert_eq!(told(&[continued(7), frame(&a, 8)]), none);
-        assert_eq!(told(&[continued(8), frame(&a, 10)]), ["frame 8", "frame 9"]);
+        assert_eq!(told(&[continued(8), frame(&a, 9)]), ["frame 8"]);
+    }
+
+    #[test]
+    fn who_has_said_where_the_counter_is_has_lost_nothing_behind_it() {
+        let a = subscription("a");
+        let none: [&str; 0] = [];
+        let continued = Event::Continued(Continued { since_ns: 1, last_sequence: 7 });
+        for said in [closed(7), continued] {
+            assert_eq!(told(&[event(&a, said)]), none);
+        }
+        assert_eq!(told(&[event(&a, closed(9))]), ["frames 8 to 9 (2)"]);
+        // What only says that somebody is there does not say what it had.
+        let rejected = event(&a, Event::Rejected(Rejected::default()));
+        assert_eq!(told(&[rejected]), ["the frames after 7, if there were any"]);
     }
 
     #[test]
