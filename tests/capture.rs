@@ -22,7 +22,7 @@ use centralcap::{
     entry::{
         Entry, Subscription,
         envelope::MsgProto,
-        session_event::{Closed, Connected, Event},
+        session_event::{Closed, Connected, Continued, Event},
     },
     error::Error,
     inspect, protocol,
@@ -833,6 +833,69 @@ fn what_damage_has_cost_is_told_by_all_that_says_where_the_counter_is() {
         let expected = format!("lost of a (audit): frames 1 to {0} ({0})", next - 1);
         assert_eq!(told_of_pieces(&pieces, 1), [expected]);
     }
+}
+
+/// What is told of a folder of sealed segments when the chunk of one of them is damaged. Each is of the recording
+/// that was started so many seconds after the start.
+fn told_of_segments(segments: &[(u64, &Entries)], damaged: usize) -> Vec<String> {
+    let (folder, _, _) = place();
+    for (number, (started, entries)) in segments.iter().enumerate() {
+        let path = folder.path().join(format!("{number}.mcap"));
+        entries.write_of_run(&path, Duration::from_secs(*started));
+        if number == damaged {
+            let mut bytes = fs::read(&path).unwrap();
+            let name = bytes.windows(4).position(|bytes| bytes == b"zstd").unwrap();
+            bytes[name + 4 + 8 + 20] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    let (_, errors) = read_all(folder.path());
+    let told = errors.iter().map(Error::to_string);
+    told.filter(|told| told.starts_with("lost of ")).collect()
+}
+
+#[test]
+fn what_damage_has_cost_is_counted_from_the_segments_before_it() {
+    let continued = |last_sequence| Event::Continued(Continued { since_ns: 1, last_sequence });
+    let connected = || Event::Connected(Connected::default());
+    let closed = |last_sequence| Event::Closed(Closed { last_sequence, ..Closed::default() });
+    let [a, b] = ["a", "b"].map(|name| subscription(name, "audit"));
+    let add = |entries: &mut Entries, of: &Arc<Subscription>, first: Event, frames: Range<u32>| {
+        entries.happened(Duration::ZERO, of, 1, first);
+        for number in frames {
+            entries.numbered(Duration::ZERO, of, number, message("audit", number, 20));
+        }
+    };
+    let segment = |first, frames| {
+        let mut entries = Entries::new();
+        add(&mut entries, &a, first, frames);
+        entries
+    };
+    let begins = segment(connected(), 1..21);
+    let goes_on = segment(continued(20), 21..41);
+    let ends = segment(continued(40), 41..61);
+    let lost = |frames: &str| vec![format!("lost of a (audit): {frames}")];
+
+    let segments = [(0, &begins), (0, &goes_on), (0, &ends)];
+    assert_eq!(told_of_segments(&segments, 0), lost("frames 1 to 20 (20)"));
+    assert_eq!(told_of_segments(&segments, 1), lost("frames 21 to 40 (20)"));
+    assert_eq!(told_of_segments(&segments, 2), lost("the frames after 40, if there were any"));
+
+    // Whoever is silent in what is damaged was there before.
+    let mut both = segment(connected(), 1..21);
+    add(&mut both, &b, connected(), 1..6);
+    let mut told = lost("frames 21 to 40 (20)");
+    told.push("lost of b (audit): the frames after 5, if there were any".to_owned());
+    assert_eq!(told_of_segments(&[(0, &both), (0, &goes_on), (0, &ends)], 1), told);
+
+    // Nobody has counted on from the recording before, or from a connection that was closed.
+    let restarted = segment(connected(), 1..41);
+    let segments = [(0, &begins), (1, &restarted), (1, &ends)];
+    assert_eq!(told_of_segments(&segments, 1), lost("frames 1 to 40 (40)"));
+    let mut closes = segment(connected(), 1..21);
+    closes.happened(Duration::ZERO, &a, 1, closed(20));
+    let segments = [(0, &closes), (0, &restarted), (0, &ends)];
+    assert_eq!(told_of_segments(&segments, 1), lost("frames 1 to 40 (40)"));
 }
 
 /// However much comes between two syncs, there is a checkpoint behind each 256 KiB, and what is damaged costs no

@@ -249,21 +249,24 @@ impl Iterator for Entries {
             if let Some(entries) = &mut self.current
                 && let Some(entry) = entries.next()
             {
-                let lost = match &entry {
-                    Ok(entry) => self.losses.see(entry),
+                match &entry {
+                    Ok(found) => match self.losses.see(found) {
+                        None => return Some(entry),
+                        Some(lost) => self.told.push_back(Err(lost.into())),
+                    },
                     Err(error) => {
                         if error.is_damage()
                             && !error.is_cost_of_damage()
                             && entries.counters_tell()
                         {
-                            self.losses.damaged(entries.last_sequences());
+                            let (recording, last) = (entries.recording(), entries.last_sequences());
+                            let over = self.losses.damaged(recording, last);
+                            self.told.extend(over.into_iter().map(|lost| Err(lost.into())));
                         }
-                        None
                     }
-                };
-                let Some(lost) = lost else { return Some(entry) };
+                }
                 self.told.push_back(entry);
-                return Some(Err(lost.into()));
+                continue;
             }
             match self.open_next() {
                 Some(Ok(())) => {}
@@ -284,6 +287,10 @@ impl Entries {
         let segment = self.waiting.next()?;
         self.position += 1;
         if let Some(ended) = self.current.take() {
+            // A selection may have left out the last ones.
+            let last = (!ended.has_holes()).then(|| ended.last_sequences());
+            let over = self.losses.ended(ended.recording(), last);
+            self.told.extend(over.into_iter().map(|lost| Err(lost.into())));
             self.shared = ended.into_shared();
         }
         if let Some(error) = segment.unread() {

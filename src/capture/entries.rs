@@ -13,6 +13,7 @@ use mcap::records;
 use super::{
     PROFILE,
     chunk::Unpacked,
+    loss::Last,
     reader::{End, Records},
     record::Record,
     summary::{of_summary, summary},
@@ -201,8 +202,14 @@ impl SegmentEntries {
         self.channels.values().map(|numbered| &numbered.channel)
     }
 
-    /// Where the counters of all frames have come to; 0 for those of which none has come.
-    pub(super) fn last_sequences(&self) -> Vec<(Arc<Subscription>, u32)> {
+    /// When the recording was started that it is of, as it says itself.
+    pub(super) fn recording(&self) -> Option<&str> {
+        let about = self.metadata.iter().find(|record| record.name == PROFILE)?;
+        about.metadata.get("started").map(String::as_str)
+    }
+
+    /// Where the counters of all frames have come to; None where nothing has come that tells.
+    pub(super) fn last_sequences(&self) -> Last {
         let mut last = HashMap::<_, &Numbered>::new();
         let counts = |numbered: &&Numbered| numbered.channel.kind.is_some() || numbered.at > 0;
         for numbered in self.channels.values().filter(counts) {
@@ -211,7 +218,8 @@ impl SegmentEntries {
                 *latest = numbered;
             }
         }
-        last.into_iter().map(|(of, numbered)| (Arc::clone(of), numbered.last)).collect()
+        let told = |numbered: &Numbered| (numbered.at > 0).then_some(numbered.last);
+        last.into_iter().map(|(of, numbered)| (Arc::clone(of), told(numbered))).collect()
     }
 
     /// The damage may have cost frames, and counters tell which.
@@ -220,7 +228,7 @@ impl SegmentEntries {
     }
 
     /// What is a selection has counters with holes.
-    fn has_holes(&self) -> bool {
+    pub(super) fn has_holes(&self) -> bool {
         self.metadata.iter().any(|record| {
             let whole = record.metadata.get("option.edit.whole");
             record.name == PROFILE && whole.is_some_and(|whole| whole == "no")

@@ -13,24 +13,71 @@ use crate::{
     error::{Kind, Lost},
 };
 
-/// Waits, after a damage, for what each subscription says next.
+/// Waits, after a damage, for what each subscription says next. Memory follows the number of subscriptions.
 #[derive(Default)]
 pub(super) struct Losses {
-    /// By the subscription's address: the counter of its last frame before the damage, 0 for none.
-    open: HashMap<usize, (Arc<Subscription>, u32)>,
+    /// Where the counters were before the damage.
+    open: Counters,
     /// Those who have said all since; None before the first damage.
     settled: Option<HashSet<usize>>,
+    /// Where the counters had come to in earlier segments, unless they are open.
+    earlier: Counters,
+    /// Which recording those are of: counters go on from segment to segment, and begin again with the next one.
+    recording: Option<String>,
 }
 
+/// By the subscription's address: the counter of its last frame, 0 for none.
+type Counters = HashMap<usize, (Arc<Subscription>, u32)>;
+
+/// Where the counters of a segment have come to; None where it has not told so far.
+pub(super) type Last = Vec<(Arc<Subscription>, Option<u32>)>;
+
 impl Losses {
-    /// Something was left out; these were the last frames before it.
-    pub(super) fn damaged(&mut self, last: impl IntoIterator<Item = (Arc<Subscription>, u32)>) {
+    /// Something was left out of a segment of that recording; these were the last frames in it before that.
+    /// Returns what nobody will say any more.
+    pub(super) fn damaged(&mut self, recording: Option<&str>, last: Last) -> Vec<Kind> {
+        let over = self.enter(recording);
         self.settled = Some(HashSet::new());
-        for (subscription, sequence) in last {
+        for (subscription, last) in last {
             let key = Arc::as_ptr(&subscription) as usize;
+            let earlier = self.earlier.remove(&key).map(|(_, earlier)| earlier);
             // Who has said nothing between two damages is asked once.
-            self.open.entry(key).or_insert((subscription, sequence));
+            let last = last.or(earlier).unwrap_or(0);
+            self.open.entry(key).or_insert((subscription, last));
         }
+        for (key, earlier) in self.earlier.drain() {
+            self.open.entry(key).or_insert(earlier);
+        }
+        over
+    }
+
+    /// A segment of that recording has ended; None for the counters if they do not tell how many frames there
+    /// were. Returns what nobody will say any more.
+    pub(super) fn ended(&mut self, recording: Option<&str>, last: Option<Last>) -> Vec<Kind> {
+        let over = self.enter(recording);
+        match last {
+            Some(last) => {
+                for (subscription, last) in last {
+                    let key = Arc::as_ptr(&subscription) as usize;
+                    last.and_then(|last| self.earlier.insert(key, (subscription, last)));
+                }
+            }
+            None => self.earlier.clear(),
+        }
+        over
+    }
+
+    /// What is read now is of that recording. One that does not say so is taken for the one before.
+    fn enter(&mut self, recording: Option<&str>) -> Vec<Kind> {
+        let Some(found) = recording.filter(|found| self.recording.as_deref() != Some(found)) else {
+            return Vec::new();
+        };
+        let is_first = self.recording.replace(found.to_owned()).is_none();
+        if is_first {
+            return Vec::new();
+        }
+        self.earlier.clear();
+        self.end().collect()
     }
 
     /// What an entry tells of the damage before it.
@@ -149,14 +196,17 @@ mod tests {
         let mut losses = Losses::default();
         let before = &following[0].subscription;
         assert!(losses.see(&frame(before, 3)).is_none());
-        losses.damaged([(Arc::clone(before), 7)]);
+        assert!(losses.damaged(None, vec![(Arc::clone(before), Some(7))]).is_empty());
         let mut told: Vec<_> = following.iter().filter_map(|entry| losses.see(entry)).collect();
         told.extend(losses.end());
-        let words = |kind| match kind {
+        told.into_iter().map(words).collect()
+    }
+
+    fn words(kind: Kind) -> String {
+        match kind {
             Kind::Lost(Lost { frames, .. }) => frames,
             other => format!("{other:?}"),
-        };
-        told.into_iter().map(words).collect()
+        }
     }
 
     #[test]
@@ -201,15 +251,54 @@ mod tests {
     fn who_is_new_and_who_is_silent_is_told_of_too() {
         let (a, b) = (subscription("a"), subscription("b"));
         let mut losses = Losses::default();
-        losses.damaged([(Arc::clone(&a), 7)]);
+        losses.damaged(None, vec![(Arc::clone(&a), Some(7))]);
         let Some(Kind::Lost(lost)) = losses.see(&frame(&b, 4)) else { panic!("b has lost") };
         assert_eq!((&*lost.subscription, &*lost.frames), ("b", "frames 1 to 3 (3)"));
         assert!(losses.see(&frame(&b, 9)).is_none());
         // Asked again, and once more for who has not answered.
-        losses.damaged([(Arc::clone(&a), 7), (Arc::clone(&b), 9)]);
+        losses.damaged(None, vec![(Arc::clone(&a), Some(7)), (Arc::clone(&b), Some(9))]);
         assert!(losses.see(&frame(&b, 10)).is_none());
         let rest: Vec<_> = losses.end().collect();
         let [Kind::Lost(lost)] = &rest[..] else { panic!("{rest:?}") };
         assert_eq!((&*lost.subscription, &*lost.topic), ("a", "audit"));
+    }
+    #[test]
+    fn counters_go_on_over_the_segments_of_a_recording() {
+        let [a, b] = ["a", "b"].map(subscription);
+        let at = |of: &Arc<Subscription>, last| (Arc::clone(of), last);
+        // What a segment says that is damaged counts more than those before it.
+        for (declared, next, expected) in [
+            (vec![], 30, "frames 21 to 29 (9)"),
+            (vec![at(&a, None)], 30, "frames 21 to 29 (9)"),
+            (vec![at(&a, Some(25))], 30, "frames 26 to 29 (4)"),
+        ] {
+            let mut losses = Losses::default();
+            losses.ended(Some("first"), Some(vec![at(&a, Some(10)), at(&b, Some(5))]));
+            losses.ended(Some("first"), Some(vec![at(&a, Some(20)), at(&b, None)]));
+            assert!(losses.damaged(Some("first"), declared).is_empty());
+            assert_eq!(losses.see(&frame(&a, next)).map(words).unwrap(), expected);
+            let rest: Vec<_> = losses.end().map(words).collect();
+            assert_eq!(rest, ["the frames after 5, if there were any"]);
+        }
+    }
+
+    #[test]
+    fn counters_begin_again_with_another_recording() {
+        let [a, b] = ["a", "b"].map(subscription);
+        let last = || Some(vec![(Arc::clone(&a), Some(20)), (Arc::clone(&b), Some(5))]);
+        let mut losses = Losses::default();
+        losses.ended(Some("first"), last());
+        assert!(losses.damaged(Some("second"), Vec::new()).is_empty());
+        assert_eq!(losses.see(&frame(&a, 30)).map(words).unwrap(), "frames 1 to 29 (29)");
+        // Nobody of the second one will say what the first one had.
+        assert!(losses.damaged(Some("second"), vec![(Arc::clone(&a), Some(40))]).is_empty());
+        let over: Vec<_> = losses.ended(Some("third"), last()).into_iter().map(words).collect();
+        assert_eq!(over, ["the frames after 40, if there were any"]);
+        assert_eq!(losses.end().count(), 0);
+        // Nor does a selection tell how many frames there were.
+        assert!(losses.ended(Some("third"), None).is_empty());
+        assert!(losses.damaged(Some("third"), Vec::new()).is_empty());
+        assert_eq!(losses.see(&frame(&a, 30)).map(words).unwrap(), "frames 1 to 29 (29)");
+        assert_eq!(losses.end().count(), 0);
     }
 }
