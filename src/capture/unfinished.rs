@@ -4,6 +4,7 @@
 //! left who was killed is swept by the next recording in that folder.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io, mem,
     path::{Path, PathBuf},
@@ -79,11 +80,6 @@ impl Unfinished {
     }
 
     /// Gives it its name.
-    pub(crate) fn finish(self) -> Result<()> {
-        let _door = door();
-        self.named()
-    }
-
     fn named(self) -> Result<()> {
         let path = self.path;
         self.temporary.persist_noclobber(&path).map_err(|error| match error.error.kind() {
@@ -92,11 +88,15 @@ impl Unfinished {
         })
     }
 
-    /// Brings it to the disk before that, and its name afterwards.
+    /// Brings it to the disk, gives it its name, and brings that there, too.
     pub(crate) fn finish_on_disk(self, file: &File) -> Result<()> {
         let path = self.path.clone();
         file.sync_all().map_err(Error::io("write", &path))?;
-        self.finish()?;
+        let named = {
+            let _door = door();
+            self.named()
+        };
+        named?;
         sync_folder_of(&path).map_err(Error::io("write", &path))
     }
 }
@@ -130,16 +130,31 @@ impl UnfinishedFolder {
         File::create_new(&path).map_err(Error::io("create", &path))
     }
 
+    /// Brings files of it to the disk. To be done before they get their names.
+    pub(crate) fn sync<'f>(
+        &self,
+        files: impl Iterator<Item = (&'f PathBuf, &'f File)>,
+    ) -> Result<()> {
+        let mut paths = Vec::new();
+        for (name, file) in files {
+            file.sync_all().map_err(Error::io("write", &self.path.join(name)))?;
+            paths.push(self.path().join(name));
+        }
+        sync_names(paths)
+    }
+
     /// Lets these files of it join those in the folder of that name, which is there. None is ever written over.
     pub(crate) fn join<'n>(self, names: impl Iterator<Item = &'n PathBuf>) -> Result<()> {
-        let _door = door();
-        for name in names {
+        let names: Vec<_> = names.collect();
+        let door = door();
+        for name in &names {
             let (now, path) = (self.path().join(name), self.path.join(name));
             create_folder(folder_of(&path))?;
             let temporary = TempPath::try_from_path(&now).map_err(Error::io("find", &now))?;
             Unfinished { temporary, path }.named()?;
         }
-        Ok(())
+        drop(door);
+        sync_names(names.into_iter().map(|name| self.path.join(name)))
     }
 
     /// Gives it its name, and makes the folders that lead there.
@@ -155,8 +170,20 @@ impl UnfinishedFolder {
     }
 }
 
+/// Makes a folder and those that lead there, and brings their names to the disk.
 fn create_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(Error::io("create", path))
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let made: Vec<_> = path.ancestors().take_while(is_new).collect();
+    fs::create_dir_all(path).map_err(Error::io("create", path))?;
+    made.into_iter().try_for_each(sync_folder_of).map_err(Error::io("write", path))
+}
+
+/// Brings the names of files to the disk.
+fn sync_names(paths: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    let paths = paths.into_iter().map(|path| (folder_of(&path).to_owned(), path));
+    let one_of_each: BTreeMap<_, _> = paths.collect();
+    let sync = |path: &PathBuf| sync_folder_of(path).map_err(Error::io("write", path));
+    one_of_each.values().try_for_each(sync)
 }
 
 /// Where something begins whose folders may not be there yet: in itself, if it is a folder that is there, or

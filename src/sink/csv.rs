@@ -342,7 +342,7 @@ impl Folder {
             Some(unfinished) => unfinished,
             None => self.unfinished.insert(begin(&self.path)?),
         };
-        let mut file = Stream::new(unfinished.file(&name)?);
+        let mut file = Stream::of_file(unfinished.file(&name)?);
         file.append(&table.heading().map_err(|error| Error::output(error.into()))?)?;
         Ok((name, file))
     }
@@ -375,8 +375,9 @@ impl Output<Piece> for Folder {
     }
 
     fn finish(&mut self) -> Result<()> {
-        self.files.values_mut().try_for_each(|(_, file)| file.end())?;
         let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
+        let files = self.files.values();
+        unfinished.sync(files.filter_map(|(name, stream)| Some((name, stream.file()?))))?;
         if self.path.is_dir() {
             unfinished.join(self.files.values().map(|(name, _)| name))
         } else {
@@ -417,5 +418,34 @@ impl Output<Piece> for Lines<'_> {
     fn finish(&mut self) -> Result<()> {
         self.write(&mut Piece::default())?;
         self.stream.end()
+    }
+}
+
+#[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+mod tests {
+    use super::{super::stream::tests::never_on_disk, *};
+
+    #[test]
+    fn tables_that_are_not_on_the_disk_get_no_name() {
+        let place = tempfile::tempdir().unwrap();
+        for (name, is_there) in [("new", false), ("old", true)] {
+            let path = place.path().join(name);
+            if is_there {
+                std::fs::create_dir(&path).unwrap();
+            }
+            let mut folder = Folder::new(&path);
+            let tables = ["first", "second/third"]
+                .map(|name| Arc::new(Table { path: name.into(), columns: vec!["a".to_owned()] }));
+            for table in &tables {
+                let file = folder.new_file(table).unwrap();
+                folder.files.insert(Arc::clone(table), file);
+            }
+            let (_reader, file) = never_on_disk();
+            folder.files.get_mut(&tables[1]).unwrap().1 = Stream::of_file(file);
+            folder.finish().unwrap_err();
+            assert_eq!(path.exists(), is_there);
+            assert!(!is_there || path.read_dir().unwrap().count() == 0);
+        }
     }
 }

@@ -21,6 +21,7 @@ pub struct Stream<'w> {
 
 enum Target<'w> {
     Plain(Box<dyn Write + Send + 'w>),
+    File(File),
     Zstd(Box<zstd::Encoder<'static, File>>),
 }
 
@@ -28,6 +29,11 @@ impl<'w> Stream<'w> {
     /// Goes to whatever can be written to.
     pub fn new(out: impl Write + Send + 'w) -> Self {
         Self { target: Target::Plain(Box::new(out)), name: None }
+    }
+
+    /// Goes to a file that has its name from somebody else.
+    pub(super) fn of_file(file: File) -> Self {
+        Self { target: Target::File(file), name: None }
     }
 
     /// Makes a file: a zstd file, if its name ends in `.zst`. It gets its name when it is [ended](Self::end),
@@ -39,7 +45,7 @@ impl<'w> Stream<'w> {
                 let encoder = zstd::Encoder::new(file, LEVEL);
                 Target::Zstd(Box::new(encoder.map_err(Error::output)?))
             }
-            _ => Target::Plain(Box::new(file)),
+            _ => Target::File(file),
         };
         Ok(Self { target, name: Some(name) })
     }
@@ -51,6 +57,7 @@ impl<'w> Stream<'w> {
         }
         match &mut self.target {
             Target::Plain(out) => out.write_all(text),
+            Target::File(file) => file.write_all(text),
             Target::Zstd(encoder) => encoder.write_all(text),
         }
         .map_err(Error::output)
@@ -61,14 +68,27 @@ impl<'w> Stream<'w> {
         self.name = None;
     }
 
-    /// Writes what a compressor still holds, and gives a file its name.
+    /// Writes what a compressor still holds, brings a file to the disk and gives it its name.
     pub fn end(&mut self) -> Result<()> {
         match &mut self.target {
             Target::Plain(out) => out.flush(),
+            Target::File(_) => Ok(()),
             Target::Zstd(encoder) => encoder.do_finish(),
         }
         .map_err(Error::output)?;
-        self.name.take().map_or(Ok(()), Unfinished::finish)
+        match (self.name.take(), self.file()) {
+            (Some(name), Some(file)) => name.finish_on_disk(file),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where it goes, if that is a file of its own.
+    pub(super) fn file(&self) -> Option<&File> {
+        match &self.target {
+            Target::Plain(_) => None,
+            Target::File(file) => Some(file),
+            Target::Zstd(encoder) => Some(encoder.get_ref()),
+        }
     }
 }
 
@@ -85,5 +105,38 @@ impl Output<Text> for Stream<'_> {
 
     fn finish(&mut self) -> Result<()> {
         self.end()
+    }
+}
+
+#[cfg(all(test, unix))]
+#[allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
+pub(super) mod tests {
+    use std::{io, os::fd::OwnedFd};
+
+    use super::*;
+
+    /// A file that can be written to and never be brought to a disk: a pipe. The reader has to stay.
+    pub(in super::super) fn never_on_disk() -> (io::PipeReader, File) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader, OwnedFd::from(writer).into())
+    }
+
+    #[test]
+    fn what_is_not_on_the_disk_gets_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["lines.ndjson", "lines.ndjson.zst"] {
+            let path = folder.path().join(name);
+            let mut stream = Stream::create(&path).unwrap();
+            let (_reader, file) = never_on_disk();
+            match &mut stream.target {
+                Target::Zstd(encoder) => *encoder.get_mut() = file,
+                target => *target = Target::File(file),
+            }
+            stream.append(b"{}\n").unwrap();
+            stream.end().unwrap_err();
+            assert!(!path.exists(), "{name}");
+            drop(stream);
+            assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        }
     }
 }
