@@ -516,6 +516,22 @@ fn a_segment_is_sealed_while_a_slow_disk_still_syncs_it() {
     assert_eq!(whole(&path), entries);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_to_which_several_paths_lead_is_read_once() {
+    let (folder, path, _) = place();
+    let entries = few();
+    recording(&path, &entries).seal(Compression::default()).unwrap();
+    let link = folder.path().join("link.mcap");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for paths in [[folder.path(), &path], [&link, &path], [&path, &folder.path().join("./a.mcap")]]
+    {
+        let capture = Capture::open(&paths).unwrap();
+        let found: Vec<_> = capture.entries().map(Result::unwrap).collect();
+        assert_eq!(found, entries, "{paths:?}");
+    }
+}
+
 #[test]
 fn a_segment_dropped_without_sealing_holds_what_was_committed() {
     let (_folder, path, hot) = place();

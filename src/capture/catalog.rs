@@ -4,7 +4,7 @@
 //! each other as they were given. Damage in one segment ends that segment, not the capture.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -64,7 +64,8 @@ pub struct Capture {
 pub type Channel = (Arc<Subscription>, Option<Arc<FrameType>>);
 
 impl Capture {
-    /// Finds the segments of files and folders. Opens none of them yet.
+    /// Finds the segments of files and folders, one to which several of the paths lead once. Opens none of them
+    /// yet.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
         let mut segments = Vec::new();
         for path in paths {
@@ -81,6 +82,12 @@ impl Capture {
                 let named = segment(path.to_owned(), metadata.len());
                 segments.push(Segment { set_aside: false, ..named });
             }
+        }
+        if paths.len() > 1 {
+            let mut known = HashSet::new();
+            // One that is sealed since it was found has another name now.
+            let path = |segment: &Segment| fs::canonicalize(&segment.path).ok();
+            segments.retain(|segment| path(segment).is_none_or(|path| known.insert(path)));
         }
         Ok(Self { segments })
     }
