@@ -5,23 +5,16 @@
 mod support;
 
 use std::{
-    io::{PipeReader, PipeWriter, Read, Write},
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
     process::{Child, Command, Stdio},
-    sync::{Arc, Barrier},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use rustix::{
-    io::ioctl_fionread,
-    pipe::fcntl_getpipe_size,
-    process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit},
-};
+use rustix::process::{Pid, Signal, kill_process};
 use support::feed::{Feed, Reply, Say};
 
 /// What takes so long will never come.
@@ -138,61 +131,4 @@ fn a_watchdog_that_is_not_ours_is_not_fed() {
     running.until(without_watchdog("STATUS="));
     kill_process(Pid::from_child(&running.child), Signal::TERM).unwrap();
     running.until(without_watchdog("STOPPING=1"));
-}
-
-#[test]
-fn a_writer_that_hangs_is_not_said_to_be_alive() {
-    let go = Arc::new(Barrier::new(2));
-    let met = Arc::clone(&go);
-    let feed = Feed::answering(move |_| {
-        Reply::Feed(vec![Say::Meet(Arc::clone(&met)), frame(), Say::Stay])
-    });
-    let (reader, writer) = std::io::pipe().unwrap();
-    let running = Running::start(&feed, |command| {
-        watched(command);
-        command.stderr(writer.try_clone().unwrap());
-    });
-    running.until(|said| is(said, "WATCHDOG=1") && said.contains("1 of 1 connected"));
-    // Nobody reads stderr, and there is no room in the pipe: whoever has something to say hangs. The
-    // writing thread will have, as it cannot write.
-    let filling = fill(&reader, writer);
-    let limit = Rlimit { current: Some(1), maximum: None };
-    prlimit(Some(Pid::from_child(&running.child)), Resource::Fsize, limit).unwrap();
-    go.wait();
-    // The process lives, and says so, but not that all is well.
-    for _ in 0..5 {
-        let said = running.until(|said| !is(said, "WATCHDOG=1"));
-        assert!(said.starts_with("STATUS="), "{said}");
-    }
-    let said = running.next();
-    assert!(!is(&said, "WATCHDOG=1"), "{said}");
-    // Once it can go on, it is alive again.
-    drain(reader);
-    running.until(|said| is(said, "WATCHDOG=1"));
-    drop(running);
-    filling.join().unwrap();
-}
-
-/// Fills a pipe, and writes on when somebody reads from it.
-fn fill(reader: &PipeReader, mut writer: PipeWriter) -> JoinHandle<()> {
-    let size = fcntl_getpipe_size(reader).unwrap();
-    // Byte by byte, so that no room is left at the end of a page.
-    let filling = std::thread::spawn(move || {
-        for _ in 0..=size {
-            writer.write_all(b" ").unwrap();
-        }
-    });
-    let deadline = Instant::now() + AT_MOST;
-    while ioctl_fionread(reader).unwrap() < size as u64 {
-        assert!(Instant::now() < deadline, "the pipe is not full");
-        std::thread::yield_now();
-    }
-    filling
-}
-
-fn drain(mut reader: PipeReader) {
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while reader.read(&mut buffer).is_ok_and(|count| count > 0) {}
-    });
 }

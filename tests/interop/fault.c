@@ -1,9 +1,10 @@
-// Preloaded into a recorder: lets the n-th call that changes something below a folder end the process or
-// fail. Calls are counted over all threads, and those on sockets and other files are not.
+// Preloaded into a recorder: lets the n-th call that changes something below a folder end the process, fail or
+// hang. Calls are counted over all threads, and those on sockets and other files are not.
 //
 //   FAULT_FOLDER  the folder
 //   FAULT_AT      which call, counted from 1; 0 for none
-//   FAULT         kill-before, kill-after, or the number of an error
+//   FAULT         kill-before, kill-after, hang, or the number of an error
+//   FAULT_GO      a file that ends the hanging when it is there
 //   FAULT_TIMES   how many calls fail, this one and those that follow
 //   FAULT_CALL    a file to which the name of that call is written
 //   FAULT_COUNT   a file to which the number of calls is written when the process ends by itself
@@ -73,6 +74,10 @@ static enum verdict judge(const char *call, int counts) {
     if (!fault || first == 0 || this < first || this >= first + (times ? atol(times) : 1)) return GO_ON;
     if (this == first) say("FAULT_CALL", call);
     if (strcmp(fault, "kill-after") == 0) return DIE_AFTER;
+    if (strcmp(fault, "hang") == 0) {
+        while (access(getenv("FAULT_GO"), F_OK) != 0) usleep(10000);
+        return GO_ON;
+    }
     if (strcmp(fault, "kill-before") == 0) kill(getpid(), SIGKILL);
     errno = atoi(fault);
     return FAIL;

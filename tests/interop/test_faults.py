@@ -13,6 +13,9 @@ import os
 import re
 import subprocess
 import threading
+import time
+from socket import AF_UNIX, SOCK_DGRAM
+from socket import socket as Socket
 from typing import NamedTuple
 
 import pytest
@@ -242,3 +245,43 @@ def test_what_has_ended_is_synced_before_it_is_sealed(shim, tmp_path, when):
         expected = 1 if when == "1h" else 0
         assert hot == dict.fromkeys(ended, expected) | {last: 0}
         assert folders == expected * len(ended)
+
+
+def test_systemd_is_not_told_that_a_writer_is_alive_that_hangs(shim, tmp_path):
+    folder, go = tmp_path / "capture", tmp_path / "go"
+    socket = Socket(AF_UNIX, SOCK_DGRAM)
+    socket.bind(str(tmp_path / "notify"))
+    socket.settimeout(DEADLINE)
+    environment = ENVIRONMENT | {
+        "LD_PRELOAD": str(shim),
+        "FAULT_FOLDER": str(folder),
+        "FAULT_AT": "20",
+        "FAULT": "hang",
+        "FAULT_GO": str(go),
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "WATCHDOG_USEC": "1000000",
+    }
+
+    def told():
+        return socket.recv(4096).decode().splitlines()
+
+    script = Script()
+    with feed(script) as url:
+        # One segment, so that nobody but the writer changes anything.
+        options = ["--topic", "monitoring", "--sync", "each", "--once", "-o", folder]
+        command = [CENTRALCAP, "record", "--hostname", url, *options]
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as recorder:
+            while "WATCHDOG=1" not in told():
+                pass
+            # What was said within two seconds may still have been true.
+            silent, deadline = 0, time.monotonic() + DEADLINE
+            while silent < 6:
+                assert time.monotonic() < deadline, "it is still said to be alive"
+                silent = 0 if "WATCHDOG=1" in told() else silent + 1
+            assert script.acknowledged < FRAMES
+            go.touch()
+            # It has ended before a watchdog would have, or says that it is alive.
+            while not {"WATCHDOG=1", "STOPPING=1"} & set(told()):
+                pass
+            assert recorder.wait(DEADLINE) == 0, recorder.stderr.read()
+    assert kept(folder) == [numbered(number) for number in range(1, FRAMES + 1)]
