@@ -12,6 +12,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use centralcap::capture::{Compression, seal_left_overs};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{command::centralcap, place::names_in, wait::wait_for};
 
@@ -63,17 +64,25 @@ fn synth_leaves_nothing() {
     interrupted(start(folder.path(), &args), folder.path(), Signal::INT);
 }
 
+/// A capture of which [`decode`] has something to write.
+fn synthetic(folder: &Path) -> String {
+    let capture = folder.join("in.mcap").to_str().unwrap().to_owned();
+    assert_eq!(centralcap(["synth", "--messages", "3000", "-o", &capture]).code, 0);
+    capture
+}
+
+/// Decodes for ever, but writes the first frames at once.
+fn decode(capture: &str, folder: &Path, options: &[&str]) -> Child {
+    let late = format!("if .received < \"2026-01-05T08:15\" then true else {FOR_EVER} end");
+    let common = ["decode", capture, "--quiet", "--threads", "1", "--where", &late, "-o"];
+    start(folder, &[&common, options].concat())
+}
+
 #[test]
 fn decode_leaves_neither_a_file_nor_a_folder() {
     let made = tempfile::tempdir().unwrap();
-    let capture = made.path().join("in.mcap").to_str().unwrap().to_owned();
-    assert_eq!(centralcap(["synth", "--messages", "3000", "-o", &capture]).code, 0);
-    // The first frames are written at once.
-    let late = format!("if .received < \"2026-01-05T08:15\" then true else {FOR_EVER} end");
-    let run = |folder: &Path, options: &[&str]| {
-        let common = ["decode", &capture, "--quiet", "--threads", "1", "--where", &late, "-o"];
-        start(folder, &[&common, options].concat())
-    };
+    let capture = synthetic(made.path());
+    let run = |folder: &Path, options: &[&str]| decode(&capture, folder, options);
     for (options, signal) in [
         (&["lines.ndjson"][..], Signal::INT),
         (&["lines.ndjson.zst"], Signal::TERM),
@@ -90,4 +99,38 @@ fn decode_leaves_neither_a_file_nor_a_folder() {
     fs::create_dir(&tables).unwrap();
     interrupted(run(folder.path(), &["tables", "--format", "csv"]), &tables, Signal::INT);
     assert_eq!(names_in(folder.path()), ["tables"]);
+}
+
+#[test]
+fn who_records_next_sweeps_the_folders_of_who_was_killed_and_nothing_else() {
+    let made = tempfile::tempdir().unwrap();
+    let capture = synthetic(made.path());
+    let split = ["edit", &capture, "-o", "./parts", "--split-by", "topic", "--where", FOR_EVER];
+    for name in ["tables", "parts"] {
+        let run = |folder: &Path| match name {
+            "tables" => decode(&capture, folder, &[name, "--format", "csv"]),
+            _ => start(folder, &split),
+        };
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        let there = || names_in(folder).join(" ");
+        let sweep = || seal_left_overs(folder, Compression::default()).unwrap();
+        let mut killed = run(folder);
+        wait_for(name, there, || !names_in(folder).is_empty());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let left = names_in(folder);
+        assert_eq!(left.len(), 1, "{left:?}");
+        fs::create_dir(folder.join(&left[0]).join("something")).unwrap();
+
+        let mut living = run(folder);
+        wait_for(name, there, || names_in(folder).len() == 2);
+        sweep();
+        // A folder that was swept before it was locked is made again.
+        wait_for(name, there, || names_in(folder).len() == 1 && names_in(folder) != left);
+        living.kill().unwrap();
+        living.wait().unwrap();
+        sweep();
+        assert_eq!(names_in(folder), [""; 0], "{name}");
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io, mem,
     path::{Path, PathBuf},
     sync::{LazyLock, Mutex, MutexGuard, PoisonError},
@@ -106,15 +106,25 @@ impl Unfinished {
 pub(crate) struct UnfinishedFolder {
     temporary: TempDir,
     path: PathBuf,
+    /// Says that somebody lives who will finish it. None where there are no locks on folders: nobody sweeps them
+    /// there either.
+    _lock: Option<File>,
 }
 
 impl UnfinishedFolder {
     /// Begins, inside of `folder`, one that will be named `path`.
     pub(crate) fn create_in(folder: &Path, path: &Path) -> Result<Self> {
         let _door = door();
-        let made = names_with(0o777).tempdir_in(folder);
-        let temporary = made.map_err(Error::io("create a folder in", folder))?;
-        Ok(Self { temporary, path: path.to_owned() })
+        loop {
+            let made = names_with(0o777).tempdir_in(folder);
+            let temporary = made.map_err(Error::io("create a folder in", folder))?;
+            let lock = File::open(temporary.path()).ok();
+            let is_held = |lock: &File| matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+            // Whoever sweeps may have come before the lock.
+            if !lock.as_ref().is_some_and(is_held) && temporary.path().is_dir() {
+                return Ok(Self { temporary, path: path.to_owned(), _lock: lock });
+            }
+        }
     }
 
     /// Where it is until then.
@@ -213,13 +223,14 @@ pub fn discard(output: &Path) -> impl FnOnce() + Send + use<> {
     }
 }
 
-/// Deletes the files that others left half-written in a folder who were killed meanwhile. All of it is
-/// still where it came from.
+/// Deletes the files and folders that others left half-written in a folder who were killed meanwhile. All of it
+/// is still where it came from.
 pub(super) fn sweep(folder: &Path) {
     each(folder, PREFIX, |path| {
-        // Whoever lives and will finish it has it locked.
-        if File::open(path).is_ok_and(|file| file.try_lock().is_ok()) {
-            fs::remove_file(path).ok();
+        // Whoever lives and will finish it has it locked. Whoever begins it now sees that it goes.
+        let Ok(left) = File::open(path) else { return };
+        if left.try_lock().is_ok() {
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.ok();
         }
     });
 }
