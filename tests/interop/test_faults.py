@@ -270,7 +270,8 @@ def test_systemd_is_not_told_that_a_writer_is_alive_that_hangs(shim, tmp_path):
         # One segment, so that nobody but the writer changes anything.
         options = ["--topic", "monitoring", "--sync", "each", "--once", "-o", folder]
         command = [CENTRALCAP, "record", "--hostname", url, *options]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as recorder:
+        recorder = subprocess.Popen(command, env=environment)
+        try:
             while "WATCHDOG=1" not in told():
                 pass
             # What was said within two seconds may still have been true.
@@ -283,5 +284,7 @@ def test_systemd_is_not_told_that_a_writer_is_alive_that_hangs(shim, tmp_path):
             # It has ended before a watchdog would have, or says that it is alive.
             while not {"WATCHDOG=1", "STOPPING=1"} & set(told()):
                 pass
-            assert recorder.wait(DEADLINE) == 0, recorder.stderr.read()
+            assert recorder.wait(DEADLINE) == 0
+        finally:
+            recorder.kill()
     assert kept(folder) == [numbered(number) for number in range(1, FRAMES + 1)]
