@@ -19,20 +19,31 @@ use support::{command::centralcap, place::names_in, wait::wait_for};
 /// Longer than any test runs.
 const FOR_EVER: &str = "last(range(100000000000)) > 0";
 
-fn start(folder: &Path, args: &[&str]) -> Child {
+/// A command that ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Most have ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn start(folder: &Path, args: &[&str]) -> Running {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
     command.args(args).current_dir(folder).stdin(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    Running(command.spawn().unwrap())
 }
 
 /// Interrupts it as soon as a file or folder of it is there, beside which a stranger's has to stay.
 #[track_caller]
-fn interrupted(mut child: Child, folder: &Path, signal: Signal) {
+fn interrupted(mut running: Running, folder: &Path, signal: Signal) {
     let stranger = ".centralcap-0123456789abcdef-x.part";
     fs::write(folder.join(stranger), "half of something").unwrap();
     wait_for("file", || names_in(folder).join(" "), || names_in(folder).len() >= 2);
-    kill_process(Pid::from_child(&child), signal).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    kill_process(Pid::from_child(&running.0), signal).unwrap();
+    assert_eq!(running.0.wait().unwrap().code(), Some(130));
     assert_eq!(names_in(folder), [stranger]);
 }
 
@@ -40,7 +51,7 @@ fn interrupted(mut child: Child, folder: &Path, signal: Signal) {
 fn encode_leaves_nothing_while_it_waits_for_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = start(folder.path(), &["encode", "-o", "out.mcap"]);
-    let mut stdin = child.stdin.take().unwrap();
+    let mut stdin = child.0.stdin.take().unwrap();
     stdin.write_all(b"{\"topic\": \"audit\", \"data\": {}}\n").unwrap();
     stdin.flush().unwrap();
     interrupted(child, folder.path(), Signal::INT);
@@ -72,7 +83,7 @@ fn synthetic(folder: &Path) -> String {
 }
 
 /// Decodes for ever, but writes the first frames at once.
-fn decode(capture: &str, folder: &Path, options: &[&str]) -> Child {
+fn decode(capture: &str, folder: &Path, options: &[&str]) -> Running {
     let late = format!("if .received < \"2026-01-05T08:15\" then true else {FOR_EVER} end");
     let common = ["decode", capture, "--quiet", "--threads", "1", "--where", &late, "-o"];
     start(folder, &[&common, options].concat())
@@ -115,21 +126,19 @@ fn who_records_next_sweeps_the_folders_of_who_was_killed_and_nothing_else() {
         let folder = place.path();
         let there = || names_in(folder).join(" ");
         let sweep = || seal_left_overs(folder, Compression::default()).unwrap();
-        let mut killed = run(folder);
+        let killed = run(folder);
         wait_for(name, there, || !names_in(folder).is_empty());
-        killed.kill().unwrap();
-        killed.wait().unwrap();
+        drop(killed);
         let left = names_in(folder);
         assert_eq!(left.len(), 1, "{left:?}");
         fs::create_dir(folder.join(&left[0]).join("something")).unwrap();
 
-        let mut living = run(folder);
+        let living = run(folder);
         wait_for(name, there, || names_in(folder).len() == 2);
         sweep();
         // A folder that was swept before it was locked is made again.
         wait_for(name, there, || names_in(folder).len() == 1 && names_in(folder) != left);
-        living.kill().unwrap();
-        living.wait().unwrap();
+        drop(living);
         sweep();
         assert_eq!(names_in(folder), [""; 0], "{name}");
     }
