@@ -280,6 +280,9 @@ impl Drop for HotSegment {
     fn drop(&mut self) {
         // The `mcap` writer finishes the file when it is dropped. Nobody asked for that.
         self.progress.closed.store(true, Ordering::Relaxed);
+        // Closing it is not enough: a process that is just being started has the file, too, until it runs. Where it
+        // fails, there is no lock that anybody could hold.
+        self.file.unlock().ok();
     }
 }
 
