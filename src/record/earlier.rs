@@ -7,10 +7,11 @@
 
 use std::{
     collections::{HashMap, hash_map},
+    ffi::OsStr,
     path::Path,
 };
 
-use super::ring::sealed_in;
+use super::{ring::sealed_in, segments::is_name};
 use crate::{
     capture::{Capture, Unsealed},
     entry::{
@@ -22,18 +23,24 @@ use crate::{
 /// Until when each subscription was covered, and why not longer, by name.
 pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
 
-/// So many segments are looked through for who is not in the last one.
+/// So many segments are looked through for who is not in the last one,
 const LOOK_BACK: usize = 1000;
+
+/// and so many bytes of them are read: nothing is recorded meanwhile.
+const LOOK_BACK_SIZE: u64 = 256 * 1024 * 1024;
 
 /// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
 /// just begun another one. Earlier ones are read for those of the `names` that it does not tell of. What cannot be
 /// read says nothing.
 pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -> Covered {
-    let unsealed = unsealed.iter().map(|unsealed| unsealed.path.clone());
+    let is_ours = |unsealed: &&Unsealed| {
+        unsealed.sealed_path.file_name().and_then(OsStr::to_str).is_some_and(is_name)
+    };
+    let unsealed = unsealed.iter().filter(is_ours).map(|unsealed| unsealed.path.clone());
     let mut segments: Vec<_> = sealed_in(folder).into_iter().chain(unsealed).collect();
     // A moment stands first in each name.
     segments.sort();
-    let mut courses = Courses::default();
+    let (mut courses, mut size) = (Courses::default(), 0);
     for path in segments.into_iter().rev().take(LOOK_BACK) {
         let Ok(capture) = Capture::open(&[path]) else { continue };
         let read = || Courses::of(capture.entries().map_while(Result::ok));
@@ -48,6 +55,10 @@ pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -
             let has = capture.channels().unwrap_or_default();
             if !unknown.any(|name| has.iter().any(|(subscription, _)| subscription.name == *name)) {
                 continue;
+            }
+            size += capture.segments().iter().map(|segment| segment.size).sum::<u64>();
+            if size > LOOK_BACK_SIZE {
+                break;
             }
             courses.follow(read());
         }
