@@ -61,12 +61,14 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     signal::leave_no_folder(temporary.path()).context("cannot wait for signals")?;
     let folder = args.keep.as_deref().unwrap_or(temporary.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let recorded = folder.join(RECORDED);
-    anyhow::ensure!(
-        !recorded.exists(),
-        "expected a new file, found {} already there; nothing was overwritten",
-        recorded.display()
-    );
+    for name in ["campus.mcap", "ca.pem", RECORDED, "recorded.open.mcap"] {
+        let path = folder.join(name);
+        anyhow::ensure!(
+            !path.exists(),
+            "expected a new file, found {} already there; nothing was overwritten",
+            path.display()
+        );
+    }
     let campus = folder.join("campus.mcap");
     fs::write(&campus, CAMPUS).with_context(|| format!("cannot write {}", campus.display()))?;
 
