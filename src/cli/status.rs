@@ -74,7 +74,8 @@ impl Screen {
         ticks.tick().await;
         loop {
             ticks.tick().await;
-            if !self.words.quiet {
+            // Old drawings are worth nothing, and would take the place of words.
+            if !self.words.quiet && !stderr::is_behind() {
                 self.draw();
             }
         }

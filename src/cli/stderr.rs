@@ -38,6 +38,11 @@ pub(super) fn never_wait(words: Words) -> io::Result<()> {
     thread.spawn(move || queue.write_all(words)).map(drop)
 }
 
+/// Something waits to be written.
+pub(super) fn is_behind() -> bool {
+    QUEUE.get().is_some_and(|queue| queue.lock().is_busy())
+}
+
 /// Waits a moment for what has not been written yet.
 pub(super) fn finish() {
     if let Some(queue) = QUEUE.get() {
@@ -57,6 +62,12 @@ struct Pieces {
     /// So many found no room.
     left_out: u64,
     is_writing: bool,
+}
+
+impl Pieces {
+    fn is_busy(&self) -> bool {
+        self.is_writing || !self.waiting.is_empty()
+    }
 }
 
 impl Queue {
@@ -95,7 +106,7 @@ impl Queue {
     }
 
     fn wait(&self, time: Duration) {
-        let is_busy = |pieces: &mut Pieces| pieces.is_writing || !pieces.waiting.is_empty();
+        let is_busy = |pieces: &mut Pieces| pieces.is_busy();
         let _ = self.changed.wait_timeout_while(self.lock(), time, is_busy);
     }
 
