@@ -227,7 +227,8 @@ pub enum Notice<'a> {
 /// How a recording went.
 #[derive(Debug)]
 pub struct Report {
-    /// The segments that were recorded, in order; those that the ring deleted since are among them.
+    /// The segments that were recorded, in order, those that the ring deleted since among them; and what an earlier
+    /// run had left that could be sealed only now, or not at all.
     pub sealed: Vec<Sealed>,
     /// What became of each subscription.
     pub subscriptions: Vec<Status>,
@@ -246,12 +247,17 @@ impl Report {
 
     /// How many bytes the sealed segments have.
     pub fn size(&self) -> u64 {
-        self.sealed.iter().map(|sealed| sealed.sealed_size).sum()
+        self.recorded().map(|sealed| sealed.sealed_size).sum()
+    }
+
+    /// What became of the segments that were recorded.
+    pub fn recorded(&self) -> impl Iterator<Item = &Sealed> {
+        self.sealed.iter().filter(|sealed| !sealed.is_left_over)
     }
 
     /// The sealed segments, in order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.sealed.iter().filter_map(|sealed| sealed.path.as_deref())
+        self.recorded().filter_map(|sealed| sealed.path.as_deref())
     }
 
     /// There never was a connection at all.

@@ -8,7 +8,7 @@ mod support;
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Barrier},
     time::Duration,
@@ -257,23 +257,27 @@ fn sighup_begins_a_segment_and_each_that_is_sealed_is_handed_to_the_command() {
     assert!(of(0).into_iter().eq(frames(0..5)) && of(1).into_iter().eq(frames(5..10)));
 }
 
+/// What an earlier run has left under this name. A folder may be in the way of sealing it.
+fn left_over(folder: &Path, name: &str, is_blocked: bool) -> PathBuf {
+    let path = folder.join(name);
+    let mut entries = Entries::new();
+    let frame = message("monitoring", 100, 10);
+    entries.frame(Duration::ZERO, &subscription("monitoring", "monitoring"), frame);
+    let about = About { started: START, host: String::new(), options: BTreeMap::new() };
+    let mut hot = HotSegment::create(&path, &about, &[]).unwrap();
+    hot.append(&entries.made[0]).unwrap();
+    hot.commit().unwrap();
+    if is_blocked {
+        fs::create_dir(&path).unwrap();
+    }
+    path
+}
+
 #[test]
 fn what_cannot_be_sealed_of_an_earlier_run_is_sealed_when_it_can() {
     let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let left_over = |name: &str| {
-        let path = folder.path().join(name);
-        let mut entries = Entries::new();
-        let frame = message("monitoring", 100, 10);
-        entries.frame(Duration::ZERO, &subscription("monitoring", "monitoring"), frame);
-        let about = About { started: START, host: String::new(), options: BTreeMap::new() };
-        let mut hot = HotSegment::create(&path, &about, &[]).unwrap();
-        hot.append(&entries.made[0]).unwrap();
-        hot.commit().unwrap();
-        path
-    };
-    let sealed = left_over("20260101T000000.000Z.mcap");
-    let blocked = left_over("20260102T000000.000Z.mcap");
-    fs::create_dir(&blocked).unwrap();
+    let sealed = left_over(folder.path(), "20260101T000000.000Z.mcap", false);
+    let blocked = left_over(folder.path(), "20260102T000000.000Z.mcap", true);
 
     let barrier = Arc::new(Barrier::new(2));
     let script = said(0..5).into_iter().chain([Say::Settle(Arc::clone(&barrier)), goodbye()]);
@@ -290,6 +294,54 @@ fn what_cannot_be_sealed_of_an_earlier_run_is_sealed_when_it_can() {
     assert!(words.contains("5 frames kept in"), "{words}");
     assert_eq!(names(folder.path()), names(copies.path()));
     assert_eq!(frames_in(&entries(folder.path())).len(), 2 + 5);
+}
+
+#[test]
+fn what_is_wrong_with_what_an_earlier_run_has_left_is_told_at_the_end() {
+    for (can_be_sealed, told) in [(true, "the last record is incomplete"), (false, "cannot seal ")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let blocked = left_over(folder.path(), "20260101T000000.000Z.mcap", true);
+        let hot = folder.path().join("20260101T000000.000Z.open.mcap");
+        let file = fs::OpenOptions::new().write(true).open(&hot).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        let barrier = Arc::new(Barrier::new(2));
+        let script = said(0..5).into_iter().chain([Say::Settle(Arc::clone(&barrier)), goodbye()]);
+        let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+        let child = record(&feed, folder.path(), &["--quiet"]).spawn().unwrap();
+        barrier.wait();
+        if can_be_sealed {
+            fs::remove_dir(&blocked).unwrap();
+            wait_for("it to be tried", || !hot.exists());
+        }
+        barrier.wait();
+        let words = ended(&child.wait_with_output().unwrap(), 3);
+        assert!(words.contains(told), "{words}");
+        assert_eq!(hot.exists(), !can_be_sealed);
+    }
+}
+
+#[test]
+fn what_was_kept_is_printed_before_an_error_ends_it() {
+    let barrier = Arc::new(Barrier::new(2));
+    let said = |count| {
+        let frame = || Say::Binary(Bytes::from_static(b"\x12\x0amonitoring"));
+        std::iter::repeat_with(frame).take(count)
+    };
+    let script = said(3000).chain([Say::Settle(Arc::clone(&barrier))]).chain(said(1));
+    let feed = Feed::start(vec![Reply::Feed(script.chain([Say::Stay]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("one.mcap");
+    let child = record(&feed, &file, &["--decode"]).spawn().unwrap();
+    barrier.wait();
+    limit(&child, Some(1));
+    barrier.wait();
+    let output = child.wait_with_output().unwrap();
+    let words = ended(&output, 1);
+    assert!(words.contains("error: cannot write"), "{words}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert!(lines.ends_with("}\n"), "{lines}");
+    assert_eq!(lines.lines().count(), 3000);
 }
 
 #[test]

@@ -38,6 +38,22 @@ pub struct Sealed {
     pub damage: Option<Error>,
     /// The hot file, where it was not deleted.
     pub kept: Option<PathBuf>,
+    /// An earlier run had left it.
+    pub is_left_over: bool,
+}
+
+impl Sealed {
+    /// One that an earlier run has left, and that could not be sealed.
+    pub(crate) fn unsealed(path: PathBuf) -> Self {
+        let damage = Some(Kind::NotSealed { path: path.clone() }.into());
+        let kept = Some(path);
+        Self { damage, kept, is_left_over: true, ..Self::nothing(0) }
+    }
+
+    const fn nothing(hot_size: u64) -> Self {
+        let (path, damage, kept) = (None, None, None);
+        Self { path, entries: 0, hot_size, sealed_size: 0, damage, kept, is_left_over: false }
+    }
 }
 
 /// What became of the hot segments that an earlier run has left.
@@ -77,7 +93,7 @@ pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<LeftOv
     for path in found {
         let sealed_path = hot::sealed_path(&path);
         match seal(&path, &sealed_path, compression) {
-            Ok(sealed) => left.sealed.push(sealed),
+            Ok(sealed) => left.sealed.push(Sealed { is_left_over: true, ..sealed }),
             Err(error) if error.is_in_use() => {}
             Err(error) => left.unsealed.push(Unsealed { path, sealed_path, error }),
         }
@@ -111,8 +127,7 @@ pub(super) fn seal_locked(
     compression: Compression,
 ) -> Result<Sealed> {
     let hot_size = locked.metadata().map_err(Error::io("look at", hot))?.len();
-    let mut sealed =
-        Sealed { path: None, entries: 0, hot_size, sealed_size: 0, damage: None, kept: None };
+    let mut sealed = Sealed::nothing(hot_size);
 
     if sealed_path.exists() {
         // An earlier run was killed between the rename and the deletion, or somebody gave another

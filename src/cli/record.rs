@@ -300,11 +300,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     });
     // Looking up a name cannot be broken off, and may take minutes.
     runtime.shutdown_timeout(LAST_MOMENT);
-    outcome = conclude(report?, words)?.max(outcome);
-    match lines {
-        Some(lines) => lines.finish(words).map(|printed| printed.max(outcome)),
-        None => Ok(outcome),
-    }
+    let concluded = report.and_then(|report| conclude(report, words));
+    // Whatever has ended it: what was kept is printed.
+    let printed = lines.map_or(Ok(Outcome::Done), |lines| lines.finish(words));
+    Ok(concluded?.max(printed?).max(outcome))
 }
 
 impl Args {
@@ -608,7 +607,7 @@ fn tell_what_is_kept(report: &Report, words: Words) {
     let frames: u64 = report.subscriptions.iter().map(|status| status.frames).sum();
     let all = report.paths().count();
     let is_there = |sealed: &&Sealed| sealed.path.as_ref().is_some_and(|path| path.exists());
-    let left: Vec<_> = report.sealed.iter().filter(is_there).collect();
+    let left: Vec<_> = report.recorded().filter(is_there).collect();
     let bytes = left.iter().map(|sealed| sealed.sealed_size).sum();
     let size = ByteSize::b(bytes).display().iec();
     let paths: Vec<_> = left.iter().filter_map(|sealed| sealed.path.as_deref()).collect();

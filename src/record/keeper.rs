@@ -484,10 +484,15 @@ impl Desk {
     /// Begins the next segment if it is time, or if `asked` to.
     fn split(&mut self, asked: bool) -> Result<()> {
         let now = self.now();
-        let Some(ended) = self.segments.split(now, asked)? else { return Ok(()) };
+        if !self.segments.is_over(now, asked) {
+            return Ok(());
+        }
+        // It may have to wait before it is sealed.
+        let ended = self.segments.segment()?.checkpoint()?;
         if self.shared.sync != SyncWhen::Never {
             self.syncer.sync(ended);
         }
+        self.segments.begin(now)?;
         self.segments.write(self.connections.continued(now).iter())
     }
 

@@ -23,9 +23,7 @@ use super::{
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
-    capture::{
-        About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, Unsynced, seal,
-    },
+    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, seal},
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
 };
@@ -205,24 +203,18 @@ impl Segments {
         self.open.as_mut().map(|open| &mut open.segment).ok_or_else(none)
     }
 
-    /// Begins the next segment if it is time, or if `asked` to. Returns what is to be synced of the one that
-    /// has ended: it may have to wait before it is sealed.
-    pub(super) fn split(&mut self, now: Timestamp, asked: bool) -> Result<Option<Unsynced>> {
+    /// Whether it is time for the next segment, or it is `asked` for and there can be one.
+    pub(super) fn is_over(&mut self, now: Timestamp, asked: bool) -> bool {
         let has_room_for_more = self.has_room_for_more();
-        let Some(open) = &mut self.open else { return Ok(None) };
+        let Some(open) = &mut self.open else { return false };
         let too_large = self.split.size.is_some_and(|most| open.segment.size() >= most);
         let over = open.until.is_some_and(|until| now >= until);
         if open.segment.is_empty() {
             // The next one would be no better.
             open.until = self.split.until(now);
-            return Ok(None);
+            return false;
         }
-        if !((too_large || over || asked) && has_room_for_more) {
-            return Ok(None);
-        }
-        let ended = open.segment.checkpoint()?;
-        self.begin(now)?;
-        Ok(Some(ended))
+        (too_large || over || asked) && has_room_for_more
     }
 
     /// The wall clock was set: the open segment ends at the next multiple on the new one.
@@ -458,28 +450,39 @@ impl Work {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    self.retry();
+                    self.retry(false);
                     self.name_leaving();
                     tended = Instant::now();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.retry();
+        self.retry(true);
         for LeftHot { path, is_of_earlier_run, .. } in std::mem::take(&mut self.care.left_hot) {
-            let error = Kind::NotSealed { path }.into();
-            if is_of_earlier_run {
-                (self.care.notify)(Notice::Trouble { error: &error });
+            let result = if is_of_earlier_run {
+                Ok(Sealed::unsealed(path))
             } else {
-                self.results.push(Err(error));
-            }
+                Err(Kind::NotSealed { path }.into())
+            };
+            self.results.push(result);
         }
         let undeleted = self.left_empty.iter().filter_map(|segment| segment.discard().err());
         self.results.extend(undeleted.map(Err));
     }
 
-    fn retry(&mut self) {
+    /// Tries again what could not be done, at the end whatever it takes. Before, a segment has to find room for
+    /// as much as it has: trying fills the disk, and what is recorded meanwhile is lost.
+    fn retry(&mut self, is_end: bool) {
+        let has_room = |left: &LeftHot| {
+            let size = fs::metadata(&left.path).map_or(0, |metadata| metadata.len());
+            let free = left.path.parent().and_then(free_space);
+            free.is_none_or(|free| free > size)
+        };
         for left in std::mem::take(&mut self.care.left_hot) {
+            if !is_end && !has_room(&left) {
+                self.care.left_hot.push(left);
+                continue;
+            }
             match seal(&left.path, &left.sealed_path, self.care.compression) {
                 Ok(sealed) => self.sealed(sealed, &left),
                 // Another recording has sealed what both have found.
@@ -497,14 +500,7 @@ impl Work {
                 hooks.run(path);
             }
         }
-        match &sealed.damage {
-            // Nobody looks into these when the recording ends.
-            Some(error) if was.is_of_earlier_run => {
-                (self.care.notify)(Notice::Trouble { error });
-            }
-            None if was.is_of_earlier_run => {}
-            _ => self.results.push(Ok(sealed)),
-        }
+        self.results.push(Ok(Sealed { is_left_over: was.is_of_earlier_run, ..sealed }));
         self.name_leaving();
     }
 
@@ -568,7 +564,8 @@ mod tests {
             let subscription = Arc::clone(&subscription);
             let entry = Entry { subscription, received: at(second), what };
             segments.write([&entry].into_iter()).unwrap();
-            assert!(segments.split(at(second + 1), true).unwrap().is_some());
+            assert!(segments.is_over(at(second + 1), true));
+            segments.begin(at(second + 1)).unwrap();
             if second == 1 {
                 sealed.wait();
             }
