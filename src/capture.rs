@@ -126,20 +126,6 @@ fn channel_metadata(
     metadata
 }
 
-/// Makes a rename or a deletion in a folder survive a power cut.
-pub(crate) fn sync_folder_of(path: &Path) -> std::io::Result<()> {
-    // Windows cannot open a folder as a file, and does not need to.
-    if cfg!(unix) { std::fs::File::open(folder_of(path))?.sync_all() } else { Ok(()) }
-}
-
-/// The folder that something is in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// Fails on what can be read only once: opening a pipe would also wait until somebody writes to it.
 pub(crate) fn refuse_pipe(path: &Path, expected: &'static str) -> Result<()> {
     let found = match path.metadata() {

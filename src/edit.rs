@@ -30,6 +30,7 @@ use crate::{
     codec::plan::Style,
     entry::{Entry, Timestamp, What},
     error::{Error, Result},
+    files::Identity,
     protocol::PROTOCOLS,
     schema::Resolver,
     select::{Find, Selection},
@@ -378,8 +379,9 @@ impl Tally {
 /// An input has many names; the output must be none of them. The sealed name of one that is recorded is
 /// taken, too, which the writer sees to.
 fn refuse_input(output: &Path, captures: &[Capture]) -> Result<()> {
+    let Ok(there) = Identity::of(output) else { return Ok(()) };
     let mut segments = captures.iter().flat_map(Capture::segments);
-    if !segments.any(|segment| is_same_file(&segment.path, output)) {
+    if !segments.any(|input| Identity::of(&input.path).is_ok_and(|input| input == there)) {
         return Ok(());
     }
     Err(Error::usage(
@@ -406,23 +408,6 @@ fn refuse_unknown(renames: &[Rename], captures: &[Capture]) -> Result<()> {
             "--rename takes OLD=NEW, with the whole old name",
         )),
     }
-}
-
-#[cfg(unix)]
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    let identity = |path: &Path| {
-        let metadata = path.metadata().ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    identity(a).is_some_and(|a| Some(a) == identity(b))
-}
-
-/// A hard link is not seen here; it is refused all the same, as a file that is there already.
-#[cfg(not(unix))]
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
 }
 
 /// What the output says about itself: what was asked, and of the recordings only what all of them say.

@@ -19,6 +19,7 @@ pub mod entry;
 pub mod error;
 
 mod dice;
+pub mod files;
 pub mod plain;
 
 pub mod codec;

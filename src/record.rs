@@ -39,6 +39,7 @@ use crate::{
     },
     entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
+    files::folder_of,
     net::client::{Connector, Endpoint},
     protocol::Protocol,
     schema::FrameTypes,
@@ -319,9 +320,7 @@ impl Recording {
         };
         let segments = Segments::start(place, about(&options), kinds, split, care)?;
         let path = segments.path().unwrap_or(&options.output).to_owned();
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).to_owned();
-        let board = Arc::new(Board::new(folder, segments.sealing()));
+        let board = Arc::new(Board::new(folder_of(&path).to_owned(), segments.sealing()));
         for account in &options.accounts {
             board.add(&account.name);
         }

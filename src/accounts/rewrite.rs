@@ -175,7 +175,7 @@ impl NewFile {
     fn replace(mut self, path: &Path) -> Result<()> {
         fs::rename(&self.path, path).map_err(Error::io("replace", path))?;
         self.replaced = true;
-        crate::capture::sync_folder_of(path).map_err(Error::io("write", path))
+        crate::files::sync_folder_of(path).map_err(Error::io("write", path))
     }
 }
 

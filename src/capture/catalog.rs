@@ -23,6 +23,7 @@ use super::{
 use crate::{
     entry::{Entry, Frame, FrameType, Subscription},
     error::{Error, Kind, Result},
+    files::Identity,
 };
 
 /// One file of a capture.
@@ -86,8 +87,9 @@ impl Capture {
         if paths.len() > 1 {
             let mut known = HashSet::new();
             // One that is sealed since it was found has another name now.
-            let path = |segment: &Segment| fs::canonicalize(&segment.path).ok();
-            segments.retain(|segment| path(segment).is_none_or(|path| known.insert(path)));
+            segments.retain(|segment| {
+                Identity::of(&segment.path).map_or(true, |identity| known.insert(identity))
+            });
         }
         Ok(Self { segments })
     }

@@ -19,11 +19,11 @@ use std::{
 
 use super::{
     About, Compression, HOT_SUFFIX, SEALED_SUFFIX, SET_ASIDE_SUFFIX, Sealed, Writer, seal,
-    sync_folder_of,
 };
 use crate::{
     entry::{Entry, FrameType},
     error::{Error, Kind, Result},
+    files::sync_folder_of,
 };
 
 /// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.

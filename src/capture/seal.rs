@@ -16,9 +16,12 @@ use super::{
     Compression, HOT_SUFFIX, PastDamage, SealedFile, hot,
     reader::{End, Records},
     record::Record,
-    sync_folder_of, unfinished,
+    unfinished,
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    files::sync_folder_of,
+};
 
 /// What became of a hot segment.
 #[derive(Debug)]

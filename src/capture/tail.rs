@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fs::{self, File, Metadata},
+    fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     entry::Entry,
     error::{Error, Kind, Result},
+    files::is_named,
 };
 
 /// How much is read at once.
@@ -195,7 +196,7 @@ impl Tail {
     fn begin(&mut self, step: Step) -> Result<Option<Reading>> {
         let Step { sealed, is_hot, is_sealed } = step;
         if let Some(growing) = self.growing.get_mut(&sealed) {
-            let is_replaced = is_hot && growing.is_replaced()?;
+            let is_replaced = is_hot && growing.is_replaced();
             if let Err(error) = growing.is_cut() {
                 self.growing.remove(&sealed);
                 self.done.insert(sealed);
@@ -306,9 +307,8 @@ impl Growing {
         Kind::damaged(&self.path, self.place(), reason).into()
     }
 
-    fn is_replaced(&self) -> Result<bool> {
-        let own = self.file.metadata().map_err(Error::io("look at", &self.path))?;
-        Ok(fs::metadata(&self.path).is_ok_and(|there| !is_same(&own, &there)))
+    fn is_replaced(&self) -> bool {
+        is_named(&self.file, &self.path).is_ok_and(|named| !named)
     }
 
     /// The error is that bytes are gone that were there before.
@@ -432,17 +432,4 @@ impl Growing {
         }
         Err(self.damaged("the checksum over all before does not hold".to_owned()))
     }
-}
-
-#[cfg(unix)]
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
-}
-
-/// Elsewhere a file that is open is not replaced.
-#[cfg(not(unix))]
-fn is_same(_: &Metadata, _: &Metadata) -> bool {
-    true
 }

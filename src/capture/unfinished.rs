@@ -13,8 +13,10 @@ use std::{
 
 use tempfile::{TempDir, TempPath};
 
-use super::{folder_of, sync_folder_of};
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    files::{self, folder_of, sync_folder_of},
+};
 
 const PREFIX: &str = ".centralcap-";
 const SUFFIX: &str = ".part";
@@ -27,28 +29,15 @@ static OWN_PREFIX: LazyLock<String> =
 /// that.
 static DOOR: Mutex<()> = Mutex::new(());
 
-/// To be held by whoever begins something that [`discard`] should find.
-pub(crate) fn door() -> MutexGuard<'static, ()> {
+/// To be held while something is begun that [`discard`] should find.
+fn door() -> MutexGuard<'static, ()> {
     DOOR.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Gives names to what this process makes.
-pub(crate) fn names() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
+/// Makes what has the names of this process.
+fn begin(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = files::temporary(mode);
     builder.prefix(OWN_PREFIX.as_str()).suffix(SUFFIX);
-    builder
-}
-
-/// `tempfile` makes what only its owner can read; an output follows the umask like any other.
-fn names_with(mode: u32) -> tempfile::Builder<'static, 'static> {
-    let mut builder = names();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(mode));
-    }
-    #[cfg(not(unix))]
-    let _ = mode;
     builder
 }
 
@@ -66,7 +55,7 @@ impl Unfinished {
         refuse_taken(path)?;
         let _door = door();
         let folder = folder_of(path);
-        let made = names_with(0o666).tempfile_in(folder);
+        let made = begin(0o666).tempfile_in(folder);
         let made = made.map_err(Error::io("create a file in", folder))?;
         let (file, temporary) = made.into_parts();
         // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
@@ -90,8 +79,18 @@ impl Unfinished {
 
     /// Brings it to the disk, gives it its name, and brings that there, too.
     pub(crate) fn finish_on_disk(self, file: &File) -> Result<()> {
+        self.finish_on_disk_if(file, |_| Ok(()))
+    }
+
+    /// The same if this finds nothing wrong with the file, which has another name until then.
+    pub(crate) fn finish_on_disk_if(
+        self,
+        file: &File,
+        check: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let path = self.path.clone();
         file.sync_all().map_err(Error::io("write", &path))?;
+        check(&self.temporary)?;
         let named = {
             let _door = door();
             self.named()
@@ -116,7 +115,7 @@ impl UnfinishedFolder {
     pub(crate) fn create_in(folder: &Path, path: &Path) -> Result<Self> {
         let _door = door();
         loop {
-            let made = names_with(0o777).tempdir_in(folder);
+            let made = begin(0o777).tempdir_in(folder);
             let temporary = made.map_err(Error::io("create a folder in", folder))?;
             let lock = File::open(temporary.path()).ok();
             let is_held = |lock: &File| matches!(lock.try_lock(), Err(TryLockError::WouldBlock));

@@ -13,7 +13,7 @@ use std::{
 use mcap::{WriteOptions, records::MessageHeader, write::NoSeek};
 use prost::Message;
 
-use super::{About, PROFILE, channel_metadata, hot, sync_folder_of, unfinished};
+use super::{About, PROFILE, channel_metadata, hot, unfinished::Unfinished};
 use crate::{
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Kind, Result},
@@ -183,8 +183,7 @@ fn record_error(path: &Path) -> impl FnOnce(mcap::McapError) -> Error {
 /// it never takes the place of a file that is already there.
 pub struct SealedFile {
     writer: Writer<BufWriter<File>>,
-    temporary: tempfile::TempPath,
-    path: PathBuf,
+    unfinished: Unfinished,
 }
 
 impl SealedFile {
@@ -213,22 +212,9 @@ impl SealedFile {
     /// The same without anything in it yet.
     pub(super) fn bare(path: &Path, compression: Compression) -> Result<Self> {
         hot::refuse_hot_name(path)?;
-        if path.exists() {
-            return Err(Kind::OutputExists { path: path.to_owned() }.into());
-        }
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let (file, temporary) = unfinished::names()
-            .permissions_of_new_files()
-            .tempfile_in(folder)
-            .map_err(Error::io("create a file in", folder))?
-            .into_parts();
-        // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
-        file.try_lock().ok();
+        let (file, unfinished) = Unfinished::create(path)?;
         let writer = Writer::sealed(BufWriter::with_capacity(1 << 18, file), path, compression)?;
-        Ok(Self { writer, temporary, path: path.to_owned() })
+        Ok(Self { writer, unfinished })
     }
 
     /// Takes one entry.
@@ -252,39 +238,11 @@ impl SealedFile {
 
     /// The same if this finds nothing wrong with the file, which has another name until then.
     pub fn finish_if(self, check: impl FnOnce(&Path) -> Result<()>) -> Result<u64> {
-        let path = self.path;
-        let file = self
-            .writer
-            .finish()?
-            .into_inner()
-            .map_err(|error| Error::io("write", &path)(error.into_error()))?;
-        file.sync_all().map_err(Error::io("write", &path))?;
-        let size = file.metadata().map_err(Error::io("look at", &path))?.len();
-        check(&self.temporary)?;
-        self.temporary.persist_noclobber(&path).map_err(|error| match error.error.kind() {
-            std::io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.clone() }.into(),
-            _ => Error::io("create", &path)(error.error),
-        })?;
-        sync_folder_of(&path).map_err(Error::io("write", &path))?;
+        let file = self.writer.finish()?.into_inner();
+        let path = self.unfinished.path();
+        let file = file.map_err(|error| Error::io("write", path)(error.into_error()))?;
+        let size = file.metadata().map_err(Error::io("look at", path))?.len();
+        self.unfinished.finish_on_disk_if(&file, check)?;
         Ok(size)
-    }
-}
-
-/// `tempfile` makes files that only their owner can read; a capture follows the umask like any
-/// other output.
-trait PermissionsOfNewFiles {
-    fn permissions_of_new_files(&mut self) -> &mut Self;
-}
-
-impl PermissionsOfNewFiles for tempfile::Builder<'_, '_> {
-    #[cfg(unix)]
-    fn permissions_of_new_files(&mut self) -> &mut Self {
-        use std::os::unix::fs::PermissionsExt;
-        self.permissions(std::fs::Permissions::from_mode(0o666))
-    }
-
-    #[cfg(not(unix))]
-    fn permissions_of_new_files(&mut self) -> &mut Self {
-        self
     }
 }

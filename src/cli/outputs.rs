@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use centralcap::error::Error;
+use centralcap::{
+    error::Error,
+    files::{self, Identity, folder_of},
+};
 
 /// So many links lead to a file at most.
 const LINKS: usize = 40;
@@ -37,15 +40,15 @@ pub(super) fn keep_apart(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<
         .map(|(option, path)| Named { option, path: Path::new(path) });
     let others = inputs.iter().chain(&streams);
     let mut taken: Vec<_> =
-        others.filter_map(|other| Some((Identity::of(other.path)?, other.option))).collect();
+        others.filter_map(|other| Some((Place::of(other.path)?, other.option))).collect();
     for &Named { option, path } in outputs {
         let found = || path.display().to_string();
-        if let Some(identity) = Identity::of(path) {
-            if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == identity) {
+        if let Some(place) = Place::of(path) {
+            if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == place) {
                 let expected = format!("another file for {option} than for {other}");
                 return Err(Error::usage(expected, found(), "choose another name for one of them"));
             }
-            taken.push((identity, option));
+            taken.push((place, option));
         }
         if path.extension().is_some_and(|extension| extension == "mcap") {
             let expected = format!("a name for {option} that is not one of a capture");
@@ -56,40 +59,26 @@ pub(super) fn keep_apart(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<
     Ok(())
 }
 
-/// What all names of one file have in common.
+/// Where a file is, whatever it is called.
 #[derive(Debug, PartialEq, Eq)]
-enum Identity {
-    /// Its device and inode.
-    #[cfg(unix)]
-    There(u64, u64),
-    /// Its folder and name, where that is all there is.
-    Named(PathBuf),
+enum Place {
+    There(Identity),
+    /// Nothing is there yet: its folder and name.
+    Free(PathBuf),
 }
 
-impl Identity {
+impl Place {
     /// None of what is no file: several may well write to a terminal, or to /dev/null.
     fn of(path: &Path) -> Option<Self> {
         match fs::metadata(path) {
-            Ok(found) if found.is_file() => Some(Self::there(path, &found)),
+            Ok(found) if found.is_file() => Identity::of(path).ok().map(Self::There),
             Ok(_) => None,
             Err(_) => {
                 let target = target(path);
                 let folder = fs::canonicalize(folder_of(&target)).ok()?;
-                Some(Self::Named(folder.join(target.file_name()?)))
+                Some(Self::Free(folder.join(target.file_name()?)))
             }
         }
-    }
-
-    #[cfg(unix)]
-    fn there(_: &Path, found: &fs::Metadata) -> Self {
-        use std::os::unix::fs::MetadataExt;
-
-        Self::There(found.dev(), found.ino())
-    }
-
-    #[cfg(not(unix))]
-    fn there(path: &Path, _: &fs::Metadata) -> Self {
-        Self::Named(fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()))
     }
 }
 
@@ -155,21 +144,9 @@ impl Output {
     }
 
     fn beside(&self, target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
-        let file = for_all_to_read().tempfile_in(folder_of(target));
+        let file = files::temporary(0o666).tempfile_in(folder_of(target));
         file.with_context(|| cannot_write(&self.path))
     }
-}
-
-/// Makes temporary files that whoever waits for them can read, as far as the umask allows it: `tempfile`'s own
-/// are their owner's alone.
-pub(super) fn for_all_to_read() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder
 }
 
 /// Where the links lead, if it is one, whether there is something or not.
@@ -180,13 +157,6 @@ fn target(path: &Path) -> PathBuf {
         target = folder_of(&target).join(next);
     }
     target
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
 }
 
 fn cannot_write(path: &Path) -> String {

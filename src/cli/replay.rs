@@ -15,6 +15,7 @@ use centralcap::{
     capture::Capture,
     codec::STACK_SIZE,
     error::{Error, counted},
+    files,
     net::pages,
     pace::{Limit, Rate, Rounds, Speed},
     replay::{
@@ -435,7 +436,7 @@ impl Authority {
             output.write(pem)?;
             return Ok(Self::Kept(path));
         }
-        let mut file = outputs::for_all_to_read()
+        let mut file = files::temporary(0o666)
             .prefix("centralcap-ca-")
             .suffix(".pem")
             .tempfile()

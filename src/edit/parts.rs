@@ -14,11 +14,12 @@ use mcap::records::Metadata;
 use super::{Outcome, redaction::Masker};
 use crate::{
     capture::{
-        About, Compression, SEALED_SUFFIX, SealedFile, folder_of,
-        unfinished::{UnfinishedFolder, door, refuse_taken},
+        About, Compression, SEALED_SUFFIX, SealedFile,
+        unfinished::{UnfinishedFolder, refuse_taken},
     },
     entry::{Entry, What},
     error::{Error, Result},
+    files::folder_of,
 };
 
 /// What the parts of an output are.
@@ -181,9 +182,7 @@ impl Parts {
                 folder.path().join(name + SEALED_SUFFIX)
             }
         };
-        let door = door();
         let mut file = SealedFile::create_compressed(&path, &self.about, &[], self.compression)?;
-        drop(door);
         for record in &self.records {
             file.metadata(record)?;
         }

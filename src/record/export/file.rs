@@ -6,12 +6,13 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
 
 use super::outlet::Outlet;
+use crate::files::is_named;
 
 /// So many files are kept that were moved aside.
 const KEPT: u32 = 4;
@@ -66,7 +67,7 @@ impl Lines {
 
 impl Outlet for Lines {
     fn check(&mut self) -> io::Result<()> {
-        if is_same(&fs::metadata(&self.path)?, &self.file.metadata()?) {
+        if is_named(&self.file, &self.path)? {
             Ok(())
         } else {
             Err(io::Error::other("somebody has put another file there"))
@@ -111,18 +112,6 @@ fn move_file(from: &Path, to: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
-}
-
-#[cfg(unix)]
-fn is_same(named: &Metadata, open: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    (named.dev(), named.ino()) == (open.dev(), open.ino())
-}
-
-/// There an open file can neither be moved nor deleted.
-#[cfg(not(unix))]
-fn is_same(_: &Metadata, _: &Metadata) -> bool {
-    true
 }
 
 #[cfg(test)]
