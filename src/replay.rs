@@ -406,6 +406,7 @@ fn note(changes: Vec<KeyChange>, report: &mut Report, tell: &Tell) {
     }
 }
 
+/// Waits for a moment that may never come.
 async fn until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

@@ -14,6 +14,7 @@ use super::{
     offer::{Offer, Share},
     report::{self, Close, News},
     stage::{Outlet, Part, Stage, Tell, say_goodbye},
+    until,
 };
 use crate::{
     entry::{Entry, Subscription, What},
@@ -313,15 +314,10 @@ pub(super) async fn end(
         }
         End::HalfOpen { cut, length } => {
             write_part(&mut peer, cut).await;
-            let over = async {
-                match length {
-                    Some(length) => tokio::time::sleep(length).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let over = length.and_then(|length| Instant::now().checked_add(length));
             let is_over = tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => false,
-                () = over => true,
+                () = until(over) => true,
                 () = peer.play_dead() => false,
             };
             if is_over {

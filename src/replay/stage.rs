@@ -27,6 +27,7 @@ use super::{
     stamps::Stamper,
     tally::Tally,
     types::Types,
+    until,
 };
 use crate::{
     capture::Unpacked,
@@ -520,13 +521,7 @@ impl Outlet<'_> {
         if let Some(ties) = &self.ties {
             ties.say(self.zero, &self.pace);
         }
-        let time = async {
-            match time {
-                Some(time) => tokio::time::sleep_until(time).await,
-                None => std::future::pending().await,
-            }
-        };
-        self.next_order_or(time).await
+        self.next_order_or(until(time)).await
     }
 
     /// When a frame leaves that is scheduled for this time.
