@@ -34,7 +34,7 @@ pub(super) const PIECE_SIZE: u64 = 256 * 1024;
 
 /// A segment that is being recorded.
 pub struct HotSegment {
-    writer: Writer<Tail>,
+    writer: Writer<Batch>,
     file: File,
     progress: Arc<Progress>,
     path: PathBuf,
@@ -147,14 +147,14 @@ impl HotSegment {
         types: &[&FrameType],
     ) -> Result<Self> {
         let progress = Arc::new(Progress::default());
-        let tail = Tail {
+        let batch = Batch {
             file: file.try_clone().map_err(Error::io("open", &path))?,
             pending: Vec::new(),
             checksum: crc32fast::Hasher::new(),
             proven_until: 0,
             progress: Arc::clone(&progress),
         };
-        let mut writer = Writer::hot(tail, &path)?;
+        let mut writer = Writer::hot(batch, &path)?;
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
         let (entries, proven, end) = (0, 0, u64::MAX);
@@ -352,7 +352,7 @@ fn renamed(path: &Path, from: &str, to: &str) -> PathBuf {
     path.with_file_name(format!("{}{to}", name.strip_suffix(from).unwrap_or(&name)))
 }
 
-/// What the segment and its [`Tail`] have to tell each other.
+/// What the segment and its [`Batch`] have to tell each other.
 #[derive(Default)]
 struct Progress {
     /// How many bytes the kernel has.
@@ -367,7 +367,7 @@ struct Progress {
 
 /// Collects records and writes them to the file when it is flushed, and only then: a writer that is
 /// dropped writes nothing behind anybody's back.
-struct Tail {
+struct Batch {
     file: File,
     pending: Vec<u8>,
     checksum: crc32fast::Hasher,
@@ -376,7 +376,7 @@ struct Tail {
     progress: Arc<Progress>,
 }
 
-impl Tail {
+impl Batch {
     /// Writes a checkpoint behind what waits, if it is time.
     fn prove(&mut self) {
         let start = self.progress.offset.load(Ordering::Relaxed);
@@ -394,7 +394,7 @@ impl Tail {
     }
 }
 
-impl Write for Tail {
+impl Write for Batch {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(data);
         Ok(data.len())

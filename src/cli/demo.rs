@@ -44,8 +44,13 @@ pub(super) struct Args {
 /// The bundled feed; `fixtures/README.md` says how it is made.
 const CAMPUS: &[u8] = include_bytes!("../../fixtures/campus.mcap");
 
-/// What is made of it.
+/// What it is served from,
+const SERVED: &str = "campus.mcap";
+/// what is made of it, meanwhile and in the end,
+const HOT: &str = "recorded.open.mcap";
 const RECORDED: &str = "recorded.mcap";
+/// and whom its client trusts.
+const CA: &str = "ca.pem";
 
 /// The feed takes about so long.
 const SPEED: &str = "60";
@@ -61,7 +66,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     signal::leave_no_folder(temporary.path()).context("cannot wait for signals")?;
     let folder = args.keep.as_deref().unwrap_or(temporary.path());
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    for name in ["campus.mcap", "ca.pem", RECORDED, "recorded.open.mcap"] {
+    for name in [SERVED, CA, HOT, RECORDED] {
         let path = folder.join(name);
         anyhow::ensure!(
             !path.exists(),
@@ -69,7 +74,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             path.display()
         );
     }
-    let campus = folder.join("campus.mcap");
+    let campus = folder.join(SERVED);
     fs::write(&campus, CAMPUS).with_context(|| format!("cannot write {}", campus.display()))?;
 
     let runtime = tokio::runtime::Runtime::new().context("cannot start")?;
@@ -98,7 +103,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             "the files: {} (served), {} (recorded), {} (the authority of the certificate)",
             campus.display(),
             recorded.display(),
-            folder.join("ca.pem").display()
+            folder.join(CA).display()
         )),
         None => words.say("nothing is left behind; --keep DIR keeps the files"),
     }
@@ -132,7 +137,7 @@ async fn serve_and_record(
         ..replay::Options::new(capture)
     };
     let server = Server::start(options).await?;
-    let ca = folder.join("ca.pem");
+    let ca = folder.join(CA);
     fs::write(&ca, server.ca_pem().unwrap_or_default())
         .with_context(|| format!("cannot write {}", ca.display()))?;
     words.say(format_args!("1. Serving a synthetic campus at {}", server.url()));
