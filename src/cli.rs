@@ -21,7 +21,6 @@ mod encode;
 mod faults;
 mod inspect;
 mod log;
-mod notices;
 mod outputs;
 mod record;
 mod replay;

@@ -1,14 +1,9 @@
 //! `centralcap record`.
 
 use std::{
-    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-        mpsc,
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -17,11 +12,6 @@ use bytesize::ByteSize;
 use centralcap::{
     accounts::{self, Account},
     capture::{Compression, MESSAGE_LIMIT_MAX, Sealed},
-    codec::{self, json::Text},
-    entry::{
-        Entry, Timestamp,
-        session_event::{ClockStepped, Event},
-    },
     error::{self, Error, counted},
     net::{
         client::Endpoint,
@@ -30,19 +20,22 @@ use centralcap::{
     },
     protocol::{Key, PROTOCOLS},
     record::{
-        Export, Keep, Keeping, Kept, KeySource, Notice, Notify, OnFull, Options, Recording, Report,
-        Split, SyncWhen, SystemClock, Target, metrics,
+        Export, Keep, Keeping, KeySource, Notify, OnFull, Options, Recording, Report, Split,
+        SyncWhen, SystemClock, Target, metrics,
     },
-    sink::{Sink, ndjson::Ndjson},
 };
 use clap::ValueEnum;
 use tokio::task::JoinHandle;
 
+mod notices;
+mod printer;
+
+use self::{notices::said, printer::Printer};
 use super::{
     Outcome, Words,
     decode::StyleArgs,
-    log::{Format, Level, Line},
-    notices, select, signal,
+    log::{Level, Line},
+    select, signal,
     status::Screen,
     stderr,
     systemd::Systemd,
@@ -269,10 +262,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     }
 
     let screen = Arc::clone(screen.get_or_init(|| Screen::new(recording.board(), words)));
-    let (kept, lines) = match decoding {
+    let (kept, printer) = match decoding {
         Some(sink) => {
-            let (kept, lines) = Lines::start(sink, Arc::clone(&screen));
-            (Some(kept), Some(lines))
+            let (kept, printer) = Printer::start(sink, Arc::clone(&screen));
+            (Some(kept), Some(printer))
         }
         None => (None, None),
     };
@@ -302,7 +295,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     runtime.shutdown_timeout(LAST_MOMENT);
     let concluded = report.and_then(|report| conclude(report, words));
     // Whatever has ended it: what was kept is printed.
-    let printed = lines.map_or(Ok(Outcome::Done), |lines| lines.finish(words));
+    let printed = printer.map_or(Ok(Outcome::Done), |printer| printer.finish(words));
     Ok(concluded?.max(printed?).max(outcome))
 }
 
@@ -421,125 +414,6 @@ fn tell_left_over(sealed: &Sealed, words: Words) -> Outcome {
     }
 }
 
-/// The line about a notice, if there is one that somebody wants.
-fn said(notice: &Notice<'_>, words: Words) -> Option<String> {
-    match words.format {
-        Format::Text => words_for(notice, words).filter(|_| !words.quiet),
-        Format::Json => {
-            let line = notices::line(notice).filter(|line| words.wants(line.level))?;
-            Some(line.to_string())
-        }
-    }
-}
-
-/// What to say about a notice, if anything.
-fn words_for(notice: &Notice<'_>, words: Words) -> Option<String> {
-    let verbose = words.verbose;
-    match notice {
-        Notice::Event { subscription, event } => {
-            let text = match event.event.as_ref()? {
-                Event::Connected(connected) if verbose => {
-                    let millis = connected.round_trip_ns / 1_000_000;
-                    format!("connected to {} in {millis} ms", connected.peer)
-                }
-                Event::Connected(_) => "connected".to_owned(),
-                Event::Rejected(rejected) => {
-                    let body = String::from_utf8_lossy(&rejected.body);
-                    format!("refused with status {}: {}", rejected.status, one_line(&body))
-                }
-                Event::Failed(failed) => one_line(&failed.reason),
-                Event::Closed(closed) => match closed.code {
-                    Some(code) => format!("closed with {code} {}", one_line(&closed.reason)),
-                    None => format!("closed: {}", one_line(&closed.reason)),
-                },
-                Event::KeyRenewed(_) => "the key was renewed".to_owned(),
-                Event::TextFrame(text) => {
-                    format!("a text message of {} bytes came: kept, but no frame", text.data.len())
-                }
-                Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
-                Event::ClockStepped(step) => step_in_words(step),
-                Event::Gap(_)
-                | Event::Continued(_)
-                | Event::ExportDropped(_)
-                | Event::SegmentDeleted(_) => return None,
-            };
-            Some(format!("{}: {}", subscription.name, text.trim_end()))
-        }
-        Notice::Waiting { subscription, time, hopeless: false } => {
-            Some(format!("{}: trying again in {:.1} s", subscription.name, time.as_secs_f64()))
-        }
-        Notice::KeyNotRenewed { subscription, reason } => {
-            Some(format!("{}: the key could not be renewed: {reason}", subscription.name))
-        }
-        Notice::Added { subscription } => {
-            Some(format!("{}: added to the input file", subscription.name))
-        }
-        Notice::Removed { subscription } => Some(format!(
-            "{}: not in the input file any more, or with another topic or user name",
-            subscription.name
-        )),
-        Notice::KeyGiven { subscription } => {
-            Some(format!("{}: the input file has another key", subscription.name))
-        }
-        Notice::InputFileBroken { error } => Some(format!(
-            "the input file has changed, but cannot be used; all goes on as before: {error}"
-        )),
-        Notice::Sealed { sealed } if verbose => {
-            let path = sealed.path.as_ref()?;
-            Some(format!("sealed {}: {} entries", path.display(), sealed.entries))
-        }
-        Notice::Removing { path, size } => {
-            Some(format!("deleting {} ({})", path.display(), ByteSize::b(*size).display().iec()))
-        }
-        Notice::SealingBehind { segments } => Some(format!(
-            "{segments} segments wait to be sealed: compressing is slower than the feed"
-        )),
-        Notice::Trouble { error } => {
-            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            Some(format!("{error}{hint}"))
-        }
-        Notice::WritingAgain { lost } => {
-            Some(format!("writing again; {lost} frames were lost meanwhile"))
-        }
-        Notice::ExportTrouble { exporter, reason } => {
-            Some(format!("{exporter}: {}; trying again and again", one_line(reason)))
-        }
-        Notice::ExportDropping { exporter, reason } => Some(format!(
-            "{exporter}: frames are not exported from now on, only recorded: {}",
-            one_line(reason)
-        )),
-        Notice::ExportAgain { exporter, dropped } => Some(format!(
-            "{exporter}: exporting again; {dropped} frames were not exported meanwhile"
-        )),
-        Notice::KeyNotWritten { subscription, error } => Some(format!(
-            "{}: the renewed key is in use until the recording ends, as it could not be written back: \
-             {error}{}",
-            subscription.name,
-            error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
-        )),
-        Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
-            "{}: nothing to hope for unless something is changed; where others have hope, trying again in {:.0} s",
-            subscription.name,
-            time.as_secs_f64()
-        )),
-        _ => None,
-    }
-}
-
-fn step_in_words(step: &ClockStepped) -> String {
-    let to = Timestamp::from_nanos(step.to_ns);
-    let seconds = Duration::from_nanos(step.from_ns.abs_diff(step.to_ns)).as_secs_f64();
-    let way = if step.to_ns > step.from_ns { "forward" } else { "back" };
-    format!("the clock was set {way} by {seconds:.1} s, to {to}")
-}
-
-/// A server's words on one line of ours, with nothing in them that a terminal obeys.
-pub(super) fn one_line(text: &str) -> String {
-    const MOST: usize = 200;
-    let line: String = text.trim().chars().take(MOST).collect();
-    line.escape_debug().to_string().replace("\\'", "'").replace("\\\"", "\"")
-}
-
 fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
     let (lossy, futile) = (report.is_lossy(), report.is_futile());
     for status in &report.subscriptions {
@@ -631,95 +505,4 @@ fn tell_what_is_kept(report: &Report, words: Words) {
         let line = Line::new(Level::Info, "finished").with("frames", frames);
         line.with("segments", all).with("left", paths.len()).with("bytes", bytes)
     });
-}
-
-/// Decoding beside the recording. If whoever reads stdout is slow, lines are left out and counted: the
-/// recording never waits for them.
-struct Lines {
-    thread: std::thread::JoinHandle<io::Result<u64>>,
-    /// Something was printed; it ends with the thread.
-    printed: mpsc::Receiver<()>,
-    /// Frames that wait to be printed,
-    waiting: Arc<AtomicU64>,
-    /// and those that found no room.
-    left_out: Arc<AtomicU64>,
-}
-
-fn frames_in(entries: &[Entry]) -> u64 {
-    entries.iter().filter(|entry| entry.frame().is_some()).count() as u64
-}
-
-/// How many batches may wait to be decoded.
-const WAITING: usize = 1024;
-
-/// For so long whoever reads stdout may take nothing when the recording has ended.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-impl Lines {
-    fn start(mut sink: Ndjson, screen: Arc<Screen>) -> (Kept, Self) {
-        let (sender, receiver) = mpsc::sync_channel::<Vec<Entry>>(WAITING);
-        let (say_printed, printed) = mpsc::sync_channel(1);
-        let (waiting, left_out) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (to_print, lost) = (Arc::clone(&waiting), Arc::clone(&left_out));
-        let kept: Kept = Box::new(move |entries| {
-            let frames = frames_in(&entries);
-            to_print.fetch_add(frames, Ordering::Relaxed);
-            match sender.try_send(entries) {
-                Ok(()) => return,
-                Err(mpsc::TrySendError::Full(_)) => lost.fetch_add(frames, Ordering::Relaxed),
-                // The reader of stdout has gone away, and misses no line.
-                Err(mpsc::TrySendError::Disconnected(_)) => 0,
-            };
-            to_print.fetch_sub(frames, Ordering::Relaxed);
-        });
-        let unprinted = Arc::clone(&waiting);
-        let work = move || {
-            let mut stdout = io::stdout().lock();
-            let mut undecodable = 0;
-            let mut lines = Text::default();
-            for entries in receiver {
-                for entry in &entries {
-                    if let Err(error) = sink.entry(entry, &mut lines) {
-                        undecodable += 1;
-                        screen.say(&error.to_string());
-                    }
-                }
-                stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush())?;
-                lines.clear();
-                unprinted.fetch_sub(frames_in(&entries), Ordering::Relaxed);
-                // Who wants to know is told once, however much it was.
-                let _ = say_printed.try_send(());
-            }
-            Ok(undecodable)
-        };
-        let thread = std::thread::Builder::new().stack_size(codec::STACK_SIZE).spawn(work);
-        let thread = thread.expect("the system has another thread");
-        (kept, Self { thread, printed, waiting, left_out })
-    }
-
-    fn finish(self, words: Words) -> anyhow::Result<Outcome> {
-        loop {
-            match self.printed.recv_timeout(PATIENCE) {
-                Ok(()) => {}
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    let waiting = self.waiting.load(Ordering::Relaxed);
-                    let frames = waiting + self.left_out.load(Ordering::Relaxed);
-                    anyhow::bail!("nobody reads stdout: {frames} frames were kept but not printed");
-                }
-            }
-        }
-        let undecodable = match self.thread.join() {
-            Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
-            Ok(result) => result.context("cannot write the output")?,
-            Err(_) => anyhow::bail!("decoding panicked; the recording is whole"),
-        };
-        let left_out = self.left_out.load(Ordering::Relaxed);
-        if left_out > 0 {
-            words.warn(format_args!(
-                "{left_out} frames were kept but not printed: stdout was read too slowly"
-            ));
-        }
-        Ok(if undecodable + left_out > 0 { Outcome::Lossy } else { Outcome::Done })
-    }
 }
