@@ -32,7 +32,7 @@ use crate::{
     },
     protocol::{Key, Protocol},
     schema::FrameTypes,
-    session::{Ended, Next, NotConnected, Remedy, Renewal, Session, Silence},
+    session::{Ended, Next, NotConnected, Remedy, Renewal, Session, Silence, Step},
 };
 
 /// How long a busy connection is left alone between two reads: so much later than it came a frame may be
@@ -168,56 +168,21 @@ impl Subscriber {
                 break;
             }
             step = match step.next {
-                Next::Connect => {
-                    self.board.set(self.index, State::Connecting);
-                    if !self.take_newest_key().await {
-                        break;
+                Next::Connect => match self.connect().await {
+                    Some((step, opened)) => {
+                        connection = opened;
+                        step
                     }
-                    let mut stop = self.stop.clone();
-                    let result = tokio::select! {
-                        result = self.dialer.connect(&self.used) => result,
-                        () = stop.asked() => break self.abandon().await,
-                    };
-                    match result {
-                        Ok(accepted) => {
-                            let Accepted { connection: opened, round_trip, peer } = accepted;
-                            connection = Some(opened);
-                            let now = self.now();
-                            self.session.accepted(now, round_trip, peer.to_string())
-                        }
-                        Err(NotConnected::Refused(refused)) => self.session.refused(refused),
-                        Err(NotConnected::Failed(failure)) => self.session.failed(failure),
-                    }
-                }
+                    None => break,
+                },
                 Next::Receive => {
-                    self.board.set(self.index, State::Connected);
                     let Some(opened) = connection.take() else { break };
-                    let (then, at, ended) = self.receive(opened).await;
-                    match then {
-                        Then::Again if !(self.once && ended.clean) => {
-                            let step = self.session.ended(at, ended);
-                            if self.once {
-                                self.note(&step.events).await;
-                                break self.abandon().await;
-                            }
+                    match self.receive_all(opened).await {
+                        Some((step, taken_over)) => {
+                            connection = taken_over;
                             step
                         }
-                        Then::Takeover(standing) => {
-                            let Standing { accepted, held, since } = *standing;
-                            let Accepted { connection: opened, round_trip, peer } = accepted;
-                            connection = Some(opened);
-                            self.used = held.key;
-                            let renewed = KeyRenewed { written_back: held.stored };
-                            let events = self.session.taken_over((at, ended), since, renewed);
-                            self.note(&events).await;
-                            self.session.accepted(since, round_trip, peer.to_string())
-                        }
-                        Then::Again | Then::Stop => {
-                            let ended = self.explained(ended);
-                            let events = self.session.stopped(at, ended);
-                            self.note(&events).await;
-                            break;
-                        }
+                        None => break,
                     }
                 }
                 Next::RenewKey => {
@@ -255,6 +220,66 @@ impl Subscriber {
             self.session.leave(now);
         }
         Finished { name: self.subscription.name.clone(), session: self.session, left }
+    }
+
+    /// Connects, unless it is asked to stop. Returns what follows, and the connection if it stands; None if
+    /// nothing does.
+    async fn connect(&mut self) -> Option<(Step, Option<Connection>)> {
+        self.board.set(self.index, State::Connecting);
+        if !self.take_newest_key().await {
+            return None;
+        }
+        let mut stop = self.stop.clone();
+        let result = tokio::select! {
+            result = self.dialer.connect(&self.used) => result,
+            () = stop.asked() => {
+                self.abandon().await;
+                return None;
+            }
+        };
+        Some(match result {
+            Ok(Accepted { connection, round_trip, peer }) => {
+                let now = self.now();
+                let step = self.session.accepted(now, round_trip, peer.to_string());
+                (step, Some(connection))
+            }
+            Err(NotConnected::Refused(refused)) => (self.session.refused(refused), None),
+            Err(NotConnected::Failed(failure)) => (self.session.failed(failure), None),
+        })
+    }
+
+    /// Receives until the connection is over. Returns what follows, and the connection that has taken over, if
+    /// there is one; None if nothing does.
+    async fn receive_all(&mut self, opened: Connection) -> Option<(Step, Option<Connection>)> {
+        self.board.set(self.index, State::Connected);
+        let (then, at, ended) = self.receive(opened).await;
+        match then {
+            Then::Again if !(self.once && ended.clean) => {
+                let step = self.session.ended(at, ended);
+                if self.once {
+                    self.note(&step.events).await;
+                    self.abandon().await;
+                    return None;
+                }
+                Some((step, None))
+            }
+            Then::Takeover(standing) => {
+                let Standing { accepted, held, since } = *standing;
+                let Accepted { connection, round_trip, peer } = accepted;
+                self.used = held.key;
+                let renewed = KeyRenewed { written_back: held.stored };
+                let events = self.session.taken_over((at, ended), since, renewed);
+                self.note(&events).await;
+                let step = self.session.accepted(since, round_trip, peer.to_string());
+                Some((step, Some(connection)))
+            }
+            Then::Again | Then::Stop => {
+                let ended = self.explained(ended);
+                let events = self.session.stopped(at, ended);
+                self.note(&events).await;
+                None
+            }
+        }
     }
 
     /// Says in the ledger why we went, where the server did not.
@@ -388,27 +413,10 @@ impl Subscriber {
                     Some(read) => read,
                     None => break stopped_writing(),
                 },
-                () = sleep(next_look) => {
-                    self.now();
-                    // Where nothing can be written any more, `stop` says so.
-                    self.keep(Vec::new()).await;
-                    match heard.silence.remedy(self.steady()) {
-                        Remedy::Wait(_) => {}
-                        Remedy::Ask => {
-                            connection.socket.send_ping(Bytes::new());
-                            if let Err(reason) = answer(&mut connection).await {
-                                break (Then::Again, self.lost(reason, &heard));
-                            }
-                            heard.silence.asked(self.steady());
-                        }
-                        Remedy::GiveUp => {
-                            let silent = heard.silence.length(self.steady());
-                            let reason = format!("nothing was heard for {} s", silent.as_secs());
-                            break (Then::Again, self.lost(reason, &heard));
-                        }
-                    }
-                    continue;
-                }
+                () = sleep(next_look) => match self.look(&mut connection, &mut heard).await {
+                    Ok(()) => continue,
+                    Err(ended) => break (Then::Again, ended),
+                },
             };
             let before = heard.frames;
             match self.take(&mut connection, read, &mut heard).await {
@@ -437,6 +445,28 @@ impl Subscriber {
             then = Then::Takeover(standing);
         }
         (then, at, ended)
+    }
+
+    /// Looks at the clock, and after a connection on which nothing has come for a while. The error is the end of
+    /// it.
+    async fn look(&mut self, connection: &mut Connection, heard: &mut Heard) -> Result<(), Ended> {
+        self.now();
+        // Where nothing can be written any more, `stop` says so.
+        self.keep(Vec::new()).await;
+        match heard.silence.remedy(self.steady()) {
+            Remedy::Wait(_) => Ok(()),
+            Remedy::Ask => {
+                connection.socket.send_ping(Bytes::new());
+                answer(connection).await.map_err(|reason| self.lost(reason, heard))?;
+                heard.silence.asked(self.steady());
+                Ok(())
+            }
+            Remedy::GiveUp => {
+                let silent = heard.silence.length(self.steady());
+                let reason = format!("nothing was heard for {} s", silent.as_secs());
+                Err(self.lost(reason, heard))
+            }
+        }
     }
 
     /// Looks after the key of the connection that was just made.
