@@ -22,8 +22,9 @@ pub use self::{
     writer::{Compression, SealedFile, Writer},
 };
 pub(crate) use self::{
+    hot::{CHECKPOINT, Checkpoint},
     past::{past_damage, records_of_damage},
-    proof::{CHECKPOINT, Proof, Summary},
+    proof::Summary,
     record::MESSAGE_HEADER_SIZE,
     summary::declared,
 };

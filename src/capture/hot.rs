@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.
-pub(super) const CHECKPOINT: u8 = 0x81;
+pub(crate) const CHECKPOINT: u8 = 0x81;
 
 /// A commit writes a checkpoint when so many bytes have come since the last one.
 pub(super) const PIECE_SIZE: u64 = 256 * 1024;
@@ -66,7 +66,7 @@ impl Unsynced {
 
 /// A proof of what is whole: everything before `offset` has the checksum `crc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// Where the checkpoint record itself begins.
     pub offset: u64,
     /// How many entries stand before it.
@@ -87,7 +87,7 @@ impl Checkpoint {
     }
 
     /// Later versions may append fields.
-    pub(super) fn from_bytes(data: &[u8]) -> Option<Self> {
+    pub(crate) fn from_bytes(data: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::SIZE] = data.first_chunk()?;
         let (offset, rest) = bytes.split_first_chunk::<8>()?;
         let (entries, rest) = rest.split_first_chunk::<8>()?;

@@ -10,28 +10,6 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The opcode of a checkpoint of a hot segment.
-pub(crate) const CHECKPOINT: u8 = hot::CHECKPOINT;
-
-/// What a checkpoint says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Proof {
-    /// Where it stands itself.
-    pub offset: u64,
-    /// How many entries stand before it.
-    pub entries: u64,
-    /// The CRC32 of all bytes before it.
-    pub crc: u32,
-}
-
-impl Proof {
-    /// None if there are too few bytes.
-    pub(crate) fn read(data: &[u8]) -> Option<Self> {
-        let hot::Checkpoint { offset, entries, crc } = hot::Checkpoint::from_bytes(data)?;
-        Some(Self { offset, entries, crc })
-    }
-}
-
 /// The summary of a sealed segment.
 pub(crate) struct Summary {
     /// In the order in which the chunks stand.

@@ -15,7 +15,7 @@ use super::{
     records::{Head, Next, Records, Summed},
 };
 use crate::{
-    capture::{CHECKPOINT, Proof, RECORD_LIMIT},
+    capture::{CHECKPOINT, Checkpoint, RECORD_LIMIT},
     error::{Error, Kind, Result, counted},
 };
 
@@ -58,7 +58,7 @@ struct Hot<'c, 'v> {
     /// Where the last record ended.
     at: u64,
     /// What the last checkpoint said.
-    proven: Option<Proof>,
+    proven: Option<Checkpoint>,
 }
 
 type Source = Records<Summed<BufReader<io::Take<File>>>>;
@@ -125,16 +125,16 @@ impl Hot<'_, '_> {
     }
 
     /// Whether a checkpoint holds. If not, what it says is returned.
-    fn checkpoint(&mut self, data: &[u8], crc: u32, spot: Spot) -> Option<Proof> {
+    fn checkpoint(&mut self, data: &[u8], crc: u32, spot: Spot) -> Option<Checkpoint> {
         self.contents.findings.looked_at(Check::Checkpoints, 1);
         self.segment.checkpoints += 1;
-        let Some(said) = Proof::read(data) else {
+        let Some(said) = Checkpoint::from_bytes(data) else {
             self.contents.findings.fault(Check::Checkpoints, spot, || {
                 ("a checkpoint".to_owned(), format!("only {} bytes", data.len()))
             });
             return None;
         };
-        let there = Proof { offset: spot.offset, entries: self.contents.messages, crc };
+        let there = Checkpoint { offset: spot.offset, entries: self.contents.messages, crc };
         let since = self.proven.map_or(0, |proof| proof.offset);
         self.proven = Some(said);
         if said == there {
