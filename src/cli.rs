@@ -21,6 +21,7 @@ mod encode;
 mod faults;
 mod inspect;
 mod log;
+mod losses;
 mod outputs;
 mod record;
 mod replay;

@@ -33,7 +33,7 @@ use centralcap::{
 };
 use clap::ValueEnum;
 
-use super::{Outcome, Words, select, signal};
+use super::{Outcome, Words, losses::Losses, select, signal};
 
 /// Turn a capture into data: lines of JSON, or tables.
 #[derive(Debug, clap::Args)]
@@ -181,9 +181,6 @@ pub(super) fn resolver(
     Resolver::new(user, payloads)
 }
 
-/// So many losses are told one by one, unless the user wants more.
-const TOLD: u64 = 20;
-
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output != Path::new("-") && !takes_as_it_comes(&args.output) {
         signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
@@ -281,13 +278,8 @@ impl Args {
         let capture = Capture::open(&self.capture.paths)?;
         let selection = self.capture.selection();
         let entries = selection.clone().of(capture.entries());
-        let mut told = 0;
-        let lost = |error: &error::Error| {
-            told += 1;
-            if told <= TOLD || words.verbose {
-                words.warn(error);
-            }
-        };
+        let mut losses = Losses::new(words);
+        let lost = |error: &error::Error| losses.tell(error);
         let summary = match &self.condition {
             None => {
                 let summary = decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?;
@@ -306,9 +298,7 @@ impl Args {
                 decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?
             }
         };
-        if told > TOLD && !words.verbose {
-            words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
-        }
+        losses.tell_rest();
         if !summary.drift.is_empty() {
             words.say(described(&summary.drift));
         }

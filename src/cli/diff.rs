@@ -16,6 +16,7 @@ use centralcap::{
 use super::{
     Outcome, Words,
     decode::{self, Bytes},
+    losses::Losses,
     select::{self, SelectionArgs},
 };
 
@@ -77,9 +78,6 @@ pub(super) struct Args {
     payload: Vec<(String, String)>,
 }
 
-/// So many losses are told one by one, unless the user wants more.
-const TOLD: u64 = 20;
-
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let resolver = decode::resolver(args.proto.as_deref(), &args.payload)?;
     let options = Options {
@@ -94,18 +92,13 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let lines = encode::Options { bytes: args.bytes.style(), raw: false, start: START, resolver };
     let (a, b) = (Input::open(&args.a, &lines)?, Input::open(&args.b, &lines)?);
     let ignores_unknown = options.ignore.iter().any(FieldPath::is_all_unknown);
-    let mut told = 0;
+    let mut losses = Losses::new(words);
     let lost = |side, error: &Error| {
-        told += 1;
-        if told <= TOLD || words.verbose {
-            let path = if side == Side::A { &args.a } else { &args.b };
-            words.warn(format_args!("{}: {error}", path.display()));
-        }
+        let path = if side == Side::A { &args.a } else { &args.b };
+        losses.tell(format_args!("{}: {error}", path.display()));
     };
     let report = diff::diff(&a, &b, &options, lost)?;
-    if told > TOLD && !words.verbose {
-        words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
-    }
+    losses.tell_rest();
     show(&report, args.json, words)?;
     let left_out = report.a.without_unknown + report.b.without_unknown;
     if left_out > 0 && !ignores_unknown {

@@ -14,7 +14,7 @@ use centralcap::{
     sink::filter::Condition,
 };
 
-use super::{Outcome, Words, begin_capture, decode::StyleArgs, record, select};
+use super::{Outcome, Words, begin_capture, decode::StyleArgs, losses::Losses, record, select};
 
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
@@ -125,9 +125,6 @@ impl RedactionArgs {
     }
 }
 
-/// So many losses are told one by one, unless the user wants more.
-const TOLD: u64 = 20;
-
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if let Some(window) = args.dedup.and_then(|_| stray_window(&args.capture.paths)) {
         let hint = "the window stands behind an =, so that a PATH can follow --dedup";
@@ -149,17 +146,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         redaction: args.redaction.redaction()?,
         compression: args.level,
     };
-    let mut told = 0;
-    let lost = |error: &Error| {
-        told += 1;
-        if told <= TOLD || words.verbose {
-            words.warn(error);
-        }
-    };
+    let mut losses = Losses::new(words);
+    let lost = |error: &Error| losses.tell(error);
     let summary = edit::edit(&args.capture.paths, &args.output, &options, lost)?;
-    if told > TOLD && !words.verbose {
-        words.warn(format_args!("{} more of these, which --verbose shows", told - TOLD));
-    }
+    losses.tell_rest();
     let condition = options.condition.as_ref();
     select::warn_if_none_holds(&options.selection, condition, summary.frames, words);
     if let Some(coverage) = summary.coverage {
