@@ -22,7 +22,6 @@ mod html;
 mod message;
 mod messages;
 mod schema;
-mod told;
 mod top;
 mod tui;
 mod verify;

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::Words;
+use super::{Outcome, Words};
 
 /// So many are told one by one, unless the user wants more.
 const TOLD: u64 = 20;
@@ -25,11 +25,12 @@ impl Losses {
         }
     }
 
-    /// To be called when there are no more.
-    pub(super) fn tell_rest(self) {
+    /// To be called when there are no more. Returns the outcome, as far as it depends on them.
+    pub(super) fn tell_rest(self) -> Outcome {
         if self.count > TOLD && !self.words.verbose {
             let rest = self.count - TOLD;
             self.words.warn(format_args!("{rest} more of these, which --verbose shows"));
         }
+        if self.count == 0 { Outcome::Done } else { Outcome::Lossy }
     }
 }

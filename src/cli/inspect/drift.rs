@@ -5,16 +5,17 @@ use std::io::{self, Write};
 use anyhow::Context;
 use centralcap::{capture::Capture, inspect::drift};
 
-use super::{Args, look, told::Told};
-use crate::cli::{Outcome, Words, select};
+use super::{Args, look};
+use crate::cli::{Outcome, Words, losses::Losses, select};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;
     let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
-    let mut told = Told::new(words);
-    let drift = drift::drift(&capture, selection, &resolver, |error| told.hear(error))?;
+    let mut losses = Losses::new(words);
+    let drift = drift::drift(&capture, selection, &resolver, |error| losses.tell(error))?;
     let page = if args.json { drift.json() } else { drift.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
     select::warn_if_none(&args.select.selection(), drift.frames, words);
-    Ok(if drift.undecodable > 0 { Outcome::Lossy } else { told.outcome() })
+    let outcome = losses.tell_rest();
+    Ok(if drift.undecodable > 0 { Outcome::Lossy } else { outcome })
 }

@@ -11,8 +11,8 @@ use centralcap::{
     inspect::message::{self, Dissector, LINES},
 };
 
-use super::{Args, look, told::Told};
-use crate::cli::{Outcome, Words};
+use super::{Args, look};
+use crate::cli::{Outcome, Words, losses::Losses};
 
 /// How many times as many fields there are with --verbose.
 const MORE: usize = 10;
@@ -21,9 +21,11 @@ pub(super) fn run(args: &Args, number: NonZero<u64>, words: Words) -> anyhow::Re
     let capture = Capture::open(&args.select.paths)?;
     let lines = if words.verbose { MORE * LINES } else { LINES };
     let mut dissector = Dissector::new(args.style.resolver()?, args.style.style(), lines);
-    let mut told = Told::new(words);
-    let found = message::message(&capture, number.get(), &mut dissector, |error| told.hear(error))?;
+    let mut losses = Losses::new(words);
+    let found =
+        message::message(&capture, number.get(), &mut dissector, |error| losses.tell(error))?;
     let page = if args.json { found.json() } else { found.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
-    Ok(if found.fault.is_some() { Outcome::Lossy } else { told.outcome() })
+    let outcome = losses.tell_rest();
+    Ok(if found.fault.is_some() { Outcome::Lossy } else { outcome })
 }

@@ -11,8 +11,8 @@ use centralcap::{
     inspect::{each_frame, messages::Summaries},
 };
 
-use super::{Args, told::Told};
-use crate::cli::{Outcome, Words, select};
+use super::Args;
+use crate::cli::{Outcome, Words, losses::Losses, select};
 
 /// So much is written at once.
 const BLOCK: usize = 64 * 1024;
@@ -22,14 +22,14 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let selection = args.select.selection();
     let finding = selection.clone();
     let mut summaries = Summaries::new(args.style.resolver()?);
-    let mut told = Told::new(words);
+    let mut losses = Losses::new(words);
     let mut stdout = io::stdout().lock();
     let mut text = String::new();
     let mut frames = 0;
     let shown = each_frame(
         &capture,
         selection,
-        |error| told.hear(error),
+        |error| losses.tell(error),
         |numbered| {
             frames += 1;
             let found = finding.position(&numbered.frame.data);
@@ -50,5 +50,5 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     stdout.write_all(text.as_bytes()).map_err(Error::output)?;
     shown?;
     select::warn_if_none(&finding, frames, words);
-    Ok(told.outcome())
+    Ok(losses.tell_rest())
 }

@@ -5,17 +5,17 @@ use std::io::{self, Write};
 use anyhow::Context;
 use centralcap::{capture::Capture, inspect::schema};
 
-use super::{Args, told::Told};
-use crate::cli::{Outcome, Words};
+use super::Args;
+use crate::cli::{Outcome, Words, losses::Losses};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;
-    let mut told = Told::new(words);
-    let files = schema::files(&capture, &args.select.selection(), |error| told.hear(error))?;
+    let mut losses = Losses::new(words);
+    let files = schema::files(&capture, &args.select.selection(), |error| losses.tell(error))?;
     let pages: Vec<_> = files.iter().map(schema::SchemaFile::page).collect();
     io::stdout()
         .lock()
         .write_all(pages.join("\n").as_bytes())
         .context("cannot write the output")?;
-    Ok(told.outcome())
+    Ok(losses.tell_rest())
 }

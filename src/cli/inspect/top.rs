@@ -8,8 +8,8 @@ use centralcap::{
     inspect::top::{self, SHOWN},
 };
 
-use super::{Args, look, told::Told};
-use crate::cli::{Outcome, Words, select};
+use super::{Args, look};
+use crate::cli::{Outcome, Words, losses::Losses, select};
 
 /// So many devices are shown with --verbose.
 const MORE: usize = 1000;
@@ -18,10 +18,10 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = Capture::open(&args.select.paths)?;
     let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
     let shown = if words.verbose { MORE } else { SHOWN };
-    let mut told = Told::new(words);
-    let top = top::top(&capture, selection, &resolver, shown, |error| told.hear(error))?;
+    let mut losses = Losses::new(words);
+    let top = top::top(&capture, selection, &resolver, shown, |error| losses.tell(error))?;
     let page = if args.json { top.json() } else { top.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
     select::warn_if_none(&args.select.selection(), top.frames, words);
-    Ok(told.outcome())
+    Ok(losses.tell_rest())
 }
