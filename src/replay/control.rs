@@ -11,8 +11,12 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, sync::Arc, time::Duration
 
 use serde::Serialize;
 
-pub(super) use self::house::{Clock, House, Leap, Order, Origin, Ties};
 pub use self::http::Remote;
+pub(super) use self::{
+    house::House,
+    orders::{Leap, Order, Origin},
+    ties::{Clock, Ties},
+};
 use super::{
     Timeline,
     report::{display, seconds},
@@ -25,8 +29,11 @@ use crate::{
     select::Moment,
 };
 
+mod board;
 mod house;
 mod http;
+mod orders;
+mod ties;
 
 /// So many commands are reported one by one.
 pub const COMMANDS_REPORTED: usize = 1000;

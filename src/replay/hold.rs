@@ -16,10 +16,10 @@ pub(super) struct Hold {
     clients: usize,
     /// At least one for each of these topics.
     topics: BTreeSet<String>,
-    house: watch::Sender<House>,
+    crowd: watch::Sender<Crowd>,
 }
 
-struct House {
+struct Crowd {
     /// Clients that have ever been.
     came: usize,
     /// Clients that are here,
@@ -57,17 +57,17 @@ impl Hold {
     pub(super) fn until(clients: usize, topics: BTreeSet<String>) -> Self {
         let lifted = (clients == 0 && topics.is_empty()).then(Instant::now);
         let (ready, cut, left) = (BTreeMap::new(), Vec::new(), Instant::now());
-        let house = House { came: 0, here: 0, ready, lifted, cut, left };
-        Self { clients, topics, house: watch::Sender::new(house) }
+        let crowd = Crowd { came: 0, here: 0, ready, lifted, cut, left };
+        Self { clients, topics, crowd: watch::Sender::new(crowd) }
     }
 
     pub(super) fn take_seat(&self, topic: &str) -> Seat<'_> {
-        self.house.send_modify(|house| {
-            house.came += 1;
-            house.here += 1;
+        self.crowd.send_modify(|crowd| {
+            crowd.came += 1;
+            crowd.here += 1;
             // It may be the one who was cut off.
-            if let Some(back) = house.cut.iter().position(|(cut, _)| cut == topic) {
-                house.cut.remove(back);
+            if let Some(back) = crowd.cut.iter().position(|(cut, _)| cut == topic) {
+                crowd.cut.remove(back);
             }
         });
         Seat { hold: self, topic: topic.to_owned(), ready: false, late: false }
@@ -75,17 +75,17 @@ impl Hold {
 
     /// Says so if all that came, and as many as were waited for, have left.
     pub(super) fn over(&self, now: Instant) -> Option<Over> {
-        let house = self.house.borrow();
-        let over = house.here == 0 && house.came > 0 && house.lifted.is_some();
+        let crowd = self.crowd.borrow();
+        let over = crowd.here == 0 && crowd.came > 0 && crowd.lifted.is_some();
         let returners =
-            house.cut.iter().filter_map(|&(_, until)| until).filter(|&until| until > now);
+            crowd.cut.iter().filter_map(|&(_, until)| until).filter(|&until| until > now);
         let returners = returners.max();
-        over.then_some(Over { since: house.left, returners })
+        over.then_some(Over { since: crowd.left, returners })
     }
 
     /// When it ended, if it has.
     pub(super) fn at(&self) -> Option<Instant> {
-        self.house.borrow().lifted
+        self.crowd.borrow().lifted
     }
 
     fn is_enough(&self, ready: &BTreeMap<String, usize>) -> bool {
@@ -106,7 +106,7 @@ pub(super) struct Seat<'a> {
 impl Seat<'_> {
     /// The client is about to be cut off, and may come back.
     pub(super) fn cut(&self) {
-        self.hold.house.send_modify(|house| house.cut.push((self.topic.clone(), None)));
+        self.hold.crowd.send_modify(|crowd| crowd.cut.push((self.topic.clone(), None)));
     }
 
     /// The client could start. That may be the end of the hold.
@@ -115,11 +115,11 @@ impl Seat<'_> {
             return;
         }
         self.ready = true;
-        self.hold.house.send_modify(|house| {
-            self.late = house.lifted.is_some();
-            *house.ready.entry(self.topic.clone()).or_default() += 1;
-            if house.lifted.is_none() && self.hold.is_enough(&house.ready) {
-                house.lifted = Some(Instant::now());
+        self.hold.crowd.send_modify(|crowd| {
+            self.late = crowd.lifted.is_some();
+            *crowd.ready.entry(self.topic.clone()).or_default() += 1;
+            if crowd.lifted.is_none() && self.hold.is_enough(&crowd.ready) {
+                crowd.lifted = Some(Instant::now());
             }
         });
     }
@@ -127,31 +127,31 @@ impl Seat<'_> {
     /// Waits until the hold has ended; says when it did.
     pub(super) async fn lifted(&mut self) -> Lifted {
         self.ready();
-        let mut house = self.hold.house.subscribe();
+        let mut crowd = self.hold.crowd.subscribe();
         // Its other end is ours as well: it does not go away.
-        let house = house.wait_for(|house| house.lifted.is_some()).await;
-        let at = house.ok().and_then(|house| house.lifted).unwrap_or_else(Instant::now);
+        let crowd = crowd.wait_for(|crowd| crowd.lifted.is_some()).await;
+        let at = crowd.ok().and_then(|crowd| crowd.lifted).unwrap_or_else(Instant::now);
         Lifted { at, late: self.late }
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
-        self.hold.house.send_modify(|house| {
-            house.here -= 1;
-            house.left = Instant::now();
-            let mut cut = house.cut.iter_mut();
+        self.hold.crowd.send_modify(|crowd| {
+            crowd.here -= 1;
+            crowd.left = Instant::now();
+            let mut cut = crowd.cut.iter_mut();
             if let Some((_, until)) =
                 cut.find(|(topic, until)| *topic == self.topic && until.is_none())
             {
-                *until = Some(house.left + RETURNERS);
+                *until = Some(crowd.left + RETURNERS);
             }
             if self.ready
-                && let Some(ready) = house.ready.get_mut(&self.topic)
+                && let Some(ready) = crowd.ready.get_mut(&self.topic)
             {
                 *ready -= 1;
                 if *ready == 0 {
-                    house.ready.remove(&self.topic);
+                    crowd.ready.remove(&self.topic);
                 }
             }
         });

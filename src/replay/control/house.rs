@@ -1,4 +1,4 @@
-//! What a server under control knows of its clients, and the orders that they get.
+//! What a server under control does with the commands that it is given.
 //!
 //! Commands are carried out one at a time, each at one instant. A client hears of them in their order,
 //! whatever it is doing meanwhile, and reckons from the instant and not from when it came round to it; who
@@ -19,76 +19,22 @@ use tokio::{
 use super::{
     super::{Options, Timeline, hold::Hold, keys::Keys, offer::Share, spoil::Spoil},
     COMMANDS_REPORTED, Command, Farewell, Given, State, Until, Visitor as Seen,
+    board::{Board, Visitor},
+    orders::{Change, Leap, Order, Origin},
+    ties::Ties,
 };
 use crate::{
     entry::Timestamp,
     error::{Error, Kind, Result},
-    fault::Faults,
     pace::{Pace, Position, Speed},
     select::Moment,
 };
 
-/// Where a replay begins that somebody has sent elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::replay) struct Origin {
-    /// The first frame that was not received before this is the first that is sent.
-    pub received: Timestamp,
-    /// Where that moment is.
-    pub position: Position,
-}
-
-/// The replay goes on somewhere else: at the beginning, if it has no origin.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::replay) struct Leap(pub Option<Origin>);
-
-/// What happens to a clock.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::replay) enum Change {
-    Pause,
-    Resume,
-    Step(u64),
-    Speed(Speed),
-    Leap(Leap),
-}
-
-impl Change {
-    pub(in crate::replay) fn apply(self, pace: &mut Pace, now: Duration) {
-        match self {
-            Self::Pause => pace.pause(now),
-            Self::Resume => pace.resume(now),
-            Self::Step(frames) => pace.step(now, frames),
-            Self::Speed(speed) => pace.set_speed(now, speed),
-            Self::Leap(Leap(origin)) => {
-                pace.seek(now, origin.map(|origin| origin.position).unwrap_or_default());
-            }
-        }
-    }
-
-    pub(in crate::replay) const fn leap(self) -> Option<Leap> {
-        match self {
-            Self::Leap(leap) => Some(leap),
-            _ => None,
-        }
-    }
-}
-
-/// What a client is told.
-pub(in crate::replay) enum Order {
-    /// Its own clock changes at that instant.
-    Change(Instant, Change),
-    /// The clock of all is this one now.
-    Clock(Pace, Option<Leap>),
-    /// More rules for what goes wrong.
-    Inject(Faults),
-    /// All that was counted begins anew.
-    Renew,
-}
-
-/// What a server under control knows of its clients.
+/// A server under control: its clock and its clients.
 pub(in crate::replay) struct House {
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
     /// As it was at the beginning.
-    speed: Speed,
+    pub(super) speed: Speed,
     loop_delay: Duration,
     /// When the first frame was received; None if there is none.
     start: Option<Timestamp>,
@@ -96,50 +42,6 @@ pub(in crate::replay) struct House {
     hold: Arc<Hold>,
     keys: Option<Keys>,
     board: Mutex<Board>,
-}
-
-struct Board {
-    /// The clock of all; or, with a clock for each, as that of the next client is when it begins.
-    clock: Pace,
-    /// Where whoever comes begins, before what is over by the clock is left out.
-    origin: Option<Origin>,
-    visitors: BTreeMap<u64, Visitor>,
-    /// Clients that have ever been.
-    came: u64,
-    /// Of these, so many since the last reset, those that were here among them.
-    counted: u64,
-    /// Frames that were written since then, by topic and subscription.
-    delivered: BTreeMap<String, BTreeMap<String, u64>>,
-    resets: u64,
-    given: Vec<(Instant, Given)>,
-    commands: u64,
-    ended: bool,
-    /// Those who wait, and for what. Whatever changes is held against it at once: what has come about is
-    /// not missed, however soon it is over.
-    waiting: Vec<(Until, oneshot::Sender<Result<State, String>>)>,
-}
-
-struct Visitor {
-    peer: SocketAddr,
-    topic: String,
-    connected: Timestamp,
-    /// Frames that were written, by subscription.
-    delivered: BTreeMap<String, u64>,
-    /// Its clock, as it was when it last said so,
-    pace: Pace,
-    /// and the zero of that; None before it begins.
-    zero: Option<Instant>,
-    /// Where it begins.
-    origin: Option<Origin>,
-    paused: bool,
-    /// Its part of the capture has been found.
-    ready: bool,
-    /// It has been sent elsewhere so many times,
-    leaps: u64,
-    /// and after so many of them it had got its last frame.
-    done: Option<u64>,
-    orders: mpsc::UnboundedSender<Order>,
-    farewell: Option<oneshot::Sender<Farewell>>,
 }
 
 impl House {
@@ -180,12 +82,12 @@ impl House {
         }
     }
 
-    fn board(&self) -> MutexGuard<'_, Board> {
+    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes something that somebody may wait for.
-    fn change_board<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
+    pub(super) fn change_board<T>(&self, change: impl FnOnce(&mut Board) -> T) -> T {
         let mut board = self.board();
         let changed = change(&mut board);
         self.tell_waiting(&mut board);
@@ -244,7 +146,7 @@ impl House {
             board.visitors.insert(board.came, visitor);
             (board.came, board.resets, with())
         });
-        (Ties { house: Arc::clone(self), id, orders, leaps: 0, resets }, told, made)
+        (Ties::new(Arc::clone(self), id, orders, resets), told, made)
     }
 
     /// Carries out a command, for one client or for all that are here and those that come.
@@ -511,7 +413,7 @@ impl House {
     }
 
     /// The clock of all at an instant.
-    fn with_clock<T>(&self, at: Instant, ask: impl FnOnce(&Pace, Duration) -> T) -> T {
+    pub(super) fn with_clock<T>(&self, at: Instant, ask: impl FnOnce(&Pace, Duration) -> T) -> T {
         let now = self.by_clock(at);
         ask(&self.board().clock, now)
     }
@@ -521,268 +423,12 @@ fn not_now(expected: impl Into<String>, found: impl Into<String>, hint: &'static
     Kind::NotNow { expected: expected.into(), found: found.into(), hint }.into()
 }
 
-impl Board {
-    fn change_clock(&mut self, changes: &[Change], now: Duration) {
-        let mut leapt = None;
-        for change in changes {
-            change.apply(&mut self.clock, now);
-            leapt = change.leap().or(leapt);
-        }
-        if let Some(Leap(origin)) = leapt {
-            self.origin = origin;
-        }
-        for visitor in self.visitors.values_mut() {
-            visitor.paused = self.clock.is_paused();
-            visitor.leaps += u64::from(leapt.is_some());
-            // The others ask when they begin.
-            if visitor.zero.is_some() {
-                visitor.tell(Order::Clock(self.clock.clone(), leapt));
-            }
-        }
-    }
-
-    /// For those who come. Steps are for those who are here.
-    fn change_template(&mut self, change: Change) {
-        if !matches!(change, Change::Step(_)) {
-            change.apply(&mut self.clock, Duration::ZERO);
-        }
-        if let Some(Leap(origin)) = change.leap() {
-            self.origin = origin;
-        }
-    }
-}
-
-impl Visitor {
-    fn tell(&self, order: Order) {
-        // To be dropped is the last that a client hears: it could come round to a later order first.
-        if self.farewell.is_some() {
-            // Who has gone meanwhile needs no orders.
-            let _ = self.orders.send(order);
-        }
-    }
-
-    fn change(&mut self, change: Change, at: Instant) {
-        match change {
-            Change::Pause => self.paused = true,
-            Change::Resume => self.paused = false,
-            _ => {}
-        }
-        self.leaps += u64::from(change.leap().is_some());
-        self.tell(Order::Change(at, change));
-    }
-
-    fn is_done(&self) -> bool {
-        self.done == Some(self.leaps)
-    }
-}
-
-impl Until {
-    fn holds(&self, board: &Board) -> bool {
-        match self {
-            Self::Clients(clients) => board.ready() >= *clients,
-            Self::Frames { count, .. } => self.frames(board) >= *count,
-            Self::End => board.ended || (board.counted > 0 && board.are_done()),
-        }
-    }
-
-    /// What there is of it so far.
-    fn found(&self, board: &Board) -> String {
-        match self {
-            Self::Clients(_) => format!("{}", board.ready()),
-            Self::Frames { .. } => format!("{}", self.frames(board)),
-            Self::End => {
-                let going_on = board.visitors.values().filter(|visitor| !visitor.is_done()).count();
-                format!("{going_on} of {} clients going on", board.counted)
-            }
-        }
-    }
-
-    /// The client that it is about, if that has been and is no more: its frames are not known any longer.
-    fn who_left(&self, board: &Board) -> Option<u64> {
-        let Self::Frames { client, .. } = self else { return None };
-        client.filter(|id| (1..=board.came).contains(id) && !board.visitors.contains_key(id))
-    }
-
-    fn frames(&self, board: &Board) -> u64 {
-        let Self::Frames { topic, subscription, client, .. } = self else { return 0 };
-        let of_client = client.map(|client| board.visitors.get(&client));
-        let counts: Vec<_> = match of_client {
-            Some(Some(visitor)) => vec![(&visitor.topic, &visitor.delivered)],
-            Some(None) => Vec::new(),
-            None => board.delivered.iter().collect(),
-        };
-        let of_topic =
-            counts.iter().filter(|(name, _)| topic.as_ref().is_none_or(|topic| topic == *name));
-        let counts = of_topic.flat_map(|(_, counts)| counts.iter());
-        let wanted =
-            counts.filter(|(name, _)| subscription.as_ref().is_none_or(|wanted| wanted == *name));
-        wanted.map(|(_, count)| count).sum()
-    }
-}
-
-impl Board {
-    fn ready(&self) -> usize {
-        self.visitors.values().filter(|visitor| visitor.ready).count()
-    }
-
-    fn are_done(&self) -> bool {
-        self.visitors.values().all(Visitor::is_done)
-    }
-}
-
-/// What ties a client to its house. Dropping it is leaving.
-pub(in crate::replay) struct Ties {
-    house: Arc<House>,
-    id: u64,
-    orders: mpsc::UnboundedReceiver<Order>,
-    /// As many as it has heard of.
-    leaps: u64,
-    resets: u64,
-}
-
-impl Ties {
-    /// Where a client begins that has not begun.
-    pub(in crate::replay) fn origin(&self) -> Option<Origin> {
-        self.house.board().visitors.get(&self.id).and_then(|visitor| visitor.origin)
-    }
-
-    /// It could get its first frame at once.
-    pub(in crate::replay) fn ready(&self) {
-        self.house.change_board(|board| {
-            if let Some(visitor) = board.visitors.get_mut(&self.id) {
-                visitor.ready = true;
-            }
-        });
-    }
-
-    /// It begins. Its clock, and where it begins: of one clock for all as that is now, of one for each as
-    /// it was when the client came; what has changed since it will hear. `zero` is that of the clock.
-    pub(in crate::replay) fn begin(&mut self, zero: Instant) -> (Pace, Option<Origin>) {
-        let is_shared = self.house.timeline == Timeline::Shared;
-        let mut board = self.house.board();
-        let board = &mut *board;
-        let Some(visitor) = board.visitors.get_mut(&self.id) else {
-            return (Pace::new(self.house.speed), None);
-        };
-        if is_shared {
-            (visitor.pace, visitor.origin) = (board.clock.clone(), board.origin);
-            self.leaps = visitor.leaps;
-        }
-        visitor.zero = Some(zero);
-        (visitor.pace.clone(), visitor.origin)
-    }
-
-    /// The clock of all, if there is one.
-    pub(in crate::replay) fn clock(&self) -> Clock {
-        Clock::House(Arc::clone(&self.house))
-    }
-
-    /// What it has been told and not heard.
-    #[inline]
-    pub(in crate::replay) fn unheard(&mut self) -> Option<Order> {
-        let order = self.orders.try_recv().ok()?;
-        self.heard(&order);
-        Some(order)
-    }
-
-    /// The next that it is told. Dropping the future loses nothing.
-    pub(in crate::replay) async fn next(&mut self) -> Order {
-        match self.orders.recv().await {
-            Some(order) => {
-                self.heard(&order);
-                order
-            }
-            // There is a sender as long as it has not left.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn heard(&mut self, order: &Order) {
-        match order {
-            Order::Change(_, Change::Leap(_)) | Order::Clock(_, Some(_)) => self.leaps += 1,
-            Order::Renew => self.resets += 1,
-            _ => {}
-        }
-    }
-
-    /// Says where its clock stands, for which nobody waits.
-    pub(in crate::replay) fn say(&self, zero: Instant, pace: &Pace) {
-        if let Some(visitor) = self.house.board().visitors.get_mut(&self.id) {
-            (visitor.zero, visitor.pace) = (Some(zero), pace.clone());
-        }
-    }
-
-    /// Frames of these subscriptions were written.
-    pub(in crate::replay) fn delivered<'n>(&self, mut names: impl Iterator<Item = &'n str>) {
-        let Some(first) = names.next() else { return };
-        self.house.change_board(|board| {
-            let Some(visitor) = board.visitors.get_mut(&self.id) else { return };
-            // What was on its way before a reset does not count.
-            if self.resets != board.resets {
-                return;
-            }
-            let mut of_topic = board.delivered.get_mut(&visitor.topic);
-            for name in std::iter::once(first).chain(names) {
-                let of_all = of_topic.as_mut().and_then(|counts| counts.get_mut(name));
-                for count in of_all.into_iter().chain(visitor.delivered.get_mut(name)) {
-                    *count += 1;
-                }
-            }
-        });
-    }
-
-    /// All that it should get was written.
-    pub(in crate::replay) fn done(&self) {
-        self.house.change_board(|board| {
-            if let Some(visitor) = board.visitors.get_mut(&self.id) {
-                visitor.done = Some(self.leaps);
-            }
-        });
-    }
-}
-
-impl Drop for Ties {
-    fn drop(&mut self) {
-        self.house.change_board(|board| {
-            board.visitors.remove(&self.id);
-        });
-    }
-}
-
-/// The clock that a reader reads up to.
-pub(in crate::replay) enum Clock {
-    /// Nobody changes it.
-    Steady { zero: Instant, pace: Pace },
-    /// As it is at the moment.
-    House(Arc<House>),
-}
-
-impl Clock {
-    /// How long before an instant it was in a place, if it was.
-    pub(in crate::replay) fn passed(&self, at: Instant, position: Position) -> Option<Duration> {
-        match self {
-            Self::Steady { zero, pace } => {
-                pace.passed(at.saturating_duration_since(*zero), position)
-            }
-            Self::House(house) => house.with_clock(at, |pace, now| pace.passed(now, position)),
-        }
-    }
-
-    /// How long it takes from one place to another.
-    pub(in crate::replay) fn takes(&self, from: Position, to: Position) -> Duration {
-        match self {
-            Self::Steady { pace, .. } => pace.takes(from, to),
-            Self::House(house) => house.with_clock(Instant::now(), |pace, _| pace.takes(from, to)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::capture::Capture;
+    use crate::{capture::Capture, fault::Faults};
 
     fn house() -> Arc<House> {
         let options = Options::new(Capture::open(&["fixtures/campus.mcap"]).unwrap());
