@@ -87,7 +87,12 @@ def fast():
     hot.unlink(missing_ok=True)
     subprocess.run([bare, "hot", sealed, place / "serve-hot.mcap"], check=True)
     replay = [command_line, "--quiet", "replay", "--speed", "max", "--ca-out", ca]
-    servers = {"bare": [bare, sealed, ca], "replay, hot": [*replay, hot], "replay, sealed": [*replay, sealed]}
+    servers = {
+        "bare": [bare, sealed, ca],
+        "bare, each frame flushed": [bare, "each", sealed, ca],
+        "replay, hot": [*replay, hot],
+        "replay, sealed": [*replay, sealed],
+    }
     found, zstd = {name: [] for name in servers}, []
     for _ in range(ROUNDS):
         for name, command in servers.items():

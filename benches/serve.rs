@@ -2,9 +2,9 @@
 //! have by themselves, which sends frames from memory. `measure_serve.py` holds `replay` against it.
 //!
 //! CAPTURE CA: reads all frames of the capture, says where it listens as `replay` does, and sends them to
-//! each client as fast as it takes them. CA is where its authority is written. `hot` CAPTURE OUT.mcap: writes
-//! all entries of the capture as OUT.open.mcap, which is not compressed. Without arguments there is nothing to
-//! do.
+//! each client as fast as it takes them. CA is where its authority is written. `each` CAPTURE CA: the same, but
+//! each frame is on its way before the next one is looked at. `hot` CAPTURE OUT.mcap: writes all entries of the
+//! capture as OUT.open.mcap, which is not compressed. Without arguments there is nothing to do.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on should stop")]
 #![allow(clippy::print_stdout, reason = "somebody waits for the line")]
 
@@ -25,9 +25,10 @@ use tokio_tungstenite::{accept_async, tungstenite::Message};
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let (capture, ca) = match &*arguments {
+    let (way, capture, ca) = match &*arguments {
         [hot, capture, out] if hot == "hot" => return copy_hot(capture, out),
-        [capture, ca] => (capture, ca),
+        [capture, ca] => (Way::Fed, capture, ca),
+        [each, capture, ca] if each == "each" => (Way::Each, capture, ca),
         _ => return,
     };
     let entries = Capture::open(&[capture]).unwrap().entries();
@@ -50,9 +51,18 @@ fn main() {
         println!(r#"{{"hostname":"{}"}}"#, listener.local_addr().unwrap());
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(acceptor.clone(), stream, Arc::clone(&frames)));
+            tokio::spawn(serve(acceptor.clone(), stream, Arc::clone(&frames), way));
         }
     });
+}
+
+/// How frames are handed to tungstenite.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It queues as many as it does by itself.
+    Fed,
+    /// Each is flushed.
+    Each,
 }
 
 fn copy_hot(capture: &str, out: &str) {
@@ -68,13 +78,17 @@ fn copy_hot(capture: &str, out: &str) {
     hot.checkpoint().unwrap();
 }
 
-async fn serve(acceptor: TlsAcceptor, stream: TcpStream, frames: Arc<[Bytes]>) {
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, frames: Arc<[Bytes]>, way: Way) {
     stream.set_nodelay(true).unwrap();
     let stream = acceptor.accept(stream).await.unwrap();
     let mut stream = accept_async(stream).await.unwrap();
     for frame in &*frames {
-        // Queued as far as tungstenite does that by itself.
-        if stream.feed(Message::Binary(frame.clone())).await.is_err() {
+        let message = Message::Binary(frame.clone());
+        let sent = match way {
+            Way::Fed => stream.feed(message).await,
+            Way::Each => stream.send(message).await,
+        };
+        if sent.is_err() {
             return;
         }
     }
