@@ -296,7 +296,10 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
             let written = locked(&self.ledger).write(piece, Decoded::default());
             queue = locked(&self.queue);
             queue.is_writing = false;
-            queue.is_over |= written.is_break();
+            if written.is_break() {
+                queue.is_over = true;
+                self.moved.notify_all();
+            }
         }
     }
 

@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -24,6 +24,7 @@ use self::support::{
     command::{Ran, centralcap},
     message::len,
     place::names_in,
+    wait::wait_for,
 };
 
 mod support;
@@ -410,6 +411,45 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         .unwrap();
     assert_eq!(String::from_utf8(command.stderr).unwrap(), "exit 0\n");
     assert_eq!(String::from_utf8(command.stdout).unwrap().lines().count(), 1);
+}
+
+/// It goes away in the middle of a batch, while a thread that is ahead waits for its turn.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_that_goes_away_at_any_time_is_the_end() {
+    use std::io::Read;
+
+    /// Whether all threads of a process wait for something.
+    fn waits(process: u32) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+        let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")));
+        stats.flatten().all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
+    }
+
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    let long = "x".repeat(4000);
+    for sequence in 1..=4000 {
+        entries.numbered(Duration::from_millis(sequence.into()), &of, sequence, audit("1", &long));
+    }
+    let made = Made::of(&entries);
+    for read in (0..16_u64).map(|step| 1 + step * 300_000) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_centralcap"));
+        command.args(["decode", "--threads", "3"]).arg(&made.path);
+        let mut decoding = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = decoding.stdout.take().unwrap();
+        let count = io::copy(&mut stdout.by_ref().take(read), &mut io::sink()).unwrap();
+        assert_eq!(count, read);
+        let words = || format!("{read} bytes were read");
+        wait_for("rest", words, || waits(decoding.id()));
+        drop(stdout);
+        let mut ended = None;
+        wait_for("end", words, || {
+            ended = decoding.try_wait().unwrap();
+            ended.is_some()
+        });
+        assert_eq!(ended.unwrap().code(), Some(0), "{}", words());
+    }
 }
 
 #[test]
