@@ -11,7 +11,6 @@ use jaq_core::{
     compile::Undefined,
     data,
     load::{self, Arena, File, Loader},
-    unwrap_valr,
 };
 use jaq_json::{Val, read};
 
@@ -127,8 +126,13 @@ impl Condition {
     pub(crate) fn holds(&self, json: &[u8]) -> Result<bool, String> {
         let value = read::parse_single(json).map_err(|error| error.to_string())?;
         let context = Ctx::<data::JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
-        for answer in self.filter.id.run((context, value)).map(unwrap_valr) {
-            match answer.map_err(|error| shortened(error.to_string()))? {
+        for answer in self.filter.id.run((context, value)) {
+            let answer = answer.map_err(|exception| match exception.get_err() {
+                Ok(error) => shortened(error.to_string()),
+                // It would end us, too.
+                Err(_) => "it halts, which no expression about a frame may".to_owned(),
+            });
+            match answer? {
                 Val::Null | Val::Bool(false) => {}
                 _ => return Ok(true),
             }
@@ -224,6 +228,10 @@ mod tests {
         assert_eq!(holds("select(.s | test(\"^u\"))"), Ok(true));
         assert_eq!(holds(".a | length > 1 and (.[0] | tostring) == \"1\""), Ok(true));
         assert!(holds(".s + 1").is_err());
+        // jq itself would end with that.
+        for halting in ["halt", "halt(3)", "if .s == \"up\" then halt_error(0) else true end"] {
+            assert!(holds(halting).unwrap_err().starts_with("it halts"), "{halting}");
+        }
     }
 
     #[test]
