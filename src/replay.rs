@@ -29,7 +29,12 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 pub use self::{
     background::{Builder, ReplayServer},
@@ -88,6 +93,9 @@ const CONNECTIONS: usize = 4096;
 
 /// After a failed accept (usually no file descriptor is left) so long until the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// All clients have so long in the end, which is more than any goodbye takes.
+const LAST_MOMENT: Duration = Duration::from_secs(10);
 
 /// What is played, how, and to whom.
 #[derive(Clone, Debug)]
@@ -377,8 +385,14 @@ impl Server {
         // Nobody new is let in, and those who are here are told.
         drop(listener);
         let _ = stop.send(true);
-        while let Some(done) = connections.join_next().await {
+        let last = Instant::now() + LAST_MOMENT;
+        while let Ok(Some(done)) = timeout_at(last, connections.join_next()).await {
             report.add(stage.settled(done));
+        }
+        if !connections.is_empty() {
+            let expected = "an end of all clients".to_owned();
+            let found = format!("{} still busy after {LAST_MOMENT:?}", connections.len());
+            stage.note(Kind::NotInTime { expected, found }.into());
         }
         let last = stage.keys.as_ref().map(Keys::changes_so_far).unwrap_or_default();
         note(last, &mut report, &*tell);

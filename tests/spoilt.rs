@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, ErrorKind, Read},
     net::SocketAddr,
+    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -25,6 +26,7 @@ use support::{
     capture::{Entries, message, subscription},
     client::{Answer, Client, ask, connect, try_connect},
     command::centralcap,
+    wait::wait_for,
 };
 use tokio::{
     io::AsyncReadExt,
@@ -554,8 +556,12 @@ async fn with_once_whoever_was_cut_off_is_waited_for() {
 
 /// The command at work, and its ready line.
 fn replay(fixture: &Fixture, arguments: &[&str]) -> (std::process::Child, serde_json::Value) {
+    replay_of(&fixture.folder.path().join("feed.mcap"), arguments)
+}
+
+fn replay_of(capture: &Path, arguments: &[&str]) -> (std::process::Child, serde_json::Value) {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
-    command.arg("replay").arg(fixture.folder.path().join("feed.mcap"));
+    command.arg("replay").arg(capture);
     command.args(["--plain", "--speed", "max"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -586,6 +592,59 @@ async fn the_command_writes_a_log_from_which_a_run_is_repeated() {
     assert_eq!((&lines[0]["event"], &lines[0]["seed"]), (&"faults".into(), &77.into()));
     assert!(lines.len() > 1, "{first}");
     assert!(lines[1..].iter().all(|line| line["event"] == "frame" && line["topic"] == "audit"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_log_that_cannot_be_written_costs_no_report() {
+    let fixture = Fixture::new();
+    let beside = |name: &str| fixture.folder.path().join(name).to_str().unwrap().to_owned();
+    let (log, report) = (beside("log"), beside("report.json"));
+    assert!(Command::new("mkfifo").arg(&log).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let log = log.clone();
+        move || BufReader::new(std::fs::File::open(log).unwrap()).read_line(&mut String::new())
+    });
+    let options = ["--scenario", "malformed", "--seed", "77", "--once"];
+    let (mut child, ready) =
+        replay(&fixture, &[&options[..], &["--fault-log", &log, "--report", &report]].concat());
+    // Nobody reads it any more.
+    reader.join().unwrap().unwrap();
+    let address = ready["hostname"].as_str().unwrap().parse().unwrap();
+    let mut client = Client::subscribe(address, None, ("synthetic-key", "audit")).await.unwrap();
+    while client.next().await.is_some() {}
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("1 client served") && said.contains("cannot write"), "{said}");
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(&report).is_ok(), "{report}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_condition_without_an_end_does_not_keep_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules.toml");
+    let endless = "[[rule]]\nwhen = { where = \"last(range(1e15)) > 0\" }\ndo = \"drop\"\n";
+    std::fs::write(&rules, endless).unwrap();
+    let campus = Path::new("fixtures/campus.mcap");
+    let (mut child, ready) = replay_of(campus, &["--faults", rules.to_str().unwrap()]);
+    let address = ready["hostname"].as_str().unwrap().parse().unwrap();
+    let _client = Client::subscribe(address, None, ("synthetic-key", "audit")).await.unwrap();
+    // Nothing but that takes it a second.
+    let stat = format!("/proc/{}/stat", child.id());
+    wait_for("endless work", String::new, || {
+        let stat = std::fs::read_to_string(&stat).unwrap();
+        let mut of_process = stat.rsplit_once(") ").unwrap().1.split(' ');
+        of_process.nth(11).unwrap().parse::<u64>().unwrap() > 100
+    });
+    let process = child.id().to_string();
+    assert!(Command::new("kill").arg(&process).status().unwrap().success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("an end of all clients, found 1 still busy"), "{said}");
 }
 
 #[test]

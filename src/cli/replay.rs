@@ -205,12 +205,16 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(STACK_SIZE).build();
     let runtime = runtime.context("cannot start")?;
-    let report = runtime.block_on(serve(options, args, &mut outputs, words))?;
+    let served = runtime.block_on(serve(options, args, &mut outputs, words));
+    // A condition of a fault that has no end would not let go of its thread.
+    runtime.shutdown_background();
+    let (report, aside) = served?;
     outputs.report(&report)?;
     if report.empty {
         select::warn_if_none(&selection, 0, words);
     }
-    Ok(conclude(report, words))
+    let outcome = conclude(report, words);
+    aside.map(|()| outcome)
 }
 
 impl Args {
@@ -277,12 +281,13 @@ impl Args {
     }
 }
 
+/// Serves, and says what came of it, and of what was done beside it.
 async fn serve(
     options: Options,
     args: Args,
     outputs: &mut Outputs,
     words: Words,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<(Report, anyhow::Result<()>)> {
     let Args { ca_out, faults, control, .. } = args;
     let log = faults.log(options.faults.as_ref())?.map(Arc::new);
     // Before the ready line: whoever has read it may stop us.
@@ -327,11 +332,14 @@ async fn serve(
     let report = report.await;
     // Those who wait for the end hear of it.
     drop(is_over);
-    if let Some(remote) = remote {
-        remote.await.context("the control has failed")??;
-    }
-    log.map_or(Ok(()), |log| log.finish())?;
-    Ok(report)
+    let controlled = match remote {
+        Some(remote) => {
+            remote.await.context("the control has failed").and_then(|served| Ok(served?))
+        }
+        None => Ok(()),
+    };
+    let logged = log.map_or(Ok(()), |log| log.finish());
+    Ok((report, controlled.and(logged)))
 }
 
 fn tell(news: &News<'_>, words: Words) {
