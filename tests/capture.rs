@@ -1077,4 +1077,10 @@ fn after_a_failed_write_the_segment_is_whole_and_takes_no_more() {
     let sealed = segment.seal(Compression::default()).unwrap();
     assert!(sealed.damage.is_none());
     assert_eq!(whole(&path), made.made[..kept]);
+
+    // One that not even the first entries found room in is as good as none.
+    let mut segment = recording(&folder.join("b.mcap"), &[]);
+    made.made.iter().for_each(|entry| segment.append(entry).unwrap());
+    assert!(!segment.is_empty() && segment.commit().is_err() && segment.is_empty());
+    segment.discard().unwrap();
 }

@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     About, Compression, HOT_SUFFIX, SEALED_SUFFIX, SET_ASIDE_SUFFIX, Sealed, Writer, seal,
+    unfinished::refuse_taken,
 };
 use crate::{
     entry::{Entry, FrameType},
@@ -40,6 +41,8 @@ pub struct HotSegment {
     path: PathBuf,
     sealed_path: PathBuf,
     entries: u64,
+    /// So many of them the kernel has.
+    committed: u64,
     /// The entries before the checkpoint that was asked for last.
     proven: u64,
     /// What is behind this byte does not count.
@@ -111,9 +114,7 @@ impl HotSegment {
     /// full disk, nothing of it stays.
     pub fn create(sealed_path: &Path, about: &About, types: &[&FrameType]) -> Result<Self> {
         refuse_hot_name(sealed_path)?;
-        if sealed_path.exists() {
-            return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into());
-        }
+        refuse_taken(sealed_path)?;
         let path = hot_path(sealed_path);
         let file =
             OpenOptions::new().create_new(true).append(true).open(&path).map_err(|error| {
@@ -157,7 +158,7 @@ impl HotSegment {
         let mut writer = Writer::hot(batch, &path)?;
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
-        let (entries, proven, end) = (0, 0, u64::MAX);
+        let (entries, committed, proven, end) = (0, 0, 0, u64::MAX);
         let (is_new, broken) = (true, false);
         let mut segment = Self {
             writer,
@@ -166,6 +167,7 @@ impl HotSegment {
             path,
             sealed_path,
             entries,
+            committed,
             proven,
             end,
             is_new,
@@ -198,10 +200,9 @@ impl HotSegment {
     /// Takes one entry. It is safe only after the next [`commit`](Self::commit).
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
         self.refuse_if_broken()?;
-        let appended = self.writer.append(entry);
-        self.broken |= appended.is_err();
         self.entries += 1;
-        appended
+        let appended = self.writer.append(entry);
+        self.break_if_failed(appended)
     }
 
     /// Hands all that was appended to the kernel, in one write.
@@ -209,7 +210,16 @@ impl HotSegment {
         self.refuse_if_broken()?;
         self.progress.entries.store(self.entries, Ordering::Relaxed);
         let written = self.writer.flush();
-        self.broken |= written.is_err();
+        self.break_if_failed(written)?;
+        self.committed = self.entries;
+        Ok(())
+    }
+
+    /// Nothing more is written to it then, and what the kernel has not got is not in it.
+    fn break_if_failed(&mut self, written: Result<()>) -> Result<()> {
+        if written.is_err() {
+            (self.entries, self.broken) = (self.committed, true);
+        }
         written
     }
 
@@ -232,7 +242,8 @@ impl HotSegment {
     /// Lets what came since then not count: it is written into another segment, as this one failed
     /// before it was safe. Nothing more is written to this one.
     pub fn forget_since(&mut self, mark: Mark) {
-        (self.end, self.entries) = (mark.size, mark.entries);
+        self.end = mark.size;
+        (self.entries, self.committed) = (mark.entries, mark.entries);
         self.broken = true;
         // For whoever else may come to seal it.
         self.file.set_len(mark.size).ok();
