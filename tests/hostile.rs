@@ -369,6 +369,16 @@ fn records_about_the_capture_that_are_as_large_as_may_be() {
     let ids = [2_u16.to_le_bytes(), 1_u16.to_le_bytes()].concat();
     let channel = [ids, text("/b/new"), text("protobuf"), bytes(&pairs)].concat();
     file.chunk(&record(op::CHANNEL, &channel));
+    // Of these, any number fits in a small file.
+    for first in (100_u16..).step_by(12).take(6) {
+        let name = "s".repeat(4 * 1024 * 1024 - 1000);
+        let channels = (first..first + 12).flat_map(|id| {
+            let ids = [id.to_le_bytes(), 1_u16.to_le_bytes()].concat();
+            let metadata = map([("subscription", &*format!("{id}{name}")), ("topic", "new")]);
+            record(op::CHANNEL, &[ids, text("/new"), text("protobuf"), metadata].concat())
+        });
+        file.chunk(&channels.collect::<Vec<_>>());
+    }
     file.chunk(&message_record(1, 2, &len(3, b"second")));
     let read = read("records.mcap", &file.0);
     assert_eq!((read.frames, read.decoded), (2, 2), "{:#?}", read.told);

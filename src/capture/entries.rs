@@ -1,6 +1,7 @@
 //! The entries of one segment: its messages, with what its channels and schemas make of them.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     hash::Hash,
     path::Path,
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// So much of a segment may be what it says about itself, as that is kept: more than 65,535 channels take.
-const ABOUTS_LIMIT: usize = 32 * 1024 * 1024;
+const ABOUTS_LIMIT: usize = 64 * 1024 * 1024;
 
 /// The entries of one segment.
 pub(super) struct SegmentEntries {
@@ -33,8 +34,10 @@ pub(super) struct SegmentEntries {
     schemas: BTreeMap<u16, (String, Bytes)>,
     channels: BTreeMap<u16, Numbered>,
     metadata: Vec<records::Metadata>,
+    /// What its end says, if it was asked.
+    summary: OnceCell<Option<mcap::Summary>>,
     shared: Shared,
-    /// So many bytes have the schemas and the metadata that are kept.
+    /// So many bytes have the schemas, channels and metadata that are kept.
     kept: usize,
     /// Messages so far.
     count: u64,
@@ -42,6 +45,14 @@ pub(super) struct SegmentEntries {
     unknown: BTreeSet<u16>,
     /// Damage was told, in which a channel may have been declared.
     damaged: bool,
+}
+
+/// About how much memory a map takes.
+fn size_of_map(map: &BTreeMap<String, String>) -> usize {
+    // An entry takes more than what is in it.
+    const ENTRY: usize = 100;
+
+    map.iter().map(|(name, value)| ENTRY + name.len() + value.len()).sum()
 }
 
 /// A channel, and where the counter of frames has come to, as its messages tell.
@@ -157,6 +168,7 @@ impl SegmentEntries {
             schemas: BTreeMap::new(),
             channels: BTreeMap::new(),
             metadata: Vec::new(),
+            summary: OnceCell::new(),
             shared: Shared::default(),
             kept: 0,
             count: 0,
@@ -263,24 +275,22 @@ impl SegmentEntries {
                 }
             }
             Record::Channel(channel) => {
+                // Channels are repeated in the summary; the first word stands.
+                if self.channels.contains_key(&channel.id) {
+                    return Ok(());
+                }
+                self.keep(channel.topic.len() + size_of_map(&channel.metadata))?;
                 if !self.schemas.contains_key(&channel.schema_id) {
-                    self.declare_schemas();
+                    self.declare_schema(channel.schema_id)?;
                 }
                 let schema = self.schemas.get(&channel.schema_id);
                 let schema = schema.map(|(name, data)| (name.as_str(), data));
-                // Channels are repeated in the summary; the first word stands.
-                self.channels.entry(channel.id).or_insert_with(|| {
-                    let new = Channel::new(&channel.topic, &channel.metadata, schema);
-                    Numbered { channel: self.shared.of(new), last: 0, at: 0 }
-                });
+                let new = Channel::new(&channel.topic, &channel.metadata, schema);
+                let numbered = Numbered { channel: self.shared.of(new), last: 0, at: 0 };
+                self.channels.insert(channel.id, numbered);
             }
             Record::Metadata(record) => {
-                // An entry of a map takes more than what is in it.
-                const ENTRY: usize = 100;
-
-                let pairs = record.metadata.iter();
-                let size = pairs.map(|(name, value)| ENTRY + name.len() + value.len()).sum();
-                self.keep(size)?;
+                self.keep(size_of_map(&record.metadata))?;
                 self.metadata.push(record);
             }
             Record::Message { .. } => {}
@@ -298,22 +308,26 @@ impl SegmentEntries {
         Ok(())
     }
 
-    /// Schemas that stand where the segment is damaged: the summary may know them.
-    fn declare_schemas(&mut self) {
-        if self.records.is_hot() {
-            return;
-        }
-        for (id, schema) in summary(self.records.path()).iter().flat_map(|summary| &summary.schemas)
-        {
-            let known = || (schema.name.clone(), Bytes::copy_from_slice(&schema.data));
-            self.schemas.entry(*id).or_insert_with(known);
-        }
+    /// What its end says, which is read once: anybody may ask for what nobody has declared.
+    fn summary(&self) -> Option<&mcap::Summary> {
+        let read = || if self.records.is_hot() { None } else { summary(self.records.path()) };
+        self.summary.get_or_init(read).as_ref()
+    }
+
+    /// A schema that stands where the segment is damaged: the summary may know it.
+    fn declare_schema(&mut self, id: u16) -> Result<()> {
+        let Some(schema) = self.summary().and_then(|summary| summary.schemas.get(&id)) else {
+            return Ok(());
+        };
+        let known = (schema.name.clone(), Bytes::copy_from_slice(&schema.data));
+        self.keep(known.0.len() + known.1.len())?;
+        self.schemas.insert(id, known);
+        Ok(())
     }
 
     /// The channel of a message that nobody has declared so far: the summary may know it.
     fn declare(&mut self, id: u16) {
-        let summary = if self.records.is_hot() { None } else { summary(self.records.path()) };
-        let Some(channel) = summary.as_ref().and_then(|summary| summary.channels.get(&id)) else {
+        let Some(channel) = self.summary().and_then(|summary| summary.channels.get(&id)) else {
             return;
         };
         let channel = of_summary(channel);
