@@ -191,6 +191,11 @@ impl Error {
         matches!(*self.0, Kind::Io { .. })
     }
 
+    /// There is no such file.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(&*self.0, Kind::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// The disk, or what the user may have of it, is full.
     pub fn is_full(&self) -> bool {
         let is_full = |source: &io::Error| {

@@ -624,6 +624,37 @@ fn what_is_no_capture_is_refused() {
 }
 
 /// Two segments of one recording, the first one damaged.
+/// A recorder deletes what has to go while others read.
+#[test]
+fn a_segment_that_is_gone_costs_nothing_of_the_next() {
+    let (folder, _, _) = place();
+    let entries = few();
+    let paths = ["a.mcap", "b.mcap", "c.mcap"].map(|name| folder.path().join(name));
+    paths.iter().for_each(|path| sealed(path, &entries));
+    let capture = Capture::open(&[folder.path()]).unwrap();
+    let named = Capture::open(&paths).unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+
+    let (found, errors): (Vec<_>, Vec<_>) = capture.entries().partition(Result::is_ok);
+    assert_eq!(found.len(), 2 * entries.len());
+    let [Err(error)] = &errors[..] else { panic!("{errors:?}") };
+    let said = error.to_string();
+    assert!(error.is_damage() && said.contains("b.mcap") && said.contains("not there"), "{said}");
+    assert!(capture.channels().unwrap() == Capture::open(&paths[..1]).unwrap().channels().unwrap());
+    let verdict = inspect::verify(&capture).unwrap();
+    assert_eq!((verdict.whole, verdict.segments.len()), (false, 2));
+
+    // Who names a file wants that one.
+    assert!(named.entries().any(|entry| entry.is_err_and(|error| error.is_io())));
+    assert!(named.channels().is_err());
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("nowhere", &paths[1]).unwrap();
+        let (_, errors) = read_all(folder.path());
+        assert!(errors.len() == 1 && errors[0].is_damage(), "{errors:?}");
+    }
+}
+
 #[test]
 fn damage_in_one_segment_costs_nothing_of_the_next() {
     let (folder, path, _) = place();

@@ -38,9 +38,19 @@ pub struct Segment {
     /// It lies in a folder that is read, and could not be sealed as it was: what was sealed of it would come
     /// twice, so it is damage, and only read where it is named itself.
     pub set_aside: bool,
+    /// It was found in a folder: it may be gone by the time that it is read, as a recorder deletes there.
+    pub listed: bool,
 }
 
 impl Segment {
+    /// What to tell if it cannot be opened.
+    pub(crate) fn unopened(&self, error: Error) -> Error {
+        if self.listed && error.is_not_found() {
+            return Kind::damaged(&self.path, 0, "it is not there any more".to_owned()).into();
+        }
+        error
+    }
+
     /// Why it is not read, if it is not.
     pub(crate) fn unread(&self) -> Option<Error> {
         let reason = "only what is proven of it was sealed; name it to read what else is whole";
@@ -81,7 +91,7 @@ impl Capture {
                 segments.extend(found);
             } else {
                 let named = segment(path.to_owned(), metadata.len());
-                segments.push(Segment { set_aside: false, ..named });
+                segments.push(Segment { set_aside: false, listed: false, ..named });
             }
         }
         if paths.len() > 1 {
@@ -146,7 +156,12 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
             Ok(metadata) if metadata.is_file() => found.push(segment(path, metadata.len())),
             Ok(_) => {}
             // Sealed since it was listed; the new name may not be in the list.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A link to nowhere is told when it is to be read.
+                if path.is_symlink() {
+                    found.push(segment(path, 0));
+                    continue;
+                }
                 let sealed = hot::sealed_path(&path);
                 if let Ok(metadata) = fs::metadata(&sealed) {
                     found.push(segment(sealed, metadata.len()));
@@ -165,18 +180,19 @@ fn segments_in(folder: &Path) -> Result<Vec<Segment>> {
 
 fn segment(path: PathBuf, size: u64) -> Segment {
     let (hot, set_aside) = (hot::is_hot(&path), hot::is_set_aside(&path));
-    Segment { path, size, hot, set_aside }
+    Segment { path, size, hot, set_aside, listed: true }
 }
 
 /// A hot segment may be sealed, and thereby get its other name, after it was found.
 fn open(segment: &Segment) -> Result<SegmentEntries> {
     let sealed = segment.hot.then(|| hot::sealed_path(&segment.path));
-    match (SegmentEntries::open(&segment.path), sealed) {
+    let opened = match (SegmentEntries::open(&segment.path), sealed) {
         (Err(_), Some(sealed)) if !segment.path.exists() && sealed.exists() => {
             SegmentEntries::open(&sealed)
         }
         (entries, _) => entries,
-    }
+    };
+    opened.map_err(|error| segment.unopened(error))
 }
 
 fn channels_of(segment: &Segment) -> Result<Vec<entries::Channel>> {
@@ -185,7 +201,10 @@ fn channels_of(segment: &Segment) -> Result<Vec<entries::Channel>> {
     {
         return Ok(summary.channels.values().map(|channel| of_summary(channel)).collect());
     }
-    let mut entries = open(segment)?;
+    let mut entries = match open(segment) {
+        Err(error) if error.is_damage() => return Ok(Vec::new()),
+        entries => entries?,
+    };
     while let Some(entry) = entries.next() {
         match entry {
             Err(error) if !error.is_damage() => return Err(error),

@@ -41,7 +41,7 @@ impl Segment {
                 let path = if self.hot { hot::sealed_path(&self.path) } else { PathBuf::new() };
                 match File::open(&path) {
                     Ok(file) => Ok((file, Self { path, hot: false, ..self.clone() })),
-                    Err(_) => Err(Error::io("open", &self.path)(error)),
+                    Err(_) => Err(self.unopened(Error::io("open", &self.path)(error))),
                 }
             }
         }

@@ -113,7 +113,9 @@ pub fn verify(capture: &Capture) -> Result<Verdict> {
         }
         match one(segment, &mut findings, &mut ledgers, &mut past) {
             Ok(segment) => segments.push(segment),
-            Err(error) if error.is_not_a_capture() => strangers.push((segment, error)),
+            Err(error) if error.is_not_a_capture() || error.is_damage() => {
+                strangers.push((segment, error));
+            }
             Err(error) => return Err(error),
         }
     }
@@ -156,7 +158,8 @@ fn one(
     let (state, own) = if segment.hot {
         (State::Hot, hot::verify(path, file, bytes, live, &mut contents)?)
     } else {
-        let again = File::open(path).map_err(Error::io("open", path))?;
+        let again = File::open(path).map_err(Error::io("open", path));
+        let again = again.map_err(|error| segment.unopened(error))?;
         (State::Sealed, sealed::verify(path, [file, again], bytes, &mut contents)?)
     };
     contents.finish();
