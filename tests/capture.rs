@@ -630,7 +630,9 @@ fn a_segment_that_is_gone_costs_nothing_of_the_next() {
     let (folder, _, _) = place();
     let entries = few();
     let paths = ["a.mcap", "b.mcap", "c.mcap"].map(|name| folder.path().join(name));
-    paths.iter().for_each(|path| sealed(path, &entries));
+    for path in &paths {
+        sealed(path, &entries);
+    }
     let capture = Capture::open(&[folder.path()]).unwrap();
     let named = Capture::open(&paths).unwrap();
     fs::remove_file(&paths[1]).unwrap();

@@ -305,6 +305,8 @@ fn wrong_usage_is_refused_before_anything_is_done() {
         (place.record("ftp://192.0.2.1", &[]), ["expected a host", "hint:"]),
         (place.record("127.0.0.1:1", &["--message-limit", "1TiB"]), ["64", "hint:"]),
         (place.record("127.0.0.1:1", &["--input", "x"]), ["--input", "cannot be used"]),
+        (place.record("127.0.0.1:1", &["--name", "x\ny"]), ["expected a name", "hint:"]),
+        (place.record("127.0.0.1:1", &["--split-every", "0s"]), ["a length of time", "hint:"]),
     ] {
         assert_ends(&command.output().unwrap(), 2, &words);
     }
@@ -312,6 +314,8 @@ fn wrong_usage_is_refused_before_anything_is_done() {
     let mut no_key = place.record("127.0.0.1:1", &[]);
     no_key.env_remove("CENTRALCAP_KEY");
     assert_ends(&no_key.output().unwrap(), 1, &["expected a key", "CENTRALCAP_KEY"]);
+    no_key.env("CENTRALCAP_KEY", "synthetic\nkey");
+    assert_ends(&no_key.output().unwrap(), 2, &["visible ASCII in CENTRALCAP_KEY", "hint:"]);
     let mut missing = place.record("127.0.0.1:1", &["--key-file", "/nonexistent/key"]);
     assert_ends(&missing.output().unwrap(), 1, &["cannot read /nonexistent/key"]);
 }

@@ -65,7 +65,7 @@ pub(super) struct Args {
     topic: Option<String>,
 
     /// The name of that subscription [default: the topic].
-    #[arg(long, requires = "topic", conflicts_with = "input")]
+    #[arg(long, requires = "topic", conflicts_with = "input", value_parser = name)]
     name: Option<String>,
 
     /// The account's e-mail address, for that subscription.
@@ -90,7 +90,7 @@ pub(super) struct Args {
 
     /// Begin a new segment at each multiple of this time on the wall clock, in UTC: 1h is on the hour.
     /// SIGHUP begins one at any time.
-    #[arg(long, value_name = "D", value_parser = select::duration, help_heading = "Segments")]
+    #[arg(long, value_name = "D", value_parser = every, help_heading = "Segments")]
     split_every: Option<Duration>,
 
     /// Keep so many segments of this folder, and delete the oldest.
@@ -196,6 +196,24 @@ fn size(text: &str) -> Result<u64, Error> {
     found.ok_or_else(|| {
         Error::usage("a size", format!("{text:?}"), "sizes look like 256MiB, 10GB or 500kB")
     })
+}
+
+/// Like those in an input file.
+fn name(text: &str) -> Result<String, Error> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        let hint = "all that is told of the subscription goes by its name";
+        return Err(Error::usage("a name", format!("{text:?}"), hint));
+    }
+    Ok(text.to_owned())
+}
+
+fn every(text: &str) -> Result<Duration, Error> {
+    let time = select::duration(text)?;
+    if time.is_zero() {
+        let hint = "leave it away for one segment, or take a minute (1m) or an hour (1h)";
+        return Err(Error::usage("a length of time", format!("{text:?}"), hint));
+    }
+    Ok(time)
 }
 
 fn sync(text: &str) -> Result<SyncWhen, Error> {
@@ -386,9 +404,14 @@ impl Args {
         let (key, source) = match &self.key_file {
             Some(path) => (accounts::read_key(path)?, KeySource::KeyFile(path.clone())),
             None => {
-                let key = std::env::var("CENTRALCAP_KEY").ok();
-                let key = key.as_deref().and_then(Key::new);
-                (key.ok_or_else(|| Error::no_key(&topic))?, KeySource::Memory)
+                let Ok(key) = std::env::var("CENTRALCAP_KEY") else {
+                    return Err(Error::no_key(&topic));
+                };
+                let key = Key::new(&key).ok_or_else(|| {
+                    let expected = "a key of visible ASCII in CENTRALCAP_KEY";
+                    Error::usage(expected, "something else", "copy it anew, in one line")
+                })?;
+                (key, KeySource::Memory)
             }
         };
         let name = self.name.clone().unwrap_or_else(|| topic.clone());

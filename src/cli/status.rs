@@ -14,7 +14,7 @@ use centralcap::{
 use super::{
     Words,
     log::{Format, Level, Line},
-    stderr,
+    shown, stderr,
 };
 
 /// How often a terminal is drawn.
@@ -50,7 +50,7 @@ impl Screen {
     pub(super) fn say(&self, line: &str) {
         match self.words.format {
             Format::Text if self.words.quiet => {}
-            Format::Text => self.put(line),
+            Format::Text => self.put(&shown(&line)),
             Format::Json => self.put(&Line::message(Level::Warn, line).to_string()),
         }
     }

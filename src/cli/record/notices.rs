@@ -21,12 +21,13 @@ use crate::cli::{
         Level::{Debug, Info, Warn},
         Line,
     },
+    shown,
 };
 
 /// The line about a notice, if there is one that somebody wants.
 pub(super) fn said(notice: &Notice<'_>, words: Words) -> Option<String> {
     match words.format {
-        Format::Text => in_words(notice, words).filter(|_| !words.quiet),
+        Format::Text => in_words(notice, words).filter(|_| !words.quiet).map(|line| shown(&line)),
         Format::Json => {
             let line = line(notice).filter(|line| words.wants(line.level))?;
             Some(line.to_string())
