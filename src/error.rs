@@ -414,7 +414,7 @@ impl fmt::Display for Error {
             }
             Kind::Pipe { expected, found } => write!(f, "expected {expected}, found {found}"),
             Kind::NotACapture { path, found } => {
-                write!(f, "expected an MCAP file, found {found} in {}", path.display())
+                write!(f, "expected a capture, found {found} in {}", path.display())
             }
             Kind::Damaged(damaged) => write!(f, "{damaged}"),
             Kind::Lost(lost) => write!(f, "{lost}"),

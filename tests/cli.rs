@@ -71,7 +71,7 @@ fn what_cannot_be_read_is_1_and_named_once() {
     assert_eq!(stderr.matches("No such file").count(), 1, "{stderr}");
     let (code, _, stderr) = run(&["inspect", "README.md"]);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("expected an MCAP file") && stderr.contains("hint:"), "{stderr}");
+    assert!(stderr.contains("expected a capture") && stderr.contains("hint:"), "{stderr}");
 }
 
 /// What opens it waits until somebody writes to it.

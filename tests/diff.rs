@@ -527,7 +527,7 @@ fn bad_input_is_named_and_is_no_difference() {
     assert!(told(&bad, &a, 1).starts_with(&expected));
     desk.put("other", "no capture at all");
     let other = desk.path("other");
-    let expected = format!("error: expected an MCAP file, found something else in {other}");
+    let expected = format!("error: expected a capture, found something else in {other}");
     assert!(told(&a, &other, 1).starts_with(&expected));
     let empty = desk.path("empty");
     fs::create_dir(&empty).unwrap();

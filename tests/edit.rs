@@ -310,8 +310,8 @@ fn where_nothing_can_be_saved_nothing_is_written() {
     let names = place.names();
     for (inputs, code, expected) in [
         (&["cut.mcap"][..], 1, "error: damaged capture"),
-        (&["stranger.mcap"], 1, "error: expected an MCAP file"),
-        (&["stranger.mcap", "stranger.mcap"], 1, "error: expected an MCAP file"),
+        (&["stranger.mcap"], 1, "error: expected a capture"),
+        (&["stranger.mcap", "stranger.mcap"], 1, "error: expected a capture"),
         (&["in.mcap", "absent.mcap"], 1, "error: cannot open"),
     ] {
         let ran = place.edit(inputs, &[]);
@@ -322,7 +322,7 @@ fn where_nothing_can_be_saved_nothing_is_written() {
     // A stranger among captures is one loss among what goes well.
     let ran = place.edit(&["stranger.mcap", "in.mcap"], &[]);
     assert_eq!(ran.code, 3, "{}", ran.stderr);
-    assert!(ran.stderr.contains("warning: expected an MCAP file"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: expected a capture"), "{}", ran.stderr);
     assert_eq!(shown(&entries_of(&place.path("out.mcap"))), "a1");
 }
 

@@ -369,7 +369,7 @@ fn what_is_damaged_and_what_is_missing_is_said() {
     let files = page.by_id("files").rows();
     assert_eq!((files[0][4], files[0][5]), ("-", ""));
     assert_eq!(files[1][4], "1");
-    assert!(files[1][5].contains("expected an MCAP file, found something else in "), "{files:?}");
+    assert!(files[1][5].contains("expected a capture, found something else in "), "{files:?}");
     let connections = page.by_id("connections").rows();
     assert_eq!(connections[0][8], "2");
     let sizes = page.by_id("sizes").rows();

@@ -919,7 +919,7 @@ fn the_command_says_it_in_a_table_and_by_its_exit_code() {
     fs::write(&stranger, "something else altogether").unwrap();
     let ran = verified(&stranger, &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.stderr.contains("expected an MCAP file, found something else"), "{ran:?}");
+    assert!(ran.stderr.contains("expected a capture, found something else"), "{ran:?}");
     // Among others it is a fault.
     assert_eq!(verified(&path, &[stranger.to_str().unwrap()]).code, 3);
 }

@@ -25,7 +25,7 @@ use super::{
     PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::{Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
-    record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, parse},
+    record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, foreign, parse},
     rooms::Rooms,
     salvage::{Judge, Piece, Search},
     stretch::{Next, Stretch, read_at},
@@ -528,7 +528,7 @@ impl Records {
             _ if self.distrusted.is_some() => Ok(()),
             Some(Parsed::Header(header)) if header.profile == PROFILE => Ok(()),
             Some(Parsed::Header(header)) => {
-                let found = format!("an MCAP file of the profile {:?}", header.profile);
+                let found = foreign(&header.profile);
                 Err(Kind::NotACapture { path: self.path.clone(), found }.into())
             }
             _ => Err(damaged(

@@ -99,6 +99,11 @@ pub(super) fn parse(
     }))
 }
 
+/// What a file is whose header has another profile than ours.
+pub(super) fn foreign(profile: &str) -> String {
+    format!("MCAP of another program, with the profile {profile:?},")
+}
+
 /// The header of a message, and its bytes.
 fn message(record: &[u8]) -> Option<(records::MessageHeader, &[u8])> {
     let (head, data) = record.split_first_chunk::<MESSAGE_HEADER_SIZE>()?;

@@ -18,7 +18,7 @@ use super::{
     HOT_SUFFIX, PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT, SEALED_SUFFIX,
     entries::{Channel, SegmentEntries, Shared},
     hot::{self, CHECKPOINT, Checkpoint},
-    record::{Parsed, Record, is_of_hot, parse, record_header},
+    record::{Parsed, Record, foreign, is_of_hot, parse, record_header},
 };
 use crate::{
     entry::Entry,
@@ -391,7 +391,7 @@ impl Growing {
         match parsed.map_err(|reason| self.damaged(reason))? {
             Some(Parsed::Header(header)) if header.profile == PROFILE => self.has_header = true,
             Some(Parsed::Header(header)) => {
-                let found = format!("an MCAP file of the profile {:?}", header.profile);
+                let found = foreign(&header.profile);
                 return Err(Kind::NotACapture { path: self.path.clone(), found }.into());
             }
             _ if !self.has_header => {

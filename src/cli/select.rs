@@ -45,7 +45,7 @@ pub(super) struct SelectionArgs {
     #[arg(long, value_name = "TEXT", help_heading = "Selection", value_parser = str::parse::<Find>)]
     find: Vec<Find>,
 
-    /// Nothing before: RFC 3339, or +10m from the start of the capture.
+    /// Nothing before: RFC 3339, or +10m from the first entry that is read.
     #[arg(long, value_name = "TIME", help_heading = "Selection", value_parser = str::parse::<Moment>)]
     from: Option<Moment>,
 

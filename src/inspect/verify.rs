@@ -15,7 +15,7 @@ use self::{contents::Contents, findings::Findings, ledger::Ledgers};
 use super::State;
 use crate::{
     capture::{self, Capture, PastDamage, past_damage},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     plain::{json_escape, unobeyed},
 };
 
@@ -127,7 +127,11 @@ pub fn verify(capture: &Capture) -> Result<Verdict> {
     for (segment, error) in strangers {
         findings.begin(&segment.path);
         findings.fault(Check::Records, findings::Spot::at(0), || {
-            ("a capture".to_owned(), error.to_string())
+            let found = match error.into_kind() {
+                Kind::NotACapture { found, .. } => found,
+                other => Error::from(other).to_string(),
+            };
+            ("a capture".to_owned(), found)
         });
     }
     ledgers.finish(&mut findings);
@@ -166,7 +170,7 @@ fn one(
     past.append(&mut contents.past);
     if !contents.is_ours {
         let found = "an MCAP file that no recorder of ours has written".to_owned();
-        return Err(crate::error::Kind::NotACapture { path: path.clone(), found }.into());
+        return Err(Kind::NotACapture { path: path.clone(), found }.into());
     }
     Ok(SegmentVerdict {
         path: path.clone(),

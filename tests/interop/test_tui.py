@@ -167,7 +167,7 @@ def test_what_a_hostile_capture_says_is_shown_and_not_obeyed(terminal, evil):  #
 def test_what_cannot_be_read_is_an_error_as_everywhere(terminal):
     (terminal.folder / "other").write_text("something else")
     terminal.start("inspect", "--tui", "other")
-    terminal.see("error: expected an MCAP file, found something else in other")
+    terminal.see("error: expected a capture, found something else in other")
     terminal.is_given_back(1)
 
 
