@@ -305,6 +305,9 @@ pub struct Sequence {
     pub unexplained: u64,
 }
 
+/// So many numbers there are for frames.
+const NUMBERS: u64 = 1 << 32;
+
 /// The ledger of one subscription under construction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
@@ -313,27 +316,28 @@ pub(super) struct Ledger {
     sequence: Sequence,
     /// The next sequence number; None until something says what it should be. A capture may begin
     /// in the middle of a connection.
-    expected: Option<u32>,
+    expected: Option<u64>,
     /// The first frame came before any word about its connection: so many were before it.
     unannounced: Option<u32>,
 }
 
 impl Ledger {
     pub(super) fn frame(&mut self, sequence: u32) {
-        match self.expected {
-            // Also 0 after the largest number.
-            Some(expected) if sequence == expected => {}
-            Some(expected) if sequence > expected => self.hole(sequence - expected),
+        let number = u64::from(sequence);
+        // 0 comes after the largest number.
+        match self.expected.map(|expected| expected % NUMBERS) {
+            Some(expected) if number == expected => {}
+            Some(expected) if number > expected => self.hole(number - expected),
             // Counted from 1 again: a new connection, without its first frames if it is not 1.
             Some(_) => {
                 self.unannounced = None;
-                if sequence > 1 {
-                    self.hole(sequence - 1);
+                if number > 1 {
+                    self.hole(number - 1);
                 }
             }
             None => self.unannounced = sequence.checked_sub(1).filter(|before| *before > 0),
         }
-        self.expected = Some(sequence.wrapping_add(1));
+        self.expected = Some(number + 1);
     }
 
     pub(super) fn event(&mut self, at: Timestamp, event: &SessionEvent) {
@@ -355,7 +359,7 @@ impl Ledger {
     /// tells how many there should be.
     fn close(&mut self, last_sequence: u64) {
         let last = u32::try_from(last_sequence).ok();
-        if let (Some(expected), Some(last)) = (self.expected, last)
+        if let (Some(expected), Some(last)) = (self.expected, last.map(u64::from))
             && last >= expected
         {
             self.hole(last - expected + 1);
@@ -365,25 +369,25 @@ impl Ledger {
         if let (Some(before), Some(last)) = (self.unannounced.take(), last)
             && last > before
         {
-            self.hole(before);
+            self.hole(before.into());
         }
         self.expected = Some(1);
     }
 
     /// The frames before a segment are in the one before it, if that is there at all.
     fn go_on(&mut self, last_sequence: u64) {
-        let Ok(last) = u32::try_from(last_sequence) else { return };
+        let Ok(last) = u32::try_from(last_sequence).map(u64::from) else { return };
         if let Some(expected) = self.expected
             && last >= expected
         {
             self.hole(last - expected + 1);
         }
-        (self.expected, self.unannounced) = (Some(last.wrapping_add(1)), None);
+        (self.expected, self.unannounced) = (Some(last + 1), None);
     }
 
-    fn hole(&mut self, frames: u32) {
+    fn hole(&mut self, frames: u64) {
         self.sequence.holes += 1;
-        self.sequence.missing += u64::from(frames);
+        self.sequence.missing += frames;
     }
 
     /// The dropped frames are set against the holes at the end only: they may be written down long
@@ -460,6 +464,22 @@ mod tests {
         assert_eq!(holes(&[Err(continued(7)), Ok(8)]), (0, 0, 0));
         assert_eq!(holes(&[Err(continued(7)), Ok(10)]), (1, 2, 2));
         assert_eq!(holes(&[Ok(1), Err(continued(4)), Ok(5)]), (1, 3, 3));
+    }
+
+    #[test]
+    fn nothing_is_missing_behind_the_largest_number() {
+        const LAST: u32 = u32::MAX;
+        let continued = |last_sequence| {
+            event(Said::Continued(Continued { last_sequence, ..Continued::default() }))
+        };
+        assert_eq!(holes(&[Ok(LAST - 1), Ok(LAST), Err(continued(LAST.into())), Ok(0)]), (0, 0, 0));
+        assert_eq!(holes(&[Ok(LAST - 1), Err(continued(LAST.into())), Ok(0)]), (1, 1, 1));
+        let all = [Err(connected()), Err(closed(LAST.into()))];
+        assert_eq!(holes(&all), (1, LAST.into(), LAST.into()));
+        // Of those before the first one it is told at the end.
+        let before = u64::from(LAST) - 2;
+        let found = holes(&[Ok(LAST - 1), Ok(LAST), Err(closed(LAST.into()))]);
+        assert_eq!(found, (1, before, before));
     }
 
     #[test]
