@@ -168,7 +168,8 @@ impl Restamp {
         let is_message = walk.message(0, frame, 0, 0).is_ok();
         if !is_message || walk.patches.is_empty() {
             let sent = walk.sent.filter(|_| is_message);
-            return Moved { data: frame.clone(), sent, stays: walk.stays };
+            let stays = walk.stays.filter(|_| is_message);
+            return Moved { data: frame.clone(), sent, stays };
         }
         let mut data = Vec::with_capacity(frame.len() + 16);
         let mut done = 0;
@@ -309,10 +310,12 @@ impl Walk<'_> {
         base: usize,
         depth: u32,
     ) -> isize {
-        let before = self.patches.len();
+        let (before, stays) = (self.patches.len(), self.stays);
         let start = base + field.value_offset;
         let Ok(growth) = self.message(of, inner, start, depth + 1) else {
+            // What looks like a time in it is none.
             self.patches.truncate(before);
+            self.stays = stays;
             return 0;
         };
         if growth == 0 {

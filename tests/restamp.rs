@@ -151,6 +151,20 @@ fn nonsense_is_left_alone_as_far_as_it_goes() {
     let torn = [int(4, START.as_nanos()), tag(2, 2), vec![100]].concat();
     let found = restamp.apply(&torn.clone().into(), &shift);
     assert_eq!(found, Moved { data: torn.into(), sent: None, stays: None });
+    // For what would be a time that cannot be moved there is no room, but it is none: first a payload that ends
+    // inside a value, and then an envelope.
+    let last = int(2, u32::MAX.into());
+    let whole = restamp.apply(&frame(&last, start()).into(), &shift);
+    assert_eq!(whole.stays, Some(Timestamp::from_nanos(u64::from(u32::MAX) * SECOND)));
+    let payload = [last.clone(), tag(7, 2), vec![100]].concat();
+    let found = restamp.apply(&frame(&payload, start()).into(), &shift);
+    assert_eq!((&found.data[..], found.stays), (&frame(&payload, start() + 1000)[..], None));
+    let torn = [len(3, &last), tag(2, 2), vec![100]].concat();
+    let found = restamp.apply(&torn.clone().into(), &shift);
+    assert_eq!(found, Moved { data: torn.into(), sent: None, stays: None });
+    // One before it that is a time is told all the same.
+    let frame = [len(3, &last), len(3, &payload), int(4, START.as_nanos())].concat();
+    assert_eq!(restamp.apply(&frame.into(), &shift).stays, whole.stays);
 }
 
 #[test]
