@@ -50,6 +50,9 @@ pub struct Options {
 /// 2026-01-05T08:00:00Z: a fixed moment, so that nothing depends on the clock.
 pub const START: Timestamp = Timestamp::from_nanos(1_767_600_000_000_000_000);
 
+/// No frame is sent later: an envelope has no room for it.
+const LATEST: Timestamp = Timestamp::from_nanos(i64::MAX.cast_unsigned());
+
 /// The host that made-up subscriptions are of.
 const HOST: &str = "central.example.com";
 
@@ -153,7 +156,7 @@ impl Synth {
         let campuses: Vec<_> = (0..options.customers)
             .map(|number| Campus::new(number, options.devices, &mut dice))
             .collect();
-        let feeds = feeds(options, protocol, &campuses, &mut dice);
+        let feeds = feeds(options, protocol, &campuses, &mut dice)?;
         let all = protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
             let message = schema::message(schema::bundled(), payload.message);
             (payload.label, message.expect("a test asks for every payload"))
@@ -292,7 +295,7 @@ fn feeds(
     protocol: &dyn Protocol,
     campuses: &[Campus],
     dice: &mut Dice,
-) -> Vec<Feed> {
+) -> Result<Vec<Feed>> {
     let wanted =
         |name: &str| options.topics.is_empty() || options.topics.iter().any(|topic| topic == name);
     let topics: Vec<_> = protocol.topics().iter().filter(|topic| wanted(topic.name)).collect();
@@ -302,7 +305,18 @@ fn feeds(
     };
     let natural: f64 =
         topics.iter().map(|topic| 1.0 / every(topic.name)).sum::<f64>() * campuses.len() as f64;
-    let stretch = options.rate.map_or(1.0, |rate| natural / rate);
+    let rate = options.rate.unwrap_or(natural);
+    // Each feed waits for one and a half times its cadence at most, before its first frame and between any two.
+    let longest =
+        (options.messages as f64 + 2.0 * (topics.len() * campuses.len()) as f64) / rate * 1.5;
+    if longest >= LATEST.since(options.start).as_secs_f64() {
+        return Err(Error::usage(
+            "frames that end before the year 2262",
+            format!("{} of them, {rate} a second from {}", options.messages, options.start),
+            "a higher --rate or fewer --messages take less time",
+        ));
+    }
+    let stretch = natural / rate;
     let mut feeds = Vec::new();
     for (number, campus) in campuses.iter().enumerate() {
         for topic in &topics {
@@ -322,7 +336,7 @@ fn feeds(
             });
         }
     }
-    feeds
+    Ok(feeds)
 }
 
 /// Now and then a client moves on to another access point.

@@ -328,6 +328,14 @@ fn wrong_wishes_are_refused_with_words() {
     refused(&["--customers", "9"], "expected 1 to 8 customers, found 9");
     refused(&["--rate", "0"], "found 0");
     refused(&["--rate", "NaN"], "found NaN");
+    for rate in ["1e-7", "1e-30", "1e-320"] {
+        refused(
+            &["--rate", rate],
+            "expected frames that end before the year 2262, found 1000 of them, ",
+        );
+    }
+    refused(&["--messages", "18446744073709551615"], "found 18446744073709551615 of them, ");
+    refused(&["--start", "2262-04-11T23:40:00Z"], "a second from 2262-04-11T23:40:00");
 }
 
 #[test]
