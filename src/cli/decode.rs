@@ -330,7 +330,7 @@ impl Args {
 
 /// A stream that goes there.
 fn shown(out: impl Write + IsTerminal + Send + 'static) -> Stream<'static> {
-    if out.is_terminal() { Stream::new(Shown(out)) } else { Stream::new(out) }
+    if out.is_terminal() { Stream::new(Shown::on(out)) } else { Stream::new(out) }
 }
 
 /// Whether it is there to be written to and keeps nothing: a pipe, /dev/null, a terminal.
@@ -351,19 +351,49 @@ fn takes_as_it_comes(_: &Path) -> bool {
 }
 
 /// A terminal, which is shown what it would obey, as JSON's escapes. To anything else goes what was decoded.
-struct Shown<W>(W);
+struct Shown<W> {
+    out: W,
+    /// The beginning of a character whose rest is still to come.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> Shown<W> {
+    const fn on(out: W) -> Self {
+        Self { out, begun: Vec::new() }
+    }
+
+    fn show(&mut self, data: &[u8]) -> io::Result<()> {
+        let text = String::from_utf8_lossy(data);
+        self.out.write_all(plain::unobeyed(&text, plain::json_escape).as_bytes())
+    }
+}
 
 impl<W: Write> Write for Shown<W> {
-    /// Takes whole lines, as they are made.
+    /// Takes text in pieces, which may be cut anywhere.
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(data);
-        self.0.write_all(plain::unobeyed(&text, plain::json_escape).as_bytes())?;
+        let mut text = std::mem::take(&mut self.begun);
+        text.extend_from_slice(data);
+        self.begun = text.split_off(text.len() - begun_at_the_end(&text));
+        self.show(&text)?;
         Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        let begun = std::mem::take(&mut self.begun);
+        self.show(&begun)?;
+        self.out.flush()
     }
+}
+
+/// How many bytes at the end are the beginning of a character.
+fn begun_at_the_end(text: &[u8]) -> usize {
+    let is_begun = |count: &usize| {
+        let end = &text[text.len() - count..];
+        str::from_utf8(end)
+            .is_err_and(|error| (error.valid_up_to(), error.error_len()) == (0, None))
+    };
+    // No character has more than four bytes.
+    (1..=text.len().min(3)).rev().find(is_begun).unwrap_or(0)
 }
 
 /// A pipe holds 64 KiB unless it is asked for more, and both ends then wait for each other most of the
@@ -406,5 +436,32 @@ pub(super) fn payload(text: &str) -> Result<(String, String), error::Error> {
             format!("{text:?}"),
             "for example monitoring=Monitoring.MonitoringInformation",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_that_is_cut_is_shown_whole() {
+        let text = "a\u{e9}\u{20ac}\u{1f600}\u{1b}\u{202e}z";
+        let shown = |pieces: &[&[u8]]| {
+            let mut shown = Shown::on(Vec::new());
+            for piece in pieces {
+                shown.write_all(piece).unwrap();
+            }
+            shown.flush().unwrap();
+            String::from_utf8(shown.out).unwrap()
+        };
+        let expected = "a\u{e9}\u{20ac}\u{1f600}\\u001b\\u202ez";
+        for at in 0..=text.len() {
+            let (before, behind) = text.as_bytes().split_at(at);
+            assert_eq!(shown(&[before, behind]), expected, "{at}");
+        }
+        let bytes: Vec<_> = text.as_bytes().chunks(1).collect();
+        assert_eq!(shown(&bytes), expected);
+        // Nothing is kept back that will never be whole.
+        assert_eq!(shown(&[b"a\xe2\x82", b"b\xff", b"\xf0\x9f"]), "a\u{fffd}b\u{fffd}\u{fffd}");
     }
 }
