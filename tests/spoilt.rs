@@ -338,12 +338,18 @@ async fn slow_bytes_are_slow_and_whole() {
 #[tokio::test]
 async fn a_frame_that_is_held_up_on_purpose_is_late() {
     let fixture = Fixture::new();
-    for fault in ["{ delay = { by = \"400ms\" } }", "{ stall = { for = \"400ms\" } }"] {
-        let options = fixture.options(&third(fault), Security::Plain);
+    let last = "[[rule]]\nwhen = { nth = 20 }\ndo = { delay = { by = \"400ms\" } }".to_owned();
+    for rules in [
+        third("{ delay = { by = \"400ms\" } }"),
+        third("{ stall = { for = \"400ms\" } }"),
+        // It is late itself, and not just what has to wait behind it.
+        last,
+    ] {
+        let options = fixture.options(&rules, Security::Plain);
         let running = Running::start(Options { speed: Speed::ORIGINAL, ..options }).await;
         running.client().await.messages(20).await;
         let lateness = running.report().await.lateness.unwrap();
-        assert!(lateness.max >= Duration::from_millis(400), "{fault}: {lateness:?}");
+        assert!(lateness.max >= Duration::from_millis(400), "{rules}: {lateness:?}");
     }
 }
 

@@ -236,10 +236,11 @@ impl Outlet<'_> {
 
     async fn take_steps(&mut self, steps: Vec<Step>, due: Instant) -> Result<(), Exit> {
         for Step { act, later, applied, of } in steps {
-            let due = due.checked_add(later).unwrap_or(due);
             if !later.is_zero() {
+                // It is due all the same: for whoever counts, it is late.
+                let leaves = due.checked_add(later).unwrap_or(due);
                 self.flush().await?;
-                self.peer.meanwhile(tokio::time::sleep_until(due)).await?;
+                self.peer.meanwhile(tokio::time::sleep_until(leaves)).await?;
             }
             if matches!(act, Act::End(_)) {
                 // It strikes when all before it has gone: until then, pings are answered.
