@@ -354,6 +354,39 @@ async fn a_frame_that_is_held_up_on_purpose_is_late() {
 }
 
 #[tokio::test]
+async fn a_moment_is_before_the_delay_between_two_rounds_or_behind_it() {
+    let fixture = Fixture::new();
+    let mut entries = Entries::new();
+    let owners = ["audit", "audit", "presence"].map(|topic| subscription("a", topic));
+    for (owner, millis) in owners.iter().zip([0, 1000, 1100]) {
+        let data = message(&owner.topic, u32::try_from(millis).unwrap(), 100);
+        entries.frame(Duration::from_millis(millis), owner, data);
+    }
+    let path = fixture.folder.path().join("rounds.mcap");
+    entries.write(&path);
+    let capture = Capture::open(&[path]).unwrap();
+    let an_hour = Duration::from_secs(3600);
+    // Behind the last frame of the client, and before that of another one, with which the round ends; and in the
+    // middle of the second round.
+    for (at, loop_delay, frames, least) in [
+        ("1050ms", an_hour, 2, Duration::from_millis(525)),
+        ("2s", Duration::from_secs(1), 3, Duration::from_secs(2)),
+    ] {
+        let rules = format!("[[rule]]\nwhen = {{ at = \"{at}\" }}\ndo = \"close\"");
+        let (speed, rounds) = ("2".parse().unwrap(), "2".parse().unwrap());
+        let options = fixture.options(&rules, Security::Plain);
+        let options = Options { capture: capture.clone(), speed, rounds, loop_delay, ..options };
+        let running = Running::start(options).await;
+        let began = Instant::now();
+        let mut client = running.client().await;
+        client.messages(frames).await;
+        running.struck.notified().await;
+        assert!(began.elapsed() >= least, "{at}: {:?}", began.elapsed());
+        assert_eq!(running.report().await.frames, frames as u64);
+    }
+}
+
+#[tokio::test]
 async fn what_is_held_up_when_the_client_says_goodbye_arrives_and_counts() {
     let rules = third("{ stall = { for = \"400ms\" } }");
     let reports = both(&rules, async |fixture, running| {

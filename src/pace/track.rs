@@ -27,6 +27,15 @@ impl Position {
         Self { recorded: nanos(recorded), ..Self::default() }
     }
 
+    /// The place on the way from here to the next frame before which so much of the recording is played.
+    /// Before that frame there may be a delay between rounds.
+    #[must_use]
+    pub fn towards(self, next: Self, recorded: Duration) -> Self {
+        let recorded = nanos(recorded);
+        let behind = if recorded < next.round_at { self } else { next };
+        Self { recorded, ..behind }
+    }
+
     /// How much of the recording is played before it, over all rounds.
     pub const fn recorded(self) -> Duration {
         Duration::from_nanos(self.recorded)

@@ -52,7 +52,7 @@ impl Spoil {
     ) -> Spoilt {
         let spoiler = self.door().entered(&share.topic, &share.subscriptions);
         let (share, stage, tell) = (Arc::clone(share), Arc::clone(stage), Arc::clone(tell));
-        Spoilt { spoiler, share, stage, tell, peer }
+        Spoilt { spoiler, share, stage, tell, peer, reached: Position::default() }
     }
 
     /// More rules, from now on. Returns all of them.
@@ -73,6 +73,8 @@ pub(super) struct Spoilt {
     stage: Arc<Stage>,
     tell: Arc<Tell>,
     peer: SocketAddr,
+    /// Where the latest frame was.
+    reached: Position,
 }
 
 impl Spoilt {
@@ -83,11 +85,13 @@ impl Spoilt {
 
     /// Counts a frame to which nothing happens.
     pub(super) const fn pass(&mut self, position: Position) {
+        self.reached = position;
         self.spoiler.pass(position.recorded());
     }
 
     /// The frames of another place follow.
     pub(super) fn leap(&mut self, to: Position) {
+        self.reached = to;
         self.spoiler.leap(to.recorded());
     }
 
@@ -193,20 +197,25 @@ impl From<Ended> for Exit {
 }
 
 impl Outlet<'_> {
-    /// Ends the connection if that is to happen before so much of the recording is played. Returns where to
+    /// Ends the connection if that is to happen before the next frame, or when nothing follows. Returns where to
     /// go instead if the client is sent elsewhere meanwhile.
-    pub(super) async fn until_moment(&mut self, played: Duration) -> Result<Option<Leap>, Exit> {
+    pub(super) async fn until_moment(
+        &mut self,
+        next: Option<Position>,
+    ) -> Result<Option<Leap>, Exit> {
         loop {
             let ends = |outlet: &Self| {
-                outlet.spoilt.as_ref().and_then(|spoilt| spoilt.spoiler.ends_before(played))
+                let Spoilt { spoiler, reached, .. } = outlet.spoilt.as_ref()?;
+                let at = spoiler.ends_before(next.map_or(Duration::MAX, Position::recorded))?;
+                Some(reached.towards(next.unwrap_or(*reached), at))
             };
-            let Some(at) = ends(self) else { return Ok(None) };
+            let Some(place) = ends(self) else { return Ok(None) };
             self.flush().await?;
-            if let Some(leap) = self.until_place(Position::after(at)).await? {
+            if let Some(leap) = self.until_place(place).await? {
                 return Ok(Some(leap));
             }
             // There may be other rules by now.
-            if ends(self) == Some(at) {
+            if ends(self) == Some(place) {
                 break;
             }
         }
@@ -222,7 +231,8 @@ impl Outlet<'_> {
         let Cue { position, subscription, received, frame, .. } = cue;
         let entry = Entry { subscription, received, what: What::Frame(frame) };
         let Some(spoilt) = &mut self.spoilt else { return Ok(()) };
-        let Spoilt { spoiler, stage, .. } = spoilt;
+        let Spoilt { spoiler, stage, reached, .. } = spoilt;
+        *reached = position;
         let steps = spoiler.frame(&entry, position.recorded(), |doubt| stage.note(doubt));
         self.take_steps(steps, due).await
     }

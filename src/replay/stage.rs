@@ -387,7 +387,7 @@ impl Outlet<'_> {
             for cue in batch {
                 if self.spoilt.is_some()
                     && !cue.state
-                    && let Some(leap) = self.until_moment(cue.position.recorded()).await?
+                    && let Some(leap) = self.until_moment(Some(cue.position)).await?
                 {
                     return Ok(Some(leap));
                 }
@@ -407,7 +407,7 @@ impl Outlet<'_> {
             ties.say(self.zero, &self.pace);
             ties.done();
         }
-        if let Some(leap) = self.until_moment(Duration::MAX).await? {
+        if let Some(leap) = self.until_moment(None).await? {
             return Ok(Some(leap));
         }
         if once {
