@@ -334,10 +334,21 @@ fn only_an_end_has_a_moment_and_then_there_is_no_frame_to_count() {
             "do = \"close\"\nwhen = { at = \"3s\", nth = 1 }",
             "expected topic, subscription, connection, at, probability as rule 1.when.nth in line 3",
         ),
+        (
+            "do = { reset = { part = 0.5 } }\nwhen = { at = \"3s\" }",
+            "expected no moment beside a part, which takes a frame as rule 1.when.at in line 3 of \
+             faults.toml, found \"3s\"",
+        ),
+        (
+            "do = { half-open = { for = \"1s\", part = 1 } }\nwhen = { at = \"3s\" }",
+            "expected no moment beside a part",
+        ),
     ] {
         let error = Faults::parse(&format!("[[rule]]\n{rule}"), "faults.toml", None).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
+    // No part is one that can be sent at any time.
+    faults("[[rule]]\ndo = { reset = { part = 0 } }\nwhen = { at = \"3s\" }");
 }
 
 #[test]

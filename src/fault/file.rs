@@ -162,7 +162,12 @@ fn when(mut table: Table<'_>, fault: &Fault) -> Result<When> {
         when.subscriptions = table.maybe("subscription", globs)?.unwrap_or_default();
         when.connections = table.maybe("connection", list)?.unwrap_or_default();
         if fault.is_an_end() {
-            when.at = table.maybe("at", Item::duration)?;
+            when.at = table.maybe("at", |item| {
+                if fault.sends_a_part() {
+                    return Err(item.wrong("no moment beside a part, which takes a frame"));
+                }
+                item.duration()
+            })?;
         }
         // Without a frame there is nothing to count or to look into.
         if when.at.is_some() {

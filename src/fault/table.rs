@@ -65,6 +65,11 @@ impl Fault {
             Self::Close { .. } | Self::Reset { .. } | Self::HalfOpen { .. } | Self::BreakTls
         )
     }
+
+    /// A part of a frame goes before it, so there has to be one.
+    pub(super) const fn sends_a_part(&self) -> bool {
+        matches!(self, Self::Reset { part } | Self::HalfOpen { part, .. } if *part > 0.0)
+    }
 }
 
 /// One row of the table.
