@@ -46,7 +46,8 @@ pub const SEED: u64 = 1;
 pub struct Faults {
     rules: Arc<[Rule]>,
     seed: u64,
-    text: Arc<str>,
+    /// What the rules were read from.
+    texts: Arc<[String]>,
 }
 
 impl Faults {
@@ -59,12 +60,16 @@ impl Faults {
 
     /// The same for a text; `origin` says where it is from if something is wrong with it.
     pub fn parse(text: &str, origin: &str, seed: Option<u64>) -> Result<Self> {
-        let (rules, logged) = match log::head(text, origin)? {
-            Some((rules, seed)) => (rules, Some(seed)),
-            None => (text.to_owned(), None),
+        let (texts, logged) = match log::head(text, origin)? {
+            Some((texts, seed)) => (texts, Some(seed)),
+            None => (vec![text.to_owned()], None),
         };
-        let seed = seed.or(logged).unwrap_or(SEED);
-        Ok(Self { rules: file::parse(&rules, origin)?.into(), seed, text: rules.into() })
+        let mut all = Self::none(seed.or(logged));
+        for text in texts {
+            let rules = file::parse(&text, origin)?.into();
+            all = all.and_of(&Self { rules, seed: all.seed, texts: [text].into() });
+        }
+        Ok(all)
     }
 
     /// The same for rules in JSON: `{"rule": [{"when": {...}, "do": ...}]}`.
@@ -86,12 +91,12 @@ impl Faults {
 
     /// The same, and then these rules. `origin` says where they are from.
     pub fn and_rules(self, rules: &str, origin: &str) -> Result<Self> {
-        Self::parse(&format!("{}\n{rules}", self.text), origin, Some(self.seed))
+        Ok(self.and_of(&Self::parse(rules, origin, Some(self.seed))?))
     }
 
     /// No rules, and what the first ones will be drawn from.
     pub fn none(seed: Option<u64>) -> Self {
-        Self { rules: Arc::default(), seed: seed.unwrap_or(SEED), text: Arc::default() }
+        Self { rules: Arc::default(), seed: seed.unwrap_or(SEED), texts: Arc::default() }
     }
 
     /// These rules and more behind them, which are numbered on.
@@ -100,12 +105,18 @@ impl Faults {
         let own = self.rules.len();
         let more = more.rules.iter().map(|rule| Rule { number: own + rule.number, ..rule.clone() });
         let rules = self.rules.iter().cloned().chain(more).collect();
-        Self { rules, seed: self.seed, text: Arc::clone(&self.text) }
+        Self { rules, seed: self.seed, texts: Arc::clone(&self.texts) }
+    }
+
+    /// The same, and they are among those that a run is repeated from.
+    fn and_of(&self, more: &Self) -> Self {
+        let texts = self.texts.iter().chain(&*more.texts).cloned().collect();
+        Self { texts, ..self.and(more) }
     }
 
     /// What a run is repeated from: the first line of its log. The others are [`Applied`].
     pub fn log_head(&self) -> String {
-        log::head_of(&self.text, self.seed)
+        log::head_of(&self.texts, self.seed)
     }
 
     /// The random numbers of one rule in one place.

@@ -600,6 +600,20 @@ fn rules_that_are_added_stand_behind_the_others_and_in_the_log() {
         assert_eq!(refusal, Refusal::Answer { status: 503, body, headers: Vec::new() });
         assert_eq!(applied.rule, rule);
     }
+    // Each text is a file by itself: as one, this would be none.
+    let drop = "description = \"nothing arrives\"\nrule = [{ do = \"drop\" }]";
+    let all = faults(drop).and_rules(drop, "more").unwrap().and_rules(&fails.rule(), "more");
+    let all = all.unwrap();
+    let again = Faults::parse(&all.log_head(), "log", None).unwrap();
+    assert_eq!(again.log_head(), all.log_head());
+    for faults in [all, again] {
+        let names = ["drop", "drop", "refuse"];
+        assert_eq!(faults.to_string(), names.join(", "));
+        let (_, applied) = Door::new(faults).asked(Request::Validate, "").unwrap();
+        assert_eq!(applied.rule, 3);
+    }
+    let error = faults(drop).and_rules("[[rule]]\n\ndo = \"dorp\"", "more").unwrap_err();
+    assert!(error.to_string().contains("as rule 1.do in line 3 of more"), "{error}");
     // Neither the seed nor the other rules are lost.
     let seeds = [7, 8].map(|seed| {
         let faults = Faults::parse("[[rule]]\ndo = \"flip-bits\"", "rules", Some(seed)).unwrap();

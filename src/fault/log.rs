@@ -87,23 +87,37 @@ impl std::fmt::Display for Applied {
 #[serde(tag = "event", rename = "faults")]
 struct Head<'h> {
     seed: u64,
-    rules: Cow<'h, str>,
+    rules: Rules<'h>,
 }
 
-pub(super) fn head_of(rules: &str, seed: u64) -> String {
-    let head = Head { seed, rules: rules.into() };
+/// The texts of the rules. Each is a file by itself: as one text they may be none.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Rules<'h> {
+    One(Cow<'h, str>),
+    Several(Cow<'h, [String]>),
+}
+
+pub(super) fn head_of(texts: &[String], seed: u64) -> String {
+    let rules = match texts {
+        [] => Rules::One("".into()),
+        [text] => Rules::One(text.into()),
+        texts => Rules::Several(texts.into()),
+    };
+    let head = Head { seed, rules };
     serde_json::to_string(&head).expect("text and a number are JSON")
 }
 
 /// The rules and the seed of the run whose log this is, if it is one.
-pub(super) fn head(text: &str, origin: &str) -> Result<Option<(String, u64)>> {
+pub(super) fn head(text: &str, origin: &str) -> Result<Option<(Vec<String>, u64)>> {
     // No TOML begins like that.
     if !text.starts_with('{') {
         return Ok(None);
     }
     let line = text.lines().next().unwrap_or_default();
     match serde_json::from_str::<Head<'_>>(line) {
-        Ok(Head { seed, rules }) => Ok(Some((rules.into_owned(), seed))),
+        Ok(Head { seed, rules: Rules::One(text) }) => Ok(Some((vec![text.into_owned()], seed))),
+        Ok(Head { seed, rules: Rules::Several(texts) }) => Ok(Some((texts.into_owned(), seed))),
         Err(error) => Err(Kind::FaultFile {
             origin: origin.to_owned(),
             line: 1,
