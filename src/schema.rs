@@ -264,7 +264,20 @@ struct Shared {
 struct Slot {
     /// Its address is the key.
     _kept_alive: Arc<FrameType>,
-    envelope: Arc<Mutex<Option<MessageDescriptor>>>,
+    envelope: Arc<Mutex<Option<Result<MessageDescriptor, Unusable>>>>,
+}
+
+/// Why descriptors are of no use. Loading them again would only take as long again.
+#[derive(Clone, Debug)]
+struct Unusable {
+    origin: String,
+    reason: String,
+}
+
+impl From<Unusable> for Error {
+    fn from(Unusable { origin, reason }: Unusable) -> Self {
+        Kind::Descriptors { origin, reason }.into()
+    }
 }
 
 impl Resolver {
@@ -301,11 +314,16 @@ impl Resolver {
         };
         // Whoever wants the same waits for it; others do not.
         let mut found = locked(&slot.envelope);
-        let envelope = match found.take() {
-            Some(envelope) => envelope,
-            None => self.shared.resolve(protocol, topic, kind)?,
-        };
-        Ok(found.insert(envelope).clone())
+        if found.is_none() {
+            *found = Some(match self.shared.resolve(protocol, topic, kind) {
+                Ok(envelope) => Ok(envelope),
+                Err(error) => match error.into_kind() {
+                    Kind::Descriptors { origin, reason } => Err(Unusable { origin, reason }),
+                    other => return Err(other.into()),
+                },
+            });
+        }
+        Ok(found.clone().expect("it was put there")?)
     }
 
     /// Which message the payload is by the user's word, if there is one on the label or the topic.
@@ -362,7 +380,11 @@ impl Shared {
                 return Err(too_many(format!("more than {SETS_LIMIT} bytes of them")));
             }
             let pool = from_descriptor_set(&kind.descriptors, "the capture")?;
-            return message(&pool, &kind.envelope);
+            let envelope = pool.get_message_by_name(&kind.envelope);
+            return envelope.ok_or_else(|| {
+                let reason = format!("the message {} is not among them", kind.envelope);
+                Kind::Descriptors { origin: "the capture".to_owned(), reason }.into()
+            });
         };
         self.envelope_of(protocol, payload).map(|(envelope, _)| envelope)
     }

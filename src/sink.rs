@@ -4,11 +4,14 @@
 //! takes the pieces in the order of their frames. What a piece is, is up to the two: text for a
 //! stream, rows for tables.
 
+use prost_reflect::MessageDescriptor;
+
 use crate::{
     codec::{Fault, notes::Drift},
     entry::{Entry, Frame, Timestamp},
-    error::{Error, Result, Undecodable},
+    error::{Error, Kind, Result, Undecodable},
     protocol,
+    schema::Resolver,
 };
 
 pub mod csv;
@@ -48,6 +51,20 @@ pub trait Output<Piece>: Send {
 fn sent(entry: &Entry, frame: &Frame) -> Option<Timestamp> {
     let protocol = || protocol::by_name(&entry.subscription.protocol);
     frame.sent.or_else(|| protocol().envelope(&frame.data).time)
+}
+
+/// What the frame is decoded with. Where a capture carries descriptors that are of no use, no frame that needs
+/// them can be decoded; others can.
+fn envelope(resolver: &Resolver, entry: &Entry, frame: &Frame) -> Result<MessageDescriptor> {
+    let protocol = protocol::by_name(&entry.subscription.protocol);
+    let found = resolver.envelope(protocol, &entry.subscription.topic, &frame.kind);
+    found.map_err(|error| match error.into_kind() {
+        kind @ Kind::Descriptors { .. } => {
+            let reason = Error::from(kind).to_string();
+            undecodable(entry, frame, &Fault::new(0, String::new(), reason))
+        }
+        other => other.into(),
+    })
 }
 
 fn undecodable(entry: &Entry, frame: &Frame, fault: &Fault) -> Error {

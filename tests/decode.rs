@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use centralcap::{
     capture::{About, HotSegment},
-    entry::Timestamp,
+    entry::{Entry, Frame, FrameType, Timestamp, What},
     schema,
 };
 use prost::Message;
@@ -298,6 +298,45 @@ fn a_frame_that_does_not_decode_is_named_and_the_others_come_out() {
     let reason = "at byte 10: data.target: expected wire type 2, found 0";
     assert!(words[1].ends_with(reason), "{words:?}");
     assert_eq!(words[2], "2 frames decoded, 2 could not be, 0 damaged places");
+}
+
+/// The type of such frames with other descriptors.
+fn described(entries: &mut Entries, descriptors: Vec<u8>) {
+    let Some(entry) = entries.made.last_mut() else { return };
+    let What::Frame(frame) = &mut entry.what else { return };
+    frame.kind = FrameType { descriptors: descriptors.into(), ..(*frame.kind).clone() }.into();
+}
+
+#[test]
+fn a_schema_that_cannot_be_loaded_costs_its_own_frames_only() {
+    let (broken, whole) = (subscription("broken", "audit"), subscription("campus", "audit"));
+    let mut entries = Entries::new();
+    entries.numbered(Duration::ZERO, &broken, 1, audit("1", "never"));
+    // If each frame had them loaded, there would soon be too many for one reader.
+    described(&mut entries, vec![0xff; schema::SET_LIMIT - 1]);
+    for number in 2..=5 {
+        let entry = entries.made[0].clone();
+        let What::Frame(frame) = entry.what else { unreachable!("it is one") };
+        let what = What::Frame(Frame { sequence: number, ..frame });
+        entries.made.push(Entry { what, ..entry });
+    }
+    entries.numbered(Duration::ZERO, &whole, 1, audit("1", "after"));
+    let made = Made::of(&entries);
+    let warning = "warning: cannot decode frame 1 of subscription \"broken\"";
+    let fault = "expected protobuf descriptors in the capture, found a fault: ";
+    for options in [&[][..], &["--format", "json"], &["--format", "csv", "--select", "data.target"]]
+    {
+        let ran = made.decoded(options);
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(ran.stdout.contains("after") && !ran.stdout.contains("never"), "{ran:?}");
+        let words: Vec<_> = ran.stderr.lines().collect();
+        assert!(words[0].starts_with(warning) && words[0].contains(fault), "{words:?}");
+        let last = words.last().unwrap();
+        assert_eq!(*last, "1 frame decoded, 5 could not be, 0 damaged places");
+    }
+    let strict = made.decoded(&["--strict"]);
+    assert_eq!((strict.code, &*strict.stdout), (1, ""), "{strict:?}");
+    assert!(strict.stderr.contains(fault), "{strict:?}");
 }
 
 #[test]

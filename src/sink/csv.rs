@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Output, Sink, select::Select, sent, stream::Stream, undecodable};
+use super::{Output, Sink, envelope, select::Select, sent, stream::Stream, undecodable};
 use prost_reflect::{FieldDescriptor, Kind};
 
 use crate::{
@@ -114,9 +114,8 @@ impl Csv {
     }
 
     fn new_shape(&mut self, entry: &Entry, frame: &Frame) -> Result<Shape> {
-        let subscription = &entry.subscription;
-        let protocol = protocol::by_name(&subscription.protocol);
-        let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
+        let protocol = protocol::by_name(&entry.subscription.protocol);
+        let envelope = envelope(&self.resolver, entry, frame)?;
         let field = envelope.get_field(protocol.envelope_message().1);
         let payload = field.as_ref().map(FieldDescriptor::kind);
         let payload = payload.as_ref().and_then(Kind::as_message);

@@ -15,7 +15,7 @@ use crate::{
     sink::Sink,
 };
 
-use super::{sent, undecodable};
+use super::{envelope, sent, undecodable};
 
 /// Turns frames into lines of JSON.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Ndjson {
     fn new_channel(&mut self, entry: &Entry, frame: &Frame) -> Result<Channel> {
         let subscription = &entry.subscription;
         let protocol = protocol::by_name(&subscription.protocol);
-        let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
+        let envelope = envelope(&self.resolver, entry, frame)?;
         let (_, payload_field) = protocol.envelope_message();
         let payload = envelope.get_field(payload_field).map(|field| field.kind());
         let payload = payload.as_ref().and_then(prost_reflect::Kind::as_message);
