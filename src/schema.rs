@@ -2,14 +2,15 @@
 //!
 //! Descriptors are bundled (compiled from `proto/`), embedded in a capture, or compiled from the
 //! user's own `.proto` files. Descriptor sets from files are hostile until proven: prost-reflect
-//! panics on some broken ones, so they are loaded behind `catch_unwind`.
+//! panics on some broken ones, so they are loaded behind `catch_unwind`, and nobody hears of it.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, hash_map::Entry},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
     path::Path,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        Arc, LazyLock, Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -65,17 +66,39 @@ pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> 
         let size = data.len();
         return Err(fault(format!("they have {size} bytes, and may have {SET_LIMIT}")));
     }
-    match catch_unwind(AssertUnwindSafe(|| DescriptorPool::decode(data))) {
-        Ok(Ok(pool)) if has_long_name(&pool) => {
+    match quietly(|| DescriptorPool::decode(data)) {
+        Some(Ok(pool)) if has_long_name(&pool) => {
             Err(fault(format!("a name in them has more than {NAME_LIMIT} bytes")))
         }
-        Ok(Ok(pool)) => Ok(pool),
+        Some(Ok(pool)) => Ok(pool),
         _ if has_editions(data) => Err(fault(
             "it is written in an edition, and only proto2 and proto3 are known".to_owned(),
         )),
-        Ok(Err(error)) => Err(fault(error.to_string())),
-        Err(_) => Err(fault("it makes no sense as descriptors".to_owned())),
+        Some(Err(error)) => Err(fault(error.to_string())),
+        None => Err(fault("it makes no sense as descriptors".to_owned())),
     }
+}
+
+/// What comes of it; None if that is a panic. Who prints panics hears nothing: it is no fault of ours, and is told
+/// as what it is.
+fn quietly<T>(load: impl FnOnce() -> T) -> Option<T> {
+    thread_local! {
+        static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+
+    HOOK.call_once(|| {
+        let told = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                told(panic);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let loaded = catch_unwind(AssertUnwindSafe(load));
+    IS_QUIET.set(false);
+    loaded.ok()
 }
 
 fn has_long_name(pool: &DescriptorPool) -> bool {

@@ -16,7 +16,7 @@ use centralcap::{
     schema,
 };
 use prost::Message;
-use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value, prost_types::FileDescriptorSet};
 use serde_json::{Value as Json, json};
 
 use self::support::{
@@ -337,6 +337,28 @@ fn a_schema_that_cannot_be_loaded_costs_its_own_frames_only() {
     let strict = made.decoded(&["--strict"]);
     assert_eq!((strict.code, &*strict.stdout), (1, ""), "{strict:?}");
     assert!(strict.stderr.contains(fault), "{strict:?}");
+}
+
+#[test]
+fn nothing_is_said_of_a_panic_over_a_schema() {
+    let mut entries = Entries::new();
+    entries.numbered(Duration::ZERO, &subscription("a", "audit"), 1, audit("1", "never"));
+    let mut set = FileDescriptorSet::decode(&*entries.made[0].frame().unwrap().kind.descriptors);
+    for (syntax, reason) in [
+        (
+            "editions",
+            "found a fault: it is written in an edition, and only proto2 and proto3 are known",
+        ),
+        ("proto9", "found a fault: it makes no sense as descriptors"),
+    ] {
+        set.as_mut().unwrap().file[0].syntax = Some(syntax.to_owned());
+        described(&mut entries, set.as_ref().unwrap().encode_to_vec());
+        let ran = Made::of(&entries).decoded(&["--log-format", "json"]);
+        assert_eq!((ran.code, &*ran.stdout), (3, ""), "{ran:?}");
+        let said = ran.stderr.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+        let said: Vec<_> = said.collect();
+        assert!(said[0]["message"].as_str().unwrap().ends_with(reason), "{said:?}");
+    }
 }
 
 #[test]
