@@ -164,6 +164,34 @@ fn a_long_text_that_very_many_rows_would_repeat_is_a_fault() {
 }
 
 #[test]
+fn cells_of_a_message_that_become_much_more_than_it_is_are_a_fault() {
+    let long = "n".repeat(10_000);
+    let source = format!(
+        "syntax = \"proto3\"; message M {{ int32 {long} = 1; repeated M inner = 2; double d = 3; }}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("long.proto"), source).unwrap();
+    let pool = schema::from_folder(folder.path()).unwrap();
+    let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+    let layout = Layout::of(&plan);
+    let (mut rows, mut notes) = (Rows::default(), Notes::default());
+    // Elements of two bytes, each 10 KB of JSON in one cell, and behind them a cell with a number that is shown
+    // in quotes by JSON.
+    let number = [&[0x19][..], &f64::NAN.to_le_bytes()].concat();
+    let mut fill = |count: usize| {
+        let data = [[0x12, 2, 0x08, 1].repeat(count), number.clone()].concat();
+        let filled = rows.fill(&plan, &layout, &data, &mut notes);
+        filled.map(|()| rows.iter().map(|row| shown(&layout, row).2["d"].clone()).collect())
+    };
+    assert_eq!(fill(9_000), Ok(vec!["NaN".to_owned()]));
+    for count in [11_000, 30_000] {
+        let fault = fill(count).unwrap_err();
+        assert_eq!(fault.reason, "its cells would have more than 100663296 bytes");
+    }
+    assert_eq!(fill(9_000), Ok(vec!["NaN".to_owned()]));
+}
+
+#[test]
 fn a_schema_that_doubles_at_each_level_has_a_bounded_number_of_columns() {
     let levels = (0..40)
         .map(|level| format!("message M{level} {{ M{0} a = 1; M{0} b = 2; }}", level + 1))

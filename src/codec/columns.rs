@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::{
     Fault,
     bytes::Meaning,
-    json::{Json, Text},
+    json::{JSON_LIMIT, Json, Text},
     notes::Notes,
     plan::{Bytes, Field, Form, Int64Style, Kind, Literal, Message, Plan, Style},
     walk::{self, Writer},
@@ -260,6 +260,8 @@ impl Rows {
     ) -> Result<(), Fault> {
         self.clear();
         self.list.push(Row { table: 0, above: 0, index: 0 });
+        // A cell may hold JSON, and all of them have hardly more than the JSON of the whole message.
+        self.text.begin(JSON_LIMIT);
         let fill = Fill {
             layout,
             style: plan.style(),
@@ -275,6 +277,12 @@ impl Rows {
             },
         };
         let walked = walk::walk(plan, data, fill, notes);
+        let walked = if self.text.end() {
+            let reason = format!("its cells would have more than {JSON_LIMIT} bytes");
+            Err(Fault::new(0, String::new(), reason))
+        } else {
+            walked
+        };
         walked.and_then(|()| self.check_size(layout)).inspect_err(|_| self.clear())?;
         self.cells.sort_unstable_by_key(|cell| (cell.row, cell.column));
         Ok(())

@@ -156,7 +156,8 @@ impl Text {
 
     /// Takes away the quotes round all from there on, if there are any.
     pub(super) fn unquote(&mut self, start: usize) {
-        if let [b'"', .., b'"'] = self.bytes[start..] {
+        // Beyond its bounds the text may end before that.
+        if let Some([b'"', .., b'"']) = self.bytes.get(start..) {
             self.bytes.pop();
             self.bytes.remove(start);
         }
