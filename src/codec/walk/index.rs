@@ -7,24 +7,26 @@
 use std::ops::Range;
 
 use super::{
-    BYTES, GROUP_END, GROUP_START, Link, Result, Walk, Writer, expect_packed, fault, wide,
+    BYTES, GROUP_END, GROUP_START, Link, MESSAGE_LIMIT, Result, Walk, Writer, expect_packed, fault,
+    wide,
 };
 use crate::codec::{
     notes::{Notes, Oddity},
     plan::{Bytes, Field, Form, Kind, Literal, Message},
 };
 
-/// A field as it was found.
+/// A field as it was found. There may be one for every two bytes: all places are before [`MESSAGE_LIMIT`], and
+/// none takes more room than that needs.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) number: u32,
-    wire_type: u8,
     /// Where the value begins: a length stands before the bytes.
-    pub(super) at: usize,
+    at: u32,
     /// Where the next tag begins.
-    pub(super) next: usize,
+    next: u32,
     /// The content of bytes or of a group, without length and tags.
-    content: (usize, usize),
+    content: (u32, u32),
+    wire_type: u8,
     /// Another member of its oneof came later.
     pub(super) replaced: bool,
 }
@@ -35,12 +37,26 @@ impl Found {
         if self.wire_type == field.wire_type {
             return Ok(());
         }
-        expect_packed(field, self.wire_type, self.at, link)
+        expect_packed(field, self.wire_type, self.at(), link)
+    }
+
+    pub(super) const fn at(&self) -> usize {
+        self.at as usize
+    }
+
+    pub(super) const fn next(&self) -> usize {
+        self.next as usize
     }
 
     pub(super) const fn content(&self) -> Range<usize> {
-        self.content.0..self.content.1
+        self.content.0 as usize..self.content.1 as usize
     }
+}
+
+/// A place in a message, of which [`MESSAGE_LIMIT`] says that it fits.
+const fn place(at: usize) -> u32 {
+    debug_assert!(at <= MESSAGE_LIMIT);
+    at as u32
 }
 
 /// The key of a map's entry.
@@ -118,10 +134,10 @@ impl<'w, W: Writer> Walk<'w, W> {
             let before = self.elements;
             for one in run {
                 if one.wire_type == field.wire_type {
-                    self.element(field, one.at, link)?;
-                    self.value(field, one.at, one.next, link)?;
+                    self.element(field, one.at(), link)?;
+                    self.value(field, one.at(), one.next(), link)?;
                 } else {
-                    expect_packed(field, one.wire_type, one.at, link)?;
+                    expect_packed(field, one.wire_type, one.at(), link)?;
                     self.packed(field, one.content(), link)?;
                 }
             }
@@ -145,12 +161,12 @@ impl<'w, W: Writer> Walk<'w, W> {
         for one in earlier {
             self.check(field, one, link)?;
         }
-        let value = self.data.len().min(last.next);
-        if field.implicit && self.zero(field, last.at, value).is_some() {
+        let value = self.data.len().min(last.next());
+        if field.implicit && self.zero(field, last.at(), value).is_some() {
             return Ok(false);
         }
         self.out.field(field);
-        self.value(field, last.at, last.next, link)?;
+        self.value(field, last.at(), last.next(), link)?;
         Ok(true)
     }
 
@@ -180,7 +196,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         spans: &[Range<usize>],
         link: &Link<'_>,
     ) -> Result<Vec<Found>> {
-        let mut found = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         // The member of each oneof that came last, and how many changes of mind there were.
         let mut chosen = vec![(0, 0_usize); message.oneofs as usize + 1];
         let mut turns = Vec::new();
@@ -218,15 +234,25 @@ impl<'w, W: Writer> Walk<'w, W> {
                     *member = number;
                     turn = *count;
                 }
-                turns.push((oneof, turn));
-                found.push(Found { number, wire_type, at: value, next, content, replaced: false });
+                if oneof > 0 {
+                    turns.push((found.len(), oneof, turn));
+                }
+                found.push(Found {
+                    number,
+                    at: place(value),
+                    next: place(next),
+                    content: (place(content.0), place(content.1)),
+                    wire_type,
+                    replaced: false,
+                });
                 at = next;
             }
         }
-        for (one, (oneof, turn)) in found.iter_mut().zip(turns) {
-            one.replaced = oneof > 0 && turn < chosen[oneof].1;
+        for (index, oneof, turn) in turns {
+            found[index].replaced = turn < chosen[oneof].1;
         }
-        found.sort_by_key(|one| one.number);
+        // They are in the order of their places, and no two have the same.
+        found.sort_unstable_by_key(|one| (one.number, one.at));
         Ok(found)
     }
 
@@ -247,12 +273,12 @@ impl<'w, W: Writer> Walk<'w, W> {
             elements: self.elements,
             by_index: true,
         };
-        quiet.value(field, found.at, found.next, link).map(|_| ())
+        quiet.value(field, found.at(), found.next(), link).map(|_| ())
     }
 
     fn note_unknown(&mut self, run: &[Found], link: &Link<'_>) {
         for one in run {
-            let value = &self.data[one.at..one.next];
+            let value = &self.data[one.at()..one.next()];
             self.notes.add(|| (link.path(""), Oddity::field(one.number, one.wire_type, value)));
         }
     }
@@ -337,7 +363,7 @@ impl<'w, W: Writer> Walk<'w, W> {
         for one in earlier {
             self.check(field, one, link)?;
         }
-        self.value(field, last.at, last.next, link).map(|_| ())
+        self.value(field, last.at(), last.next(), link).map(|_| ())
     }
 
     /// What stands for a value that is not there but has to be shown.
@@ -365,11 +391,11 @@ impl<'w, W: Writer> Walk<'w, W> {
 
     /// A key that has been checked.
     fn key(&self, field: &Field, found: Option<&Found>) -> Key<'w> {
-        let number = found.and_then(|one| wide::varint(self.data, one.at, one.next));
+        let number = found.and_then(|one| wide::varint(self.data, one.at(), one.next()));
         let number = number.map_or(0, |(number, _)| number);
-        let fixed32 = found.and_then(|one| wide::fixed(self.data, one.at, one.next));
+        let fixed32 = found.and_then(|one| wide::fixed(self.data, one.at(), one.next()));
         let fixed32 = u32::from_le_bytes(fixed32.map_or([0; 4], |(bytes, _)| bytes));
-        let fixed64 = found.and_then(|one| wide::fixed(self.data, one.at, one.next));
+        let fixed64 = found.and_then(|one| wide::fixed(self.data, one.at(), one.next()));
         let fixed64 = u64::from_le_bytes(fixed64.map_or([0; 8], |(bytes, _)| bytes));
         let halves = |number: u64| (number >> 1) as i64 ^ -((number & 1) as i64);
         match field.kind {

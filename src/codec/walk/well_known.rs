@@ -54,7 +54,7 @@ impl<'w, W: Writer> Walk<'w, W> {
     /// The last varint of that number; 0 if there is none.
     fn number(&self, found: &[Found], number: u32) -> u64 {
         let last = found.iter().rfind(|one| one.number == number);
-        let value = last.and_then(|one| wide::varint(self.data, one.at, one.next));
+        let value = last.and_then(|one| wide::varint(self.data, one.at(), one.next()));
         value.map_or(0, |(value, _)| value)
     }
 
@@ -103,7 +103,7 @@ impl<'w, W: Writer> Walk<'w, W> {
             self.checked(field, one, link)?;
         }
         last.expect(field, link)?;
-        self.value(field, last.at, last.next, link).map(|_| ())
+        self.value(field, last.at(), last.next(), link).map(|_| ())
     }
 
     fn object(&mut self, message: &'w Message, found: &[Found], link: &Link<'_>) -> Result<()> {
@@ -122,8 +122,8 @@ impl<'w, W: Writer> Walk<'w, W> {
         let opened = self.out.open_list();
         for one in &found[..found.partition_point(|one| one.number <= 1)] {
             one.expect(field, link)?;
-            self.element(field, one.at, link)?;
-            self.value(field, one.at, one.next, link)?;
+            self.element(field, one.at(), link)?;
+            self.value(field, one.at(), one.next(), link)?;
         }
         self.out.close_list(opened);
         Ok(())
@@ -159,7 +159,7 @@ impl<'w, W: Writer> Walk<'w, W> {
                     self.out.null();
                     return Ok(());
                 }
-                self.value(field, last.at, last.next, link).map(|_| ())
+                self.value(field, last.at(), last.next(), link).map(|_| ())
             }
         }
     }
