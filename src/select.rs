@@ -99,7 +99,8 @@ pub fn glob(text: &str) -> Result<GlobMatcher> {
 
 impl Selection {
     /// Passes on what is wanted. Errors pass always, and so do the session events of whoever is
-    /// selected: they count neither for `skip` nor for `limit`.
+    /// selected: they count neither for `skip` nor for `limit`. But nothing is read behind the last frame that
+    /// `limit` allows, and nothing from there passes.
     pub fn of<I: Iterator<Item = Result<Entry>>>(self, entries: I) -> Selected<I> {
         let left = self.limit.unwrap_or(u64::MAX);
         Selected {
@@ -311,6 +312,17 @@ mod tests {
     fn events_pass_and_are_not_counted() {
         let selection = Selection { limit: Some(1), ..Selection::default() };
         assert_eq!(selection.of(entries(8).into_iter()).count(), 2);
+    }
+
+    #[test]
+    fn nothing_is_read_behind_the_limit() {
+        for (limit, passed) in [(0, 0), (1, 2), (2, 3)] {
+            let unread = std::iter::once_with(|| -> Result<Entry> { panic!("it was read") });
+            // Before them there is an event.
+            let all = entries(limit).into_iter().chain(unread);
+            let selection = Selection { limit: Some(limit.into()), ..Selection::default() };
+            assert_eq!(selection.of(all).count(), passed, "{limit}");
+        }
     }
 
     #[test]
