@@ -112,12 +112,14 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Returns when the kernel has the entries, with the number of frames at their end that are more
     /// than the user asked for. None: they could not be written, and the recording is over. Dropping
-    /// the future does not take the entries back.
+    /// the future loses the entries if it still waits for room in the queue, and does not take them
+    /// back later.
     pub(super) async fn keep(&self, entries: Vec<Entry>) -> Option<u64> {
         self.hand_in(entries).await?.safe().await
     }
 
-    /// Returns as soon as the entries are on their way; the receipt says when the kernel has them.
+    /// Returns as soon as there is room for the entries in the queue and they are on their way; the receipt
+    /// says when the kernel has them. Dropping the future before that loses them.
     pub(super) async fn hand_in(&self, entries: Vec<Entry>) -> Option<Receipt> {
         if entries.is_empty() {
             return Some(Receipt::Safe);
@@ -143,6 +145,32 @@ impl Keeper {
                 return;
             }
         }
+    }
+}
+
+/// What a test keeps itself, instead of the thread.
+#[cfg(test)]
+pub(super) struct ByHand(mpsc::Receiver<Message>);
+
+#[cfg(test)]
+impl ByHand {
+    /// The entries that were handed in next, and where to say that they are safe.
+    pub(super) async fn next(&mut self) -> (Vec<Entry>, oneshot::Sender<u64>) {
+        loop {
+            let message = self.0.recv().await.expect("somebody hands in more");
+            if let Message::Batch(Batch { entries, safe, .. }) = message {
+                return (entries, safe);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Keeper {
+    /// One whose queue has so much room.
+    pub(super) fn by_hand(room: usize) -> (Self, ByHand) {
+        let (messages, receiver) = mpsc::channel(room);
+        (Self { messages }, ByHand(receiver))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     sync::watch,
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::{
@@ -419,7 +419,7 @@ impl Subscriber {
                 },
             };
             let before = heard.frames;
-            match self.take(&mut connection, read, &mut heard).await {
+            match self.take(&mut connection, read, &mut heard, WRITE_DEADLINE).await {
                 Ok(()) => {
                     pauses.read(Instant::now(), heard.frames - before, connection.is_behind());
                     if pauses.until.is_some()
@@ -457,7 +457,8 @@ impl Subscriber {
             Remedy::Wait(_) => Ok(()),
             Remedy::Ask => {
                 connection.socket.send_ping(Bytes::new());
-                answer(connection).await.map_err(|reason| self.lost(reason, heard))?;
+                let answered = answer(connection, WRITE_DEADLINE).await;
+                answered.map_err(|reason| self.lost(reason, heard))?;
                 heard.silence.asked(self.steady());
                 Ok(())
             }
@@ -483,12 +484,14 @@ impl Subscriber {
         self.protocol.key_facts(&self.used).expires
     }
 
-    /// Keeps all that a read has brought, and answers. The error is the end of the connection.
+    /// Keeps all that a read has brought, and answers, for which there is so much time. The error is the end of the
+    /// connection. Dropping the future may lose what was read.
     async fn take(
         &mut self,
         connection: &mut Connection,
         read: std::io::Result<bool>,
         heard: &mut Heard,
+        time: Duration,
     ) -> Result<(), (Then, Ended)> {
         let received = self.now();
         if matches!(read, Ok(true)) {
@@ -505,7 +508,7 @@ impl Subscriber {
         if !heard.is_safe().await {
             return Err(stopped_writing());
         }
-        let answered = answer(connection).await;
+        let answered = answer(connection, time).await;
         if let Some(ended) = end {
             return Err((Then::Again, ended));
         }
@@ -589,23 +592,25 @@ impl Subscriber {
         connection.socket.send_ping(Bytes::new());
         connection.socket.send_close(NORMAL, "");
         let asked = self.steady();
-        let farewell = async {
-            if let Err(reason) = answer(connection).await {
-                return Ended { reason, ..Ended::default() };
+        let deadline = tokio::time::Instant::now() + GOODBYE;
+        if let Ok(Err(error)) = timeout_at(deadline, connection.write()).await {
+            return Ended { reason: error.to_string(), ..Ended::default() };
+        }
+        loop {
+            if !heard.is_safe().await {
+                return stopped_writing().1;
             }
-            loop {
-                if !heard.is_safe().await {
-                    return stopped_writing().1;
-                }
-                let read = connection.read().await;
-                if let Err((_, ended)) = self.take(connection, read, heard).await {
-                    // Also one that breaks now was there to hear us.
-                    return Ended { silent: Duration::ZERO, ..ended };
-                }
+            // What is there by then is read, however long the one before took to be kept.
+            let is_last = tokio::time::Instant::now() >= deadline;
+            // Only the server is hurried: what was read is kept, whatever time that takes.
+            let Ok(read) = timeout_at(deadline, connection.read()).await else { break };
+            if let Err((_, ended)) = self.take(connection, read, heard, GOODBYE).await {
+                // Also one that breaks now was there to hear us.
+                return Ended { silent: Duration::ZERO, ..ended };
             }
-        };
-        if let Ok(ended) = timeout(GOODBYE, farewell).await {
-            return ended;
+            if is_last {
+                break;
+            }
         }
         let now = self.steady();
         let (silent, since_asked) = (heard.silence.length(now), now.saturating_sub(asked));
@@ -630,9 +635,9 @@ pub(super) async fn asked_to(stop: &mut watch::Receiver<bool>) {
 /// A close code of RFC 6455, section 7.4.1.
 const NORMAL: u16 = 1000;
 
-/// Lets out what the socket wants to say. The error is why that cannot be.
-async fn answer(connection: &mut Connection) -> Result<(), String> {
-    match timeout(WRITE_DEADLINE, connection.write()).await {
+/// Lets out what the socket wants to say, within that time. The error is why that cannot be.
+async fn answer(connection: &mut Connection, time: Duration) -> Result<(), String> {
+    match timeout(time, connection.write()).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the server does not read".to_owned()),
@@ -641,7 +646,162 @@ async fn answer(connection: &mut Connection) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Mutex;
+
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle};
+    use tokio_tungstenite::{WebSocketStream, tungstenite};
+
+    use super::{
+        super::{Clock, KeySource, Reading, keeper::ByHand, keys::Keys, turnstile::Turnstile},
+        *,
+    };
+    use crate::{
+        net::{
+            client::{Connector, Endpoint},
+            trust::{Trust, client_config},
+            ws::MESSAGE_LIMIT,
+        },
+        protocol::PROTOCOLS,
+    };
+
+    /// A clock that goes on when it is told to.
+    struct MadeUp(Mutex<Reading>);
+
+    impl MadeUp {
+        fn pass(&self, time: Duration) {
+            let mut now = self.0.lock().unwrap();
+            *now = Reading { wall: now.wall.after(time), steady: now.steady + time };
+        }
+    }
+
+    impl Clock for MadeUp {
+        fn look(&self) -> Reading {
+            *self.0.lock().unwrap()
+        }
+    }
+
+    type Server = WebSocketStream<tokio::net::TcpStream>;
+
+    /// A subscriber that receives on its own, with the server before it and the keeper behind it in our hands.
+    struct Between {
+        server: Server,
+        kept: ByHand,
+        keeper: Keeper,
+        subscription: Arc<Subscription>,
+        /// Rings at each event.
+        events: mpsc::UnboundedReceiver<()>,
+        clock: Arc<MadeUp>,
+        stop: watch::Sender<bool>,
+        _stop_own: watch::Sender<bool>,
+        receiving: JoinHandle<(Then, Timestamp, Ended)>,
+    }
+
+    impl Between {
+        /// The queue before the keeper has so much room.
+        async fn start(room: usize) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (protocol, port) = (PROTOCOLS[0], listener.local_addr().unwrap().port());
+            let endpoint =
+                Endpoint { secure: false, host: "127.0.0.1".to_owned(), port, path: None };
+            let host = endpoint.authority();
+            let subscription = Arc::new(Subscription {
+                name: "campus".to_owned(),
+                protocol: protocol.name().to_owned(),
+                topic: "audit".to_owned(),
+                host,
+            });
+            let (ring, events) = mpsc::unbounded_channel();
+            let notify: Notify = Arc::new(move |notice: Notice<'_>| {
+                if let Notice::Event { .. } = notice {
+                    let _ = ring.send(());
+                }
+            });
+            let wall = Timestamp::from_nanos(1_795_000_000_000_000_000);
+            let clock = Arc::new(MadeUp(Mutex::new(Reading { wall, steady: Duration::ZERO })));
+            let keys = Arc::new(Keys::new(protocol, KeySource::Memory));
+            let used = Key::new("synthetic-key").unwrap();
+            let tls = client_config(Trust::Anybody).unwrap();
+            let dialer = Arc::new(Dialer {
+                subscription: Arc::clone(&subscription),
+                username: None,
+                connector: Connector::new(endpoint, protocol, tls, MESSAGE_LIMIT),
+                turnstile: Arc::new(Turnstile::default()),
+                slot: keys.add(used.clone()),
+                keys,
+                notify: Arc::clone(&notify),
+                clock: Arc::<MadeUp>::clone(&clock),
+            });
+            let accept = async {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio_tungstenite::accept_async(stream).await.unwrap()
+            };
+            let (accepted, server) = tokio::join!(dialer.connect(&used), accept);
+            let Ok(Accepted { connection, .. }) = accepted else { panic!("not connected") };
+            let (keeper, kept) = Keeper::by_hand(room);
+            let (stop, all) = watch::channel(false);
+            let (stop_own, own) = watch::channel(false);
+            let board = Arc::new(Board::new(".".into(), Arc::default()));
+            let mut subscriber = Subscriber {
+                index: board.add("campus"),
+                subscription: Arc::clone(&subscription),
+                protocol,
+                session: Session::new(protocol, 1),
+                types: FrameTypes::of(protocol),
+                dialer,
+                used,
+                keeper: keeper.clone(),
+                board,
+                notify,
+                stop: Stop { all, own },
+                once: true,
+                watch: Watch::new(Arc::<MadeUp>::clone(&clock)),
+                stepped: Vec::new(),
+            };
+            let receiving = tokio::spawn(async move { subscriber.receive(connection).await });
+            Self {
+                server,
+                kept,
+                keeper,
+                subscription,
+                events,
+                clock,
+                stop,
+                _stop_own: stop_own,
+                receiving,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_kept_however_long_that_takes() {
+        let mut between = Between::start(1).await;
+        let what = What::Event(SessionEvent::default());
+        let subscription = Arc::clone(&between.subscription);
+        let other = Entry { subscription, received: Timestamp::default(), what };
+        between.keeper.hand_in(vec![other]).await.unwrap();
+        // There is no more room in the queue when the server's last words come.
+        between.stop.send_replace(true);
+        let asked = between.server.next().await.unwrap().unwrap();
+        assert!(asked.is_ping(), "{asked:?}");
+        between.server.send(tungstenite::Message::text("last words")).await.unwrap();
+        between.events.recv().await.unwrap();
+
+        tokio::time::pause();
+        let ended = timeout(10 * GOODBYE, &mut between.receiving).await;
+        assert!(ended.is_err(), "it ended, and the last words are nowhere");
+        assert_eq!(between.kept.next().await.0.len(), 1);
+        let (entries, safe) = between.kept.next().await;
+        let text = |entry: &Entry| {
+            matches!(&entry.what, What::Event(event)
+            if matches!(&event.event, Some(Event::TextFrame(text)) if text.data == "last words"))
+        };
+        assert!(text(&entries[0]), "{entries:?}");
+        safe.send(0).unwrap();
+        let (then, _, ended) = between.receiving.await.unwrap();
+        assert!(matches!(then, Then::Stop));
+        assert_eq!((&*ended.reason, ended.silent), ("no goodbye within 2 s", Duration::ZERO));
+    }
 
     #[test]
     fn only_a_busy_connection_is_left_alone_for_a_while() {
