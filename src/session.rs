@@ -129,7 +129,9 @@ pub struct Ended {
 pub struct Silence {
     /// When something came, be it a single byte.
     since: Duration,
-    /// When it was asked whether it lives, after that.
+    /// Until when nobody listened, be it before that. What came by then has not been seen.
+    deaf_until: Duration,
+    /// When it was asked whether it lives, after both.
     asked: Option<Duration>,
 }
 
@@ -147,12 +149,18 @@ pub enum Remedy {
 impl Silence {
     /// Something comes now, and nothing after it so far.
     pub const fn since(now: Duration) -> Self {
-        Self { since: now, asked: None }
+        Self { since: now, deaf_until: now, asked: None }
     }
 
     /// How long it has lasted.
     pub const fn length(self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
+    }
+
+    /// Nobody has listened until now. That is no fault of the connection, and it lasts no longer for it; how long
+    /// nothing has come is as true as before.
+    pub const fn not_listened_until(&mut self, now: Duration) {
+        (self.deaf_until, self.asked) = (now, None);
     }
 
     /// It was asked whether it lives.
@@ -163,9 +171,9 @@ impl Silence {
     /// What to do.
     pub fn remedy(self, now: Duration) -> Remedy {
         let next = |from: Duration, wait: Duration| (from + wait).saturating_sub(now);
-        let next_ping = next(self.asked.unwrap_or(self.since), PING_EVERY);
-        let end =
-            self.asked.map(|asked| next(self.since, DEAD_AFTER).max(next(asked, ANSWER_WITHIN)));
+        let since = self.since.max(self.deaf_until);
+        let next_ping = next(self.asked.unwrap_or(since), PING_EVERY);
+        let end = self.asked.map(|asked| next(since, DEAD_AFTER).max(next(asked, ANSWER_WITHIN)));
         match end {
             Some(Duration::ZERO) => Remedy::GiveUp,
             _ if next_ping.is_zero() => Remedy::Ask,
@@ -580,6 +588,20 @@ mod tests {
         };
         let expected = [vec![30, 45], vec![42, 47], vec![45, 50], vec![9000, 9005]];
         assert_eq!([30, 42, 45, 9000].map(asked_at), expected);
+    }
+
+    #[test]
+    fn a_silence_to_which_nobody_listens_ends_no_connection() {
+        let second = Duration::from_secs;
+        let mut silence = Silence::since(Duration::ZERO);
+        silence.not_listened_until(second(100));
+        assert_eq!(silence.remedy(second(100)), Remedy::Wait(PING_EVERY));
+        assert_eq!(silence.remedy(second(120)), Remedy::Ask);
+        silence.asked(second(120));
+        assert_eq!(silence.remedy(second(144)), Remedy::Ask);
+        assert_eq!(silence.remedy(second(145)), Remedy::GiveUp);
+        // What was sent since it was last heard may be lost all the same.
+        assert_eq!(silence.length(second(145)), second(145));
     }
 
     #[test]

@@ -90,6 +90,11 @@ pub(super) enum Receipt {
 }
 
 impl Receipt {
+    /// Nobody knows yet what becomes of them.
+    pub(super) const fn is_awaited(&self) -> bool {
+        matches!(self, Self::Awaited(_))
+    }
+
     /// The same as [`keep`](Keeper::keep), as often as that is asked; the frames are counted the first
     /// time. Dropping the future loses nothing.
     pub(super) async fn safe(&mut self) -> Option<u64> {

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Board, Notice, Notify, State,
+    Board, Clock, Notice, Notify, State,
     clock::Watch,
     dial::{Dialer, KeyCare, Standing, Takeover},
     keeper::{Keeper, Receipt},
@@ -108,14 +108,27 @@ struct Heard {
     left_out: u64,
     /// How long nothing has come.
     silence: Silence,
-    /// For the last of it.
+    /// For the last of it. Nothing is read before it is there.
     receipt: Receipt,
+    clock: Arc<dyn Clock>,
 }
 
 impl Heard {
+    /// What to do about the silence. While the disk holds up reading, there is none that anybody could hear.
+    fn remedy(&self) -> Remedy {
+        if self.receipt.is_awaited() {
+            return Remedy::Wait(LOOK_EVERY);
+        }
+        self.silence.remedy(self.clock.look().steady)
+    }
+
     /// Returns when all of it is safe. False: it could not be written.
     async fn is_safe(&mut self) -> bool {
+        let was_awaited = self.receipt.is_awaited();
         let left_out = self.receipt.safe().await;
+        if was_awaited {
+            self.silence.not_listened_until(self.clock.look().steady);
+        }
         self.left_out += left_out.unwrap_or(0);
         left_out.is_some()
     }
@@ -367,12 +380,13 @@ impl Subscriber {
     /// Receives until the connection ends, is ended, or is taken over, and says when that was.
     async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
         let silence = Silence::since(self.steady());
-        let mut heard = Heard { frames: 0, left_out: 0, silence, receipt: Receipt::default() };
+        let (receipt, clock) = (Receipt::default(), Arc::clone(&self.dialer.clock));
+        let mut heard = Heard { frames: 0, left_out: 0, silence, receipt, clock };
         let mut pauses = Pauses::default();
         let mut stop = self.stop.clone();
         let mut care = self.care();
-        let (mut then, mut ended) = loop {
-            let next_look = match heard.silence.remedy(self.steady()) {
+        let (mut then, at, mut ended) = loop {
+            let next_look = match heard.remedy() {
                 Remedy::Wait(time) => time.min(LOOK_EVERY),
                 Remedy::Ask | Remedy::GiveUp => Duration::ZERO,
             };
@@ -385,14 +399,15 @@ impl Subscriber {
                 // meanwhile. Reading comes behind what is rare, so that it keeps nothing off.
                 biased;
                 () = stop.asked() => {
-                    break (Then::Stop, self.goodbye(&mut connection, &mut heard).await);
+                    let (at, ended) = self.goodbye(&mut connection, &mut heard).await;
+                    break (Then::Stop, at, ended);
                 }
                 takeover = care.next() => match takeover {
                     Takeover::Stands(standing) => {
                         // What the server has sent on the old one still comes in; meanwhile the new
                         // one's frames wait, so that each is where it belongs.
-                        let ended = self.goodbye(&mut connection, &mut heard).await;
-                        break (Then::Takeover(standing), ended);
+                        let (at, ended) = self.goodbye(&mut connection, &mut heard).await;
+                        break (Then::Takeover(standing), at, ended);
                     }
                     Takeover::NotConnected(error) => {
                         let (event, wait) = self.session.not_taken_over(error);
@@ -411,11 +426,11 @@ impl Subscriber {
                 },
                 read = read => match read {
                     Some(read) => read,
-                    None => break stopped_writing(),
+                    None => break self.stopped_writing(),
                 },
                 () = sleep(next_look) => match self.look(&mut connection, &mut heard).await {
                     Ok(()) => continue,
-                    Err(ended) => break (Then::Again, ended),
+                    Err(ended) => break (Then::Again, self.now(), ended),
                 },
             };
             let before = heard.frames;
@@ -425,16 +440,17 @@ impl Subscriber {
                     if pauses.until.is_some()
                         && let Err(error) = connection.leave_alone()
                     {
-                        break (Then::Again, self.lost(error.to_string(), &heard));
+                        let ended = self.lost(error.to_string(), &heard);
+                        break (Then::Again, self.now(), ended);
                     }
                 }
-                Err((then, ended)) => break (then, ended),
+                Err(end) => break end,
             }
         };
+        // That was the end. Bringing the last of it to safety may take its time.
         if !heard.is_safe().await {
-            (then, ended) = stopped_writing();
+            (then, _, ended) = self.stopped_writing();
         }
-        let at = self.now();
         ended.frames = heard.frames - heard.left_out;
         // The peer may be long gone; the capture has what it sent.
         let _ = timeout(GOODBYE, connection.shutdown()).await;
@@ -451,9 +467,11 @@ impl Subscriber {
     /// it.
     async fn look(&mut self, connection: &mut Connection, heard: &mut Heard) -> Result<(), Ended> {
         self.now();
-        // Where nothing can be written any more, `stop` says so.
-        self.keep(Vec::new()).await;
-        match heard.silence.remedy(self.steady()) {
+        if !heard.receipt.is_awaited() {
+            // Where nothing can be written any more, `stop` says so.
+            self.keep(Vec::new()).await;
+        }
+        match heard.remedy() {
             Remedy::Wait(_) => Ok(()),
             Remedy::Ask => {
                 connection.socket.send_ping(Bytes::new());
@@ -485,37 +503,42 @@ impl Subscriber {
     }
 
     /// Keeps all that a read has brought, and answers, for which there is so much time. The error is the end of the
-    /// connection. Dropping the future may lose what was read.
+    /// connection, and when that was. Dropping the future may lose what was read.
     async fn take(
         &mut self,
         connection: &mut Connection,
         read: std::io::Result<bool>,
         heard: &mut Heard,
         time: Duration,
-    ) -> Result<(), (Then, Ended)> {
-        let received = self.now();
+    ) -> Result<(), (Then, Timestamp, Ended)> {
+        let (received, found) = (self.now(), self.steady());
         if matches!(read, Ok(true)) {
-            heard.silence = Silence::since(self.steady());
+            heard.silence = Silence::since(found);
         }
         let (batch, end) = self.batch(connection, received, heard);
         let batch = self.with_steps(batch);
-        let Some(receipt) = self.keeper.hand_in(batch).await else { return Err(stopped_writing()) };
+        let Some(receipt) = self.keeper.hand_in(batch).await else {
+            return Err(self.stopped_writing());
+        };
         heard.receipt = receipt;
         if end.is_none() && matches!(read, Ok(true)) && connection.socket.output().is_empty() {
             // Nobody waits for an answer: it is soon enough to be sure of it before the next read.
             return Ok(());
         }
         if !heard.is_safe().await {
-            return Err(stopped_writing());
+            return Err(self.stopped_writing());
         }
         let answered = answer(connection, time).await;
         if let Some(ended) = end {
-            return Err((Then::Again, ended));
+            return Err((Then::Again, received, ended));
         }
         let ended = match read {
             Ok(true) => match answered {
                 Ok(()) => return Ok(()),
-                Err(reason) => self.lost(reason, heard),
+                Err(reason) => {
+                    let ended = self.lost(reason, heard);
+                    return Err((Then::Again, self.now(), ended));
+                }
             },
             Ok(false) => {
                 let reason = "the stream ended without a close frame".to_owned();
@@ -526,9 +549,12 @@ impl Subscriber {
                 let reason = "the stream ended without a close frame and without TLS close_notify";
                 Ended { reason: reason.to_owned(), ..Ended::default() }
             }
-            Err(error) => self.lost(error.to_string(), heard),
+            Err(error) => {
+                let silent = heard.silence.length(found);
+                Ended { reason: error.to_string(), silent, ..Ended::default() }
+            }
         };
-        Err((Then::Again, ended))
+        Err((Then::Again, received, ended))
     }
 
     /// The messages that are there, as entries; and how the connection ended, if it did.
@@ -583,10 +609,15 @@ impl Subscriber {
         }
     }
 
-    /// Says goodbye and keeps what still comes until the server has said it too.
-    async fn goodbye(&mut self, connection: &mut Connection, heard: &mut Heard) -> Ended {
+    /// Says goodbye and keeps what still comes until the server has said it too, and says when that was.
+    async fn goodbye(
+        &mut self,
+        connection: &mut Connection,
+        heard: &mut Heard,
+    ) -> (Timestamp, Ended) {
         if !heard.is_safe().await {
-            return stopped_writing().1;
+            let (_, at, ended) = self.stopped_writing();
+            return (at, ended);
         }
         // Not all servers answer a Close frame. Whoever lives answers the ping.
         connection.socket.send_ping(Bytes::new());
@@ -594,37 +625,39 @@ impl Subscriber {
         let asked = self.steady();
         let deadline = tokio::time::Instant::now() + GOODBYE;
         if let Ok(Err(error)) = timeout_at(deadline, connection.write()).await {
-            return Ended { reason: error.to_string(), ..Ended::default() };
+            return (self.now(), Ended { reason: error.to_string(), ..Ended::default() });
         }
         loop {
             if !heard.is_safe().await {
-                return stopped_writing().1;
+                let (_, at, ended) = self.stopped_writing();
+                return (at, ended);
             }
             // What is there by then is read, however long the one before took to be kept.
             let is_last = tokio::time::Instant::now() >= deadline;
             // Only the server is hurried: what was read is kept, whatever time that takes.
             let Ok(read) = timeout_at(deadline, connection.read()).await else { break };
-            if let Err((_, ended)) = self.take(connection, read, heard, GOODBYE).await {
+            if let Err((_, at, ended)) = self.take(connection, read, heard, GOODBYE).await {
                 // Also one that breaks now was there to hear us.
-                return Ended { silent: Duration::ZERO, ..ended };
+                return (at, Ended { silent: Duration::ZERO, ..ended });
             }
             if is_last {
                 break;
             }
         }
-        let now = self.steady();
+        let (at, now) = (self.now(), self.steady());
         let (silent, since_asked) = (heard.silence.length(now), now.saturating_sub(asked));
-        Ended {
+        let ended = Ended {
             reason: format!("no goodbye within {} s", GOODBYE.as_secs()),
             silent: if silent < since_asked { Duration::ZERO } else { silent },
             ..Ended::default()
-        }
+        };
+        (at, ended)
     }
-}
 
-fn stopped_writing() -> (Then, Ended) {
-    let reason = "nothing can be written any more".to_owned();
-    (Then::Stop, Ended { reason, ..Ended::default() })
+    fn stopped_writing(&mut self) -> (Then, Timestamp, Ended) {
+        let reason = "nothing can be written any more".to_owned();
+        (Then::Stop, self.now(), Ended { reason, ..Ended::default() })
+    }
 }
 
 /// Is ready when the recording is to stop. What the channel lends must not be held any longer.
@@ -653,7 +686,7 @@ mod tests {
     use tokio_tungstenite::{WebSocketStream, tungstenite};
 
     use super::{
-        super::{Clock, KeySource, Reading, keeper::ByHand, keys::Keys, turnstile::Turnstile},
+        super::{KeySource, Reading, keeper::ByHand, keys::Keys, turnstile::Turnstile},
         *,
     };
     use crate::{
@@ -663,6 +696,7 @@ mod tests {
             ws::MESSAGE_LIMIT,
         },
         protocol::PROTOCOLS,
+        session::DEAD_AFTER,
     };
 
     /// A clock that goes on when it is told to.
@@ -801,6 +835,43 @@ mod tests {
         let (then, _, ended) = between.receiving.await.unwrap();
         assert!(matches!(then, Then::Stop));
         assert_eq!((&*ended.reason, ended.silent), ("no goodbye within 2 s", Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_slow_disk_makes_no_connection_silent() {
+        let mut between = Between::start(8).await;
+        let frame = |data| tungstenite::Message::binary(vec![data; 8]);
+        between.server.send(frame(1)).await.unwrap();
+        let (_, safe) = between.kept.next().await;
+        between.server.send(frame(2)).await.unwrap();
+
+        tokio::time::pause();
+        for _ in 0..4 {
+            between.clock.pass(DEAD_AFTER);
+            sleep(2 * LOOK_EVERY).await;
+        }
+        safe.send(0).unwrap();
+        tokio::select! {
+            (entries, _) = between.kept.next() => {
+                assert_eq!(entries[0].frame().unwrap().data, [2; 8][..]);
+            }
+            ended = &mut between.receiving => panic!("it ended: {:?}", ended.unwrap().2),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_is_when_it_was_found() {
+        let mut between = Between::start(8).await;
+        let came = between.clock.look().wall;
+        let close = tungstenite::Message::Close(None);
+        between.server.feed(tungstenite::Message::binary(vec![1; 8])).await.unwrap();
+        between.server.send(close).await.unwrap();
+        let (_, safe) = between.kept.next().await;
+        // The disk takes its time.
+        between.clock.pass(Duration::from_secs(90));
+        safe.send(0).unwrap();
+        let (_, at, ended) = between.receiving.await.unwrap();
+        assert_eq!((at, ended.clean, ended.frames), (came, true, 1));
     }
 
     #[test]
