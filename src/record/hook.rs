@@ -25,11 +25,33 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How often it is looked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The segments for which the command is still to be run, or is running, those that will be sealed among them.
+#[derive(Clone, Default)]
+pub(super) struct Wanted(Arc<Mutex<HashSet<PathBuf>>>);
+
+impl Wanted {
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        self.lock().contains(path)
+    }
+
+    fn insert(&self, path: &Path) {
+        self.lock().insert(path.to_owned());
+    }
+
+    fn remove(&self, path: &Path) {
+        self.lock().remove(path);
+    }
+
+    /// A set of names is as good after a panic as before.
+    fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The thread that runs them.
 pub(super) struct Hooks {
     paths: mpsc::Sender<PathBuf>,
-    /// The segments that it has not been run for.
-    wanted: Arc<Mutex<HashSet<PathBuf>>>,
+    wanted: Wanted,
     end: Arc<OnceLock<Instant>>,
     limit: Duration,
     thread: JoinHandle<()>,
@@ -40,14 +62,14 @@ impl Hooks {
         let (paths, receiver) = mpsc::channel::<PathBuf>();
         let end = Arc::new(OnceLock::new());
         let hook = Hook { command, limit, end: Arc::clone(&end) };
-        let wanted = Arc::new(Mutex::new(HashSet::new()));
-        let still_wanted = Arc::clone(&wanted);
+        let wanted = Wanted::default();
+        let still_wanted = wanted.clone();
         let thread = thread::spawn(move || {
             for path in receiver {
                 if let Err(error) = hook.run(&path) {
                     notify(Notice::Trouble { error: &error });
                 }
-                locked(&still_wanted).remove(&path);
+                still_wanted.remove(&path);
             }
         });
         Self { paths, wanted, end, limit, thread }
@@ -55,14 +77,24 @@ impl Hooks {
 
     /// Runs the command for a segment, when it is its turn.
     pub(super) fn run(&self, path: &Path) {
-        locked(&self.wanted).insert(path.to_owned());
+        self.wanted.insert(path);
         // Where the thread is gone, there is nobody left to tell.
         let _ = self.paths.send(path.to_owned());
     }
 
-    /// Whether it is still to be run for a segment, or is running.
-    pub(super) fn want(&self, path: &Path) -> bool {
-        locked(&self.wanted).contains(path)
+    /// It will be run for a segment, as soon as that is sealed. Nobody is to take it for one that it has had.
+    pub(super) fn expect(&self, path: &Path) {
+        self.wanted.insert(path);
+    }
+
+    /// Nothing was in it: there will be no such segment.
+    pub(super) fn expect_no_more(&self, path: &Path) {
+        self.wanted.remove(path);
+    }
+
+    /// Those that it is still to be run for.
+    pub(super) fn wanted(&self) -> Wanted {
+        self.wanted.clone()
     }
 
     /// Waits for those that are left.
@@ -71,11 +103,6 @@ impl Hooks {
         drop(self.paths);
         let _ = self.thread.join();
     }
-}
-
-/// A set of names is as good after a panic as before.
-fn locked(wanted: &Mutex<HashSet<PathBuf>>) -> MutexGuard<'_, HashSet<PathBuf>> {
-    wanted.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Hook {

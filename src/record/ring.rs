@@ -195,9 +195,14 @@ impl Leaving {
         Some(Self { path: old.path.clone(), size: old.size, contents, reason })
     }
 
-    /// The oldest segment in a folder that is proven.
-    pub(super) fn oldest_in(folder: &Path, reason: &'static str) -> Option<Self> {
-        old_in(folder).iter().find_map(|old| Self::of(old, reason))
+    /// The oldest segment in a folder that is proven, and that nobody else wants first.
+    pub(super) fn oldest_in(
+        folder: &Path,
+        reason: &'static str,
+        wanted: impl Fn(&Path) -> bool,
+    ) -> Option<Self> {
+        let mut all = old_in(folder).into_iter();
+        all.find_map(|old| if wanted(&old.path) { None } else { Self::of(&old, reason) })
     }
 
     /// What the ledger says of it, to each subscription that was in it.

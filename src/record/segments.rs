@@ -19,7 +19,7 @@ use std::{
 use super::{
     Clock, Keep, Notice, Notify,
     clock::Watch,
-    hook::{self, Hooks},
+    hook::{self, Hooks, Wanted},
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
@@ -236,10 +236,12 @@ impl Segments {
         }
     }
 
-    /// Deletes the oldest sealed segment, to make room. None: there is none, or it stays.
+    /// Deletes the oldest sealed segment that the user's command has had, to make room. None: there is none, or
+    /// it stays.
     pub(super) fn delete_oldest(&self) -> Option<Leaving> {
         let Place::Folder(folder) = &self.place else { return None };
-        let oldest = Leaving::oldest_in(folder, "the disk was full")?;
+        let wanted = |path: &Path| self.sealer.wanted.contains(path);
+        let oldest = Leaving::oldest_in(folder, "the disk was full", wanted)?;
         oldest.delete(&self.sealer.notify).then_some(oldest)
     }
 
@@ -334,6 +336,7 @@ struct Sealer {
     jobs: mpsc::Sender<Job>,
     leaving: mpsc::Receiver<Vec<Leaving>>,
     waiting: Arc<AtomicUsize>,
+    wanted: Wanted,
     notify: Notify,
     thread: JoinHandle<Vec<Result<Sealed>>>,
 }
@@ -357,6 +360,7 @@ impl Sealer {
         if let Some(hooks) = &hooks {
             care.sealed_before.iter().for_each(|path| hooks.run(path));
         }
+        let wanted = hooks.as_ref().map(Hooks::wanted).unwrap_or_default();
         let mut work = Work {
             ring,
             named,
@@ -373,7 +377,7 @@ impl Sealer {
             }
             work.results
         });
-        Self { jobs, leaving, waiting, notify, thread }
+        Self { jobs, leaving, waiting, wanted, notify, thread }
     }
 
     fn seal(&self, segment: HotSegment) {
@@ -427,6 +431,7 @@ impl Work {
                         sealed_path: segment.sealed_path().to_owned(),
                         is_of_earlier_run: false,
                     };
+                    self.expect(&left);
                     let sealed = segment.seal(self.care.compression);
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     match sealed {
@@ -483,6 +488,7 @@ impl Work {
                 self.care.left_hot.push(left);
                 continue;
             }
+            self.expect(&left);
             match seal(&left.path, &left.sealed_path, self.care.compression) {
                 Ok(sealed) => self.sealed(sealed, &left),
                 // Another recording has sealed what both have found.
@@ -493,12 +499,21 @@ impl Work {
         self.left_empty.retain(|segment| segment.discard().is_err());
     }
 
+    /// Once it has its name, it is the command's before anybody deletes it.
+    fn expect(&self, left: &LeftHot) {
+        if let Some(hooks) = &self.hooks {
+            hooks.expect(&left.sealed_path);
+        }
+    }
+
     fn sealed(&mut self, sealed: Sealed, was: &LeftHot) {
         if let Some(path) = &sealed.path {
             (self.care.notify)(Notice::Sealed { sealed: &sealed });
             if let Some(hooks) = &self.hooks {
                 hooks.run(path);
             }
+        } else if let Some(hooks) = &self.hooks {
+            hooks.expect_no_more(&was.sealed_path);
         }
         self.results.push(Ok(Sealed { is_left_over: was.is_of_earlier_run, ..sealed }));
         self.name_leaving();
@@ -506,7 +521,8 @@ impl Work {
 
     fn name_leaving(&mut self) {
         let Some(ring) = &mut self.ring else { return };
-        let leaving = ring.look(|path| self.hooks.as_ref().is_some_and(|hooks| hooks.want(path)));
+        let hooks = self.hooks.as_ref();
+        let leaving = ring.look(|path| hooks.is_some_and(|hooks| hooks.wanted().contains(path)));
         if !leaving.is_empty() {
             // Where nobody listens any more, it stays.
             let _ = self.named.send(leaving);
@@ -532,13 +548,65 @@ mod tests {
     }
 
     fn begun(folder: &Path, notify: Notify) -> Segments {
+        begun_with(folder, notify, None)
+    }
+
+    fn begun_with(folder: &Path, notify: Notify, on_sealed: Option<String>) -> Segments {
         let (keep, compression) = (Keep::default(), Compression::default());
         let clock = Arc::new(SystemClock::new());
-        let (on_sealed, sealed_before, left_hot) = (None, Vec::new(), Vec::new());
+        let (sealed_before, left_hot) = (Vec::new(), Vec::new());
         let care = Care { keep, compression, on_sealed, sealed_before, left_hot, notify, clock };
         let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
         let place = Place::Folder(folder.to_owned());
         Segments::start(place, about, Vec::new(), Split::default(), care).unwrap()
+    }
+
+    /// Writes something into the segment of that second, and begins the next one.
+    fn next(segments: &mut Segments, second: u64) {
+        let subscription = Arc::new(Subscription {
+            name: "main".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        });
+        let what = What::Event(SessionEvent::default());
+        let entry = Entry { subscription, received: at(second), what };
+        segments.write([&entry].into_iter()).unwrap();
+        assert!(segments.is_over(at(second + 1), true));
+        segments.begin(at(second + 1)).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_the_command_has_not_had_is_not_deleted_to_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sealed, seals) = mpsc::channel();
+        let notify = move |notice: Notice<'_>| {
+            if let Notice::Sealed { sealed: new } = notice {
+                let _ = sealed.send(new.path.clone().unwrap());
+            }
+        };
+        // It waits for a file beside the segment, as long as that is there.
+        let command =
+            "wait() { until test -e \"$1.go\" || ! test -e \"$1\"; do sleep 0.01; done; }; wait";
+        let mut segments = begun_with(folder.path(), Arc::new(notify), Some(command.to_owned()));
+        let allow = |path: &Path| fs::write(format!("{}.go", path.display()), "").unwrap();
+        (1..3).for_each(|second| next(&mut segments, second));
+        let (first, second) = (seals.recv().unwrap(), seals.recv().unwrap());
+        assert!(segments.delete_oldest().is_none());
+        assert!(first.exists() && second.exists());
+
+        allow(&first);
+        let began = Instant::now();
+        while segments.delete_oldest().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it was never deleted");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!first.exists() && second.exists());
+        assert!(segments.delete_oldest().is_none());
+        allow(&second);
+        segments.give_up();
+        segments.finish().unwrap();
     }
 
     #[test]
@@ -553,19 +621,8 @@ mod tests {
             }
         };
         let mut segments = begun(folder.path(), Arc::new(notify));
-        let subscription = Arc::new(Subscription {
-            name: "main".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        });
         for second in 1..4 {
-            let what = What::Event(SessionEvent::default());
-            let subscription = Arc::clone(&subscription);
-            let entry = Entry { subscription, received: at(second), what };
-            segments.write([&entry].into_iter()).unwrap();
-            assert!(segments.is_over(at(second + 1), true));
-            segments.begin(at(second + 1)).unwrap();
+            next(&mut segments, second);
             if second == 1 {
                 sealed.wait();
             }
