@@ -1,6 +1,7 @@
 //! What could not be written, until it can be told.
 //!
-//! While nothing can be written, frames are counted and forgotten, and events are kept. When writing
+//! While nothing can be written, frames are counted and forgotten, and events are kept; text messages are kept
+//! until they come to too much, and then counted and forgotten like frames. When writing
 //! works again, [`Outage::ledger`] says all of it, in order: so many frames were dropped here, this
 //! happened to the connection, and from then to now there was no coverage, because of the disk.
 
@@ -23,12 +24,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// So many events are kept, at the most: a feed may come and go for days.
 const EVENTS_KEPT: usize = 100_000;
 
+/// So many bytes of text messages are kept, at the most: one alone may be as large as the limit of messages.
+const TEXT_KEPT: usize = 16 * 1024 * 1024;
+
 /// A time without a place to write to.
 pub(super) struct Outage {
     since: Timestamp,
     reason: String,
     /// What will be written down, in order.
     entries: Vec<Entry>,
+    /// How many bytes the text messages among them have, at most [`TEXT_KEPT`].
+    text: usize,
     /// Where the last entry of a subscription is, by its address.
     last: HashMap<usize, usize>,
     /// Who lost frames, by the subscription's address.
@@ -126,6 +132,7 @@ impl Outage {
             since,
             reason,
             entries: Vec::new(),
+            text: 0,
             last: HashMap::new(),
             lost: HashMap::new(),
             tried: now,
@@ -162,15 +169,30 @@ impl Outage {
     /// Remembers what can be remembered of an entry that was not written.
     pub(super) fn lose(&mut self, entry: Entry, connections: &Connections) {
         let key = Arc::as_ptr(&entry.subscription) as usize;
-        let Some(frame) = entry.frame() else {
-            if self.entries.len() < EVENTS_KEPT {
-                self.push(key, entry);
+        let bytes = match &entry.what {
+            What::Frame(frame) => frame.data.len(),
+            What::Event(SessionEvent { event: Some(Event::TextFrame(text)), .. }) => {
+                let size = text.data.len();
+                if self.entries.len() < EVENTS_KEPT && self.text + size <= TEXT_KEPT {
+                    self.text += size;
+                    return self.push(key, entry);
+                }
+                size
             }
-            return;
+            What::Event(_) => {
+                if self.entries.len() < EVENTS_KEPT {
+                    self.push(key, entry);
+                }
+                return;
+            }
         };
+        self.drop_message(key, entry, bytes as u64, connections);
+    }
+
+    /// Counts a message that is forgotten.
+    fn drop_message(&mut self, key: usize, entry: Entry, bytes: u64, connections: &Connections) {
         let subscription = Arc::clone(&entry.subscription);
         let connection = connections.of(&subscription);
-        let bytes = frame.data.len() as u64;
         let last = self.last.get(&key).map(|&at| &mut self.entries[at].what);
         if let Some(What::Event(event)) = last
             && let Some(Event::DroppedFrames(dropped)) = &mut event.event
@@ -227,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        entry::session_event::{Closed, Connected},
+        entry::session_event::{Closed, Connected, TextFrame},
         protocol::PROTOCOLS,
         schema::FrameTypes,
     };
@@ -300,6 +322,33 @@ mod tests {
                 of("west", 1, gap),
             ]
         );
+    }
+
+    #[test]
+    fn text_is_kept_until_it_comes_to_too_much_and_then_counted_like_frames() {
+        let (of, size) = (subscription("east"), TEXT_KEPT / 8);
+        let data = Bytes::from(vec![b'a'; size]);
+        let text = || event(&of, 1, Event::TextFrame(TextFrame { data: data.clone() }));
+        let mut connections = Connections::default();
+        connections.see(&text());
+        let mut outage = Outage::new(at(10), String::new(), Instant::now());
+        for _ in 0..10 {
+            outage.lose(text(), &connections);
+        }
+        outage.lose(event(&of, 1, Event::Closed(Closed::default())), &connections);
+        let told = outage.ledger(at(20));
+        let told: Vec<_> = told
+            .iter()
+            .map(|entry| match &entry.what {
+                What::Event(SessionEvent { event: Some(event), .. }) => event,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(told[..8].iter().all(|event| matches!(event, Event::TextFrame(_))));
+        let [Event::DroppedFrames(dropped), Event::Closed(_), Event::Gap(_)] = &told[8..] else {
+            panic!("{:?}", &told[8..])
+        };
+        assert_eq!((dropped.count, dropped.bytes), (2, 2 * size as u64));
     }
 
     #[test]
