@@ -53,36 +53,50 @@ impl Keep {
         self == Self::default()
     }
 
-    /// How many of the oldest segments have to go. `old` are all that are sealed, the oldest first;
-    /// `recorded` is the size of the one being recorded, `free` what the disk has left.
-    fn too_many(self, old: &[Old], recorded: u64, free: Option<u64>, now: SystemTime) -> usize {
-        let over = |files: usize| (old.len() + 1).saturating_sub(files);
-        let by_files = self.files.map_or(0, over);
-        let mut gone = by_files.min(old.len());
-        let rest = |gone: usize| old[gone..].iter().map(|old| old.size).sum::<u64>();
-        let freed = |gone: usize| old[..gone].iter().map(|old| old.size).sum::<u64>();
-        let lacks_room = |gone: usize| {
-            let least = self.wanted_free(old, free);
-            matches!((least, free), (Some(least), Some(free)) if free + freed(gone) < least)
-        };
-        let is_old = |old: &Old| {
-            let age = now.duration_since(old.ended).unwrap_or_default();
-            self.age.is_some_and(|most| age > most)
-        };
-        while gone < old.len()
-            && (self.size.is_some_and(|most| rest(gone) + recorded > most)
-                || is_old(&old[gone])
-                || lacks_room(gone))
-        {
-            gone += 1;
-        }
-        gone
+    /// Whether the oldest segment of those that stay so far has to go, too.
+    fn is_too_much(self, staying: Staying, oldest: &Old, now: SystemTime) -> bool {
+        let age = now.duration_since(oldest.ended).unwrap_or_default();
+        let lacks_room = |(least, free)| free < least && !self.is_hopeless(staying);
+        self.files.is_some_and(|most| staying.files + 1 > most)
+            || self.size.is_some_and(|most| staying.size + staying.recorded > most)
+            || self.age.is_some_and(|most| age > most)
+            || self.min_free.zip(staying.free).is_some_and(lacks_room)
     }
 
-    /// How much is to be free, if deleting all that is sealed were enough for that.
-    fn wanted_free(self, old: &[Old], free: Option<u64>) -> Option<u64> {
-        let size = old.iter().map(|old| old.size).sum::<u64>();
-        self.min_free.filter(|least| free.is_none_or(|free| free + size >= *least))
+    /// So much is to be free that deleting all that is sealed is not enough for it.
+    fn is_hopeless(self, staying: Staying) -> bool {
+        let lacks = |(least, free)| free + staying.size < least;
+        self.min_free.zip(staying.free).is_some_and(lacks)
+    }
+}
+
+/// What the sealed segments come to that stay so far, and what is beside them.
+#[derive(Clone, Copy)]
+struct Staying {
+    files: usize,
+    size: u64,
+    /// The size of the one being recorded.
+    recorded: u64,
+    /// What the disk has left when the others are gone.
+    free: Option<u64>,
+}
+
+impl Staying {
+    fn all(old: &[Old], recorded: u64, free: Option<u64>) -> Self {
+        let size = old.iter().map(|old| old.size).sum();
+        Self { files: old.len(), size, recorded, free }
+    }
+
+    /// That one goes.
+    fn goes(&mut self, old: &Old) {
+        self.does_not_count(old);
+        self.free = self.free.map(|free| free + old.size);
+    }
+
+    /// That one is there, and nobody counts on it.
+    fn does_not_count(&mut self, old: &Old) {
+        self.files -= 1;
+        self.size -= old.size;
     }
 }
 
@@ -131,36 +145,36 @@ impl Ring {
             old.ended = by_new_clock(old.ended, &self.forward);
         }
         let (recorded, free) = (hot_size_in(&self.folder), free_space(&self.folder));
-        self.tell_if_hopeless(&old, free);
+        let mut staying = Staying::all(&old, recorded, free);
+        self.tell_if_hopeless(staying);
         let mut found = Vec::new();
-        loop {
-            let gone = self.keep.too_many(&old, recorded, free, now);
-            let Some(next) = old[..gone].iter().position(|old| !self.leaving.contains(&old.path))
-            else {
-                return found;
-            };
-            if wanted(&old[next].path) {
-                return found;
+        for old in old {
+            if !self.keep.is_too_much(staying, &old, now) {
+                break;
             }
-            match Leaving::of(&old[next], "the recording is to keep no more") {
-                Some(leaving) => {
-                    self.leaving.insert(leaving.path.clone());
-                    found.push(leaving);
+            if !self.leaving.contains(&old.path) {
+                if wanted(&old.path) {
+                    break;
                 }
-                None => {
-                    let path = old.remove(next).path;
-                    let error = Kind::NotProven { path: path.clone() }.into();
+                let Some(leaving) = Leaving::of(&old, "the recording is to keep no more") else {
+                    staying.does_not_count(&old);
+                    let error = Kind::NotProven { path: old.path.clone() }.into();
                     (self.notify)(Notice::Trouble { error: &error });
-                    self.unproven.insert(path);
-                }
+                    self.unproven.insert(old.path);
+                    continue;
+                };
+                self.leaving.insert(leaving.path.clone());
+                found.push(leaving);
             }
+            staying.goes(&old);
         }
+        found
     }
 
     /// Says once that nothing is deleted to make room, as that would not be enough.
-    fn tell_if_hopeless(&mut self, old: &[Old], free: Option<u64>) {
-        let is_hopeless = self.keep.wanted_free(old, free) != self.keep.min_free;
-        if let (true, Some(expected), Some(found)) = (is_hopeless, self.keep.min_free, free)
+    fn tell_if_hopeless(&mut self, all: Staying) {
+        let is_hopeless = self.keep.is_hopeless(all);
+        if let (true, Some(expected), Some(found)) = (is_hopeless, self.keep.min_free, all.free)
             && !self.is_hopeless
         {
             let folder = self.folder.clone();
@@ -301,26 +315,38 @@ mod tests {
             .collect()
     }
 
+    /// How many of them go.
+    fn gone(keep: Keep, recorded: u64, free: Option<u64>, now: SystemTime) -> usize {
+        let old = old();
+        let mut staying = Staying::all(&old, recorded, free);
+        let goes = |old: &&Old| {
+            let goes = keep.is_too_much(staying, old, now);
+            staying.goes(old);
+            goes
+        };
+        old.iter().take_while(goes).count()
+    }
+
     #[test]
     fn the_oldest_go_until_everything_that_was_asked_for_holds() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
-        let gone = |keep: Keep| keep.too_many(&old(), 50, Some(1_000), now);
+        let went = |keep: Keep| gone(keep, 50, Some(1_000), now);
         let all = Keep::default();
-        assert_eq!(gone(all), 0);
-        assert_eq!(gone(Keep { files: Some(4), ..all }), 7);
-        assert_eq!(gone(Keep { files: Some(1), ..all }), 10);
-        assert_eq!(gone(Keep { files: Some(100), ..all }), 0);
-        assert_eq!(gone(Keep { size: Some(449), ..all }), 7);
-        assert_eq!(gone(Keep { size: Some(450), ..all }), 6);
-        assert_eq!(gone(Keep { size: Some(0), ..all }), 10);
-        assert_eq!(gone(Keep { age: Some(Duration::from_secs(45)), ..all }), 5);
-        assert_eq!(gone(Keep { min_free: Some(1_150), ..all }), 2);
-        assert_eq!(gone(Keep { min_free: Some(2_000), ..all }), 10);
+        assert_eq!(went(all), 0);
+        assert_eq!(went(Keep { files: Some(4), ..all }), 7);
+        assert_eq!(went(Keep { files: Some(1), ..all }), 10);
+        assert_eq!(went(Keep { files: Some(100), ..all }), 0);
+        assert_eq!(went(Keep { size: Some(449), ..all }), 7);
+        assert_eq!(went(Keep { size: Some(450), ..all }), 6);
+        assert_eq!(went(Keep { size: Some(0), ..all }), 10);
+        assert_eq!(went(Keep { age: Some(Duration::from_secs(45)), ..all }), 5);
+        assert_eq!(went(Keep { min_free: Some(1_150), ..all }), 2);
+        assert_eq!(went(Keep { min_free: Some(2_000), ..all }), 10);
         // Another program fills the disk.
-        assert_eq!(gone(Keep { min_free: Some(2_001), ..all }), 0);
-        assert_eq!(gone(Keep { min_free: Some(2_001), files: Some(4), ..all }), 7);
-        assert_eq!(gone(Keep { files: Some(8), size: Some(450), ..all }), 6);
+        assert_eq!(went(Keep { min_free: Some(2_001), ..all }), 0);
+        assert_eq!(went(Keep { min_free: Some(2_001), files: Some(4), ..all }), 7);
+        assert_eq!(went(Keep { files: Some(8), size: Some(450), ..all }), 6);
         // Where nothing is known of the disk, nothing is deleted for its sake.
-        assert_eq!(Keep { min_free: Some(1), ..all }.too_many(&old(), 0, None, now), 0);
+        assert_eq!(gone(Keep { min_free: Some(1), ..all }, 0, None, now), 0);
     }
 }
