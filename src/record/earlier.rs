@@ -31,7 +31,7 @@ const LOOK_BACK_SIZE: u64 = 256 * 1024 * 1024;
 
 /// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
 /// just begun another one. Earlier ones are read for those of the `names` that it does not tell of. What cannot be
-/// read says nothing.
+/// read says nothing, and what stands behind it counts.
 pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -> Covered {
     let is_ours = |unsealed: &&Unsealed| {
         unsealed.sealed_path.file_name().and_then(OsStr::to_str).is_some_and(is_name)
@@ -43,7 +43,7 @@ pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -
     let (mut courses, mut size) = (Courses::default(), 0);
     for path in segments.into_iter().rev().take(LOOK_BACK) {
         let Ok(capture) = Capture::open(&[path]) else { continue };
-        let read = || Courses::of(capture.entries().map_while(Result::ok));
+        let read = || Courses::of(capture.entries().filter_map(Result::ok));
         if courses.0.is_empty() {
             courses = read();
             courses.tell_killed();
@@ -332,6 +332,36 @@ mod tests {
     fn a_segment_that_was_only_just_begun_does_not_hide_the_one_before() {
         let folder = folder_of(&[&[happened("busy", 4, up())], &[]]);
         assert_eq!(covered_in(folder.path(), &[], &["busy"])["busy"], (at(4), Cause::Killed));
+    }
+
+    #[test]
+    fn what_stands_behind_damage_counts() {
+        let text = vec![b'a'; 1024 * 1024];
+        let large = || Event::TextFrame(TextFrame { data: text.clone().into() });
+        let told: &[Entry] = &[
+            happened("a", 1, up()),
+            happened("a", 2, large()),
+            happened("a", 3, large()),
+            happened("a", 4, large()),
+            happened("a", 5, down()),
+        ];
+        let folder = folder_of(&[told]);
+        let path = sealed_in(folder.path()).remove(0);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Behind what it says of itself and the first chunk, before the last one.
+        let chunks = |bytes: &[u8]| {
+            let frame = [0x28, 0xb5, 0x2f, 0xfd];
+            let at = |at: &usize| bytes[*at..].starts_with(&frame);
+            (0..bytes.len()).filter(at).collect::<Vec<_>>()
+        };
+        let chunks = chunks(&bytes);
+        assert!(chunks.len() >= 3, "{chunks:?}");
+        bytes[chunks[1] + 8] ^= 0xff;
+        std::fs::write(&path, bytes).unwrap();
+        let capture = Capture::open(&[&path]).unwrap();
+        assert!(capture.entries().any(|entry| entry.is_err()));
+        let told = covered_in(folder.path(), &[], &["a"]);
+        assert_eq!(told["a"], (at(5), Cause::Shutdown));
     }
 
     #[test]
