@@ -344,7 +344,7 @@ impl Session {
 
     /// Nobody wants the subscription from now on. If it comes back, the time until then is a gap.
     pub fn leave(&mut self, now: Timestamp) {
-        if self.connection > 0 {
+        if self.connection > 0 || self.coverage != Coverage::NeverYet {
             self.coverage = Coverage::LostAt(now, Cause::Shutdown);
         }
         (self.attempt, self.in_a_row) = (0, 0);
@@ -499,6 +499,24 @@ mod tests {
     fn wait(step: &Step) -> Duration {
         let Next::Wait(wait) = step.next else { panic!("expected a wait, found {step:?}") };
         wait
+    }
+
+    #[test]
+    fn whoever_leaves_without_a_connection_and_comes_back_has_two_gaps_that_do_not_overlap() {
+        let mut session = session().resuming(at(10), Cause::Killed);
+        session.start();
+        let mut told = session.abandoned(at(20));
+        session.leave(at(20));
+        session.start();
+        told.extend(accepted(&mut session, 30).events.into_iter().skip(1));
+        let gaps: Vec<_> = told
+            .iter()
+            .map(|event| match event.event {
+                Some(Event::Gap(gap)) => (gap.from_ns / SECOND, gap.to_ns / SECOND, gap.cause()),
+                _ => panic!("{event:?}"),
+            })
+            .collect();
+        assert_eq!(gaps, [(10, 20, Cause::Killed), (20, 30, Cause::Shutdown)]);
     }
 
     #[test]
