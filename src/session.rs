@@ -431,7 +431,6 @@ impl Session {
     }
 
     fn closed(&mut self, now: Timestamp, ended: Ended) -> SessionEvent {
-        let cause = if ended.code.is_some() { Cause::Server } else { Cause::Network };
         let covered_until = now.before(ended.silent);
         if matches!(self.coverage, Coverage::Since(since) if covered_until.since(since) >= HEALTHY)
         {
@@ -439,10 +438,11 @@ impl Session {
         }
         // Those that were to take over are no attempts to end this outage.
         self.attempt = 0;
-        self.coverage = Coverage::LostAt(covered_until, cause);
         let Ended { code, reason, clean, frames, .. } = ended;
         let code = code.map(u32::from);
-        self.event(Event::Closed(Closed { code, reason, clean, last_sequence: frames }))
+        let closed = Closed { code, reason, clean, last_sequence: frames };
+        self.coverage = Coverage::LostAt(covered_until, cause_after(&closed));
+        self.event(Event::Closed(closed))
     }
 
     fn gap(&self, now: Timestamp) -> Option<SessionEvent> {
@@ -467,6 +467,12 @@ impl Session {
         self.renewal = RenewalState::Untried;
         Next::Wait(BACK_OFF_MOST + BACK_OFF_MOST.mul_f64(self.dice.f64()))
     }
+}
+
+/// Why there is no coverage after a connection that ended like that. A server may say goodbye without a code (RFC
+/// 6455, section 5.5.1).
+pub(crate) fn cause_after(closed: &Closed) -> Cause {
+    if closed.clean || closed.code.is_some() { Cause::Server } else { Cause::Network }
 }
 
 #[cfg(test)]
@@ -499,6 +505,23 @@ mod tests {
     fn wait(step: &Step) -> Duration {
         let Next::Wait(wait) = step.next else { panic!("expected a wait, found {step:?}") };
         wait
+    }
+
+    #[test]
+    fn a_goodbye_without_a_code_is_the_servers_too() {
+        for (code, clean, cause) in [
+            (None, true, Cause::Server),
+            (Some(1001), true, Cause::Server),
+            (Some(1001), false, Cause::Server),
+            (None, false, Cause::Network),
+        ] {
+            let mut session = session();
+            session.start();
+            accepted(&mut session, 10);
+            session.ended(at(20), Ended { code, clean, ..Ended::default() });
+            let gap = &accepted(&mut session, 30).events[1].event;
+            assert!(matches!(gap, Some(Event::Gap(gap)) if gap.cause() == cause), "{gap:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::{
         Entry, Timestamp, What,
         session_event::{ClockStepped, Event, gap::Cause},
     },
+    session::cause_after,
 };
 
 /// Until when each subscription was covered, and why not longer, by name.
@@ -135,8 +136,7 @@ impl Courses {
                     course.becomes(State::Up(entry.received));
                 }
                 Event::Closed(closed) => {
-                    let cause = if closed.code.is_some() { Cause::Server } else { Cause::Network };
-                    course.becomes(State::Down(entry.received, cause));
+                    course.becomes(State::Down(entry.received, cause_after(closed)));
                 }
                 // Stopped while it was not connected: the gap so far is told.
                 Event::Gap(gap) if !course.is_up() => {
@@ -260,14 +260,18 @@ mod tests {
 
     #[test]
     fn who_tried_in_vain_to_connect_was_not_stopped() {
-        let closed_with = |code| Event::Closed(Closed { code, ..Closed::default() });
-        for (code, cause) in [(Some(1001), Cause::Server), (None, Cause::Network)] {
+        let closed_with = |code, clean| Event::Closed(Closed { code, clean, ..Closed::default() });
+        for (code, clean, cause) in [
+            (Some(1001), false, Cause::Server),
+            (None, true, Cause::Server),
+            (None, false, Cause::Network),
+        ] {
             let told = covered(
                 [
                     happened("a", 1, up()),
                     happened("b", 1, up()),
-                    happened("b", 2, closed_with(None)),
-                    happened("a", 3, closed_with(code)),
+                    happened("b", 2, closed_with(None, false)),
+                    happened("a", 3, closed_with(code, clean)),
                     happened("a", 4, refused()),
                 ]
                 .into_iter(),
