@@ -105,7 +105,7 @@ pub(super) struct Ring {
     folder: PathBuf,
     keep: Keep,
     watch: Watch,
-    /// The times at which the clock was set forward.
+    /// The times at which the clock was set forward, as far as that was not undone.
     forward: Vec<ClockStepped>,
     /// What has to go and is still there.
     leaving: HashSet<PathBuf>,
@@ -137,7 +137,9 @@ impl Ring {
             return Vec::new();
         }
         let (now, step) = self.watch.look();
-        self.forward.extend(step.filter(|step| step.from_ns < step.to_ns));
+        if let Some(step) = step {
+            remember(&mut self.forward, step);
+        }
         let now = system_time(now.as_nanos());
         let mut old = old_in(&self.folder);
         old.retain(|old| !self.unproven.contains(&old.path));
@@ -279,6 +281,24 @@ fn system_time(nanos: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
+/// A clock that is put right again undoes what made it wrong, the last of it first.
+fn remember(forward: &mut Vec<ClockStepped>, step: ClockStepped) {
+    if step.from_ns < step.to_ns {
+        forward.push(step);
+    }
+    let mut back = step.from_ns.saturating_sub(step.to_ns);
+    while back > 0
+        && let Some(last) = forward.last_mut()
+    {
+        let undone = back.min(last.to_ns - last.from_ns);
+        last.to_ns -= undone;
+        back -= undone;
+        if last.from_ns == last.to_ns {
+            forward.pop();
+        }
+    }
+}
+
 /// A clock that is set forward makes nothing old. One that is set back makes what there is younger for
 /// a while, which costs nothing.
 fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
@@ -305,6 +325,28 @@ mod tests {
         let steps = [step(20, 1020), step(1050, 1060)];
         let seen = [10, 20, 1030, 1055].map(|seconds| by_new_clock(ended(seconds), &steps));
         assert_eq!(seen, [1020, 1030, 1040, 1055].map(ended));
+    }
+
+    #[test]
+    fn a_clock_that_is_put_right_makes_nothing_young() {
+        let step =
+            |from, to| ClockStepped { from_ns: at(from).as_nanos(), to_ns: at(to).as_nanos() };
+        let ended = system_time(at(10).as_nanos());
+        let mut forward = Vec::new();
+        for (next, expected) in [
+            (step(20, 1020), 1010),
+            (step(1050, 50), 10),
+            // Now in two steps forward, and in two back, the last of which goes too far.
+            (step(60, 1060), 1010),
+            (step(1070, 1080), 1020),
+            (step(1090, 990), 920),
+            (step(1000, 50), 10),
+        ] {
+            remember(&mut forward, next);
+            let seen = by_new_clock(ended, &forward);
+            assert_eq!(seen, system_time(at(expected).as_nanos()), "after {next:?}");
+        }
+        assert!(forward.is_empty());
     }
 
     /// Ten segments of 100 bytes that ended at 10, 20, ... seconds.
