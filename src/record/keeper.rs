@@ -237,20 +237,7 @@ fn write(
     mut messages: mpsc::Receiver<Message>,
     shared: Shared,
 ) -> (Segments, Option<Error>) {
-    let mut watch = Watch::new(Arc::clone(&shared.clock));
-    let (written, _) = watch.look();
-    let mut desk = Desk {
-        segments,
-        watch,
-        left: shared.limit.unwrap_or(u64::MAX),
-        shared,
-        syncer: Syncer::start(),
-        synced: Instant::now(),
-        connections: Connections::default(),
-        outage: None,
-        continued: None,
-        written,
-    };
+    let mut desk = Desk::new(segments, shared);
     let mut together = Vec::with_capacity(TOGETHER);
     let failed = loop {
         together.clear();
@@ -288,6 +275,23 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(segments: Segments, shared: Shared) -> Self {
+        let mut watch = Watch::new(Arc::clone(&shared.clock));
+        let (written, _) = watch.look();
+        Self {
+            segments,
+            watch,
+            left: shared.limit.unwrap_or(u64::MAX),
+            shared,
+            syncer: Syncer::start(),
+            synced: Instant::now(),
+            connections: Connections::default(),
+            outage: None,
+            continued: None,
+            written,
+        }
+    }
+
     /// Writes all that is there. An error is the end of the recording.
     fn take(&mut self, messages: &mut Vec<Message>) -> Result<()> {
         let mut split = false;
@@ -337,8 +341,15 @@ impl Desk {
         if self.outage.is_some() || batches.is_empty() {
             return Ok(());
         }
+        self.put(batches.iter().flat_map(|batch| &batch.entries))?;
+        self.written = self.now();
+        Ok(())
+    }
+
+    /// Writes entries, all or none of them, and makes them as safe as the user wants it.
+    fn put<'e>(&mut self, entries: impl Iterator<Item = &'e Entry>) -> Result<()> {
         let mark = self.segments.segment()?.mark();
-        self.segments.write(batches.iter().flat_map(|batch| &batch.entries))?;
+        self.segments.write(entries)?;
         if self.shared.sync == SyncWhen::Each
             && let Err(error) = self.prove()
         {
@@ -346,7 +357,6 @@ impl Desk {
             self.segments.segment()?.forget_since(mark);
             return Err(error);
         }
-        self.written = self.now();
         Ok(())
     }
 
@@ -387,7 +397,7 @@ impl Desk {
     /// Begins a new segment if it is time to try, and writes down what was lost.
     fn try_again(&mut self, batches: &[Batch]) {
         let now = self.now();
-        let Some(outage) = &mut self.outage else { return };
+        let Some(mut outage) = self.outage.take() else { return };
         if outage.is_time(Instant::now()) {
             // In the order in which it happened: what was up then may be down by now.
             let continued = self.continued.take().unwrap_or_default();
@@ -395,7 +405,7 @@ impl Desk {
                 let ledger = outage.ledger(now);
                 let before = continued.iter().chain(&ledger);
                 let entries = before.chain(batches.iter().flat_map(|batch| &batch.entries));
-                let tried = self.segments.begin(now).and_then(|()| self.segments.write(entries));
+                let tried = self.segments.begin(now).and_then(|()| self.put(entries));
                 let Err(error) = tried else { break Ok(ledger) };
                 self.segments.give_up();
                 // Where room is not what is missing, deleting is no help and costs the only copy.
@@ -410,7 +420,6 @@ impl Desk {
                 Ok(ledger) => {
                     self.shared.board.count_all(&ledger);
                     (self.shared.notify)(Notice::WritingAgain { lost: outage.frames() });
-                    self.outage = None;
                     self.shared.board.set_outage(None);
                     self.written = now;
                     return;
@@ -427,6 +436,7 @@ impl Desk {
             self.left = self.left.saturating_add(u64::from(entry.frame().is_some()));
             outage.lose(entry.clone(), &self.connections);
         }
+        self.outage = Some(outage);
     }
 
     /// Lets the subscriptions read on.
@@ -477,7 +487,7 @@ impl Desk {
             return Ok(());
         }
         if self.outage.is_none()
-            && let Err(error) = self.segments.write(entries.iter())
+            && let Err(error) = self.put(entries.iter())
         {
             self.fail(error)?;
         }
@@ -497,7 +507,7 @@ impl Desk {
         let entries = self.shared.exports.rest_of_ledger(now, &self.connections);
         if can_write
             && !entries.is_empty()
-            && let Err(error) = self.segments.write(entries.iter())
+            && let Err(error) = self.put(entries.iter())
         {
             (self.shared.notify)(Notice::Trouble { error: &error });
             self.segments.give_up();
@@ -526,7 +536,7 @@ impl Desk {
             self.syncer.sync(ended);
         }
         self.segments.begin(now)?;
-        self.segments.write(self.connections.continued(now).iter())
+        self.put(self.connections.continued(now).iter())
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -608,5 +618,96 @@ impl Syncer {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         // Where the thread is gone it has told why.
         let _ = self.written.send(unsynced);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            SystemClock,
+            segments::{Care, Place, Split},
+        },
+        *,
+    };
+    use crate::{
+        capture::{About, Compression},
+        entry::{
+            SessionEvent, Subscription, What,
+            session_event::{Connected, Event},
+        },
+        record::Keep,
+    };
+
+    /// A desk that writes into the folder.
+    fn desk(folder: &std::path::Path, sync: SyncWhen) -> Desk {
+        let notify: Notify = Arc::new(|_| {});
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let about = About {
+            started: Timestamp::now(),
+            host: String::new(),
+            options: std::collections::BTreeMap::new(),
+        };
+        let care = Care {
+            keep: Keep::default(),
+            compression: Compression::default(),
+            on_sealed: None,
+            sealed_before: Vec::new(),
+            left_hot: Vec::new(),
+            notify: Arc::clone(&notify),
+            clock: Arc::clone(&clock),
+        };
+        let place = Place::Folder(folder.to_owned());
+        let segments = Segments::start(place, about, Vec::new(), Split::default(), care).unwrap();
+        let board = Arc::new(Board::new(folder.to_owned(), segments.sealing()));
+        let exports = Exports::start(Vec::new(), &board, &notify).unwrap();
+        let (stop, on_full) = (watch::channel(false).0, OnFull::Wait);
+        let (limit, kept) = (None, None);
+        let shared = Shared { board, stop, limit, kept, exports, sync, on_full, notify, clock };
+        Desk::new(segments, shared)
+    }
+
+    /// It was connected at that time.
+    fn connected(received: Timestamp) -> Entry {
+        let subscription = Arc::new(Subscription {
+            name: "campus".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        });
+        let event = Some(Event::Connected(Connected::default()));
+        let what = What::Event(SessionEvent { connection: 1, event });
+        Entry { subscription, received, what }
+    }
+
+    /// Entries on their way, for which nobody waits.
+    fn batch(entries: Vec<Entry>) -> Batch {
+        Batch { entries, left_out: 0, safe: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn all_that_is_written_is_on_the_disk_at_once_where_that_was_asked_for() {
+        for sync in [SyncWhen::Each, SyncWhen::Never] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut desk = desk(folder.path(), sync);
+            let entry = || vec![connected(Timestamp::now())];
+            let is_proven = |desk: &mut Desk| {
+                let segment = desk.segments.segment().unwrap();
+                !segment.is_empty() && segment.is_proven()
+            };
+            let expected = sync == SyncWhen::Each;
+            let batches = [batch(entry())];
+            desk.write(&batches).unwrap();
+            assert_eq!(is_proven(&mut desk), expected, "a batch");
+            desk.answer(batches.into());
+            desk.tell(entry()).unwrap();
+            assert_eq!(is_proven(&mut desk), expected, "what is no subscription's own");
+            desk.split(true).unwrap();
+            assert_eq!(is_proven(&mut desk), expected, "what a segment begins with");
+            desk.fail(Error::io_on("sync", None)).unwrap();
+            desk.try_again(&[batch(entry())]);
+            assert!(desk.outage.is_none());
+            assert_eq!(is_proven(&mut desk), expected, "what is told after an outage");
+        }
     }
 }
