@@ -304,7 +304,8 @@ impl Desk {
             }
         }
         if self.syncer.has_failed() && self.outage.is_none() {
-            self.fail(Error::io_on("sync", self.segments.path()))?;
+            // Nobody knows what of it is there.
+            self.fail_since(self.written, Error::io_on("sync", self.segments.path()))?;
         }
         if let Err(error) = self.write(&batches) {
             self.fail(error)?;
@@ -379,8 +380,14 @@ impl Desk {
         now
     }
 
-    /// A write or a sync has failed: the segment is closed, and what follows is up to the user.
+    /// A write has failed. All that was received before is there.
     fn fail(&mut self, error: Error) -> Result<()> {
+        let now = self.now();
+        self.fail_since(now, error)
+    }
+
+    /// A write or a sync has failed: the segment is closed, and what follows is up to the user.
+    fn fail_since(&mut self, since: Timestamp, error: Error) -> Result<()> {
         if self.shared.on_full == OnFull::Stop || !self.segments.has_room_for_more() {
             return Err(error);
         }
@@ -389,7 +396,7 @@ impl Desk {
         self.segments.give_up();
         self.continued = Some(self.connections.continued(self.written));
         let now = Instant::now();
-        self.outage = Some(Outage::new(self.written, error.to_string(), now));
+        self.outage = Some(Outage::new(since, error.to_string(), now));
         self.shared.board.set_outage(Some(now));
         Ok(())
     }
@@ -636,7 +643,9 @@ mod tests {
             SessionEvent, Subscription, What,
             session_event::{Connected, Event},
         },
+        protocol::PROTOCOLS,
         record::Keep,
+        schema::FrameTypes,
     };
 
     /// A desk that writes into the folder.
@@ -683,6 +692,28 @@ mod tests {
     /// Entries on their way, for which nobody waits.
     fn batch(entries: Vec<Entry>) -> Batch {
         Batch { entries, left_out: 0, safe: oneshot::channel().0 }
+    }
+
+    #[test]
+    fn an_outage_begins_with_what_was_lost_and_not_with_what_was_written_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = desk(folder.path(), SyncWhen::Never);
+        let mut types = FrameTypes::of(PROTOCOLS[0]);
+        let frame = types.frame("audit", 1, bytes::Bytes::from_static(b"lost"));
+        let came = desk.now();
+        let lost = Entry { what: What::Frame(frame), ..connected(came) };
+        // The feed was quiet for an hour before.
+        desk.written = came.before(Duration::from_secs(3600));
+        desk.fail(Error::io_on("write", None)).unwrap();
+        // The folder is gone: nothing can be begun there.
+        drop(folder);
+        desk.try_again(&[batch(vec![lost])]);
+        let told = desk.outage.as_ref().unwrap().ledger(came.after(Duration::from_secs(9)));
+        let gap = told.iter().find_map(|entry| match &entry.what {
+            What::Event(SessionEvent { event: Some(Event::Gap(gap)), .. }) => Some(*gap),
+            _ => None,
+        });
+        assert_eq!(gap.unwrap().from_ns, came.as_nanos());
     }
 
     #[test]

@@ -29,6 +29,7 @@ const TEXT_KEPT: usize = 16 * 1024 * 1024;
 
 /// A time without a place to write to.
 pub(super) struct Outage {
+    /// Not after anything that was lost was received.
     since: Timestamp,
     reason: String,
     /// What will be written down, in order.
@@ -191,6 +192,7 @@ impl Outage {
 
     /// Counts a message that is forgotten.
     fn drop_message(&mut self, key: usize, entry: Entry, bytes: u64, connections: &Connections) {
+        self.since = self.since.min(entry.received);
         let subscription = Arc::clone(&entry.subscription);
         let connection = connections.of(&subscription);
         let last = self.last.get(&key).map(|&at| &mut self.entries[at].what);
