@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,7 +34,7 @@ use crate::{
     accounts::Account,
     capture::{
         About, Compression, LeftOvers, SEALED_SUFFIX, Sealed, Unsealed, seal_left_overs,
-        sealed_left_over,
+        sealed_left_over, unfinished::create_folder,
     },
     entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
@@ -501,7 +500,7 @@ fn place(options: &Options) -> Result<(Place, LeftOvers)> {
             }
         };
     }
-    fs::create_dir_all(output).map_err(Error::io("create", output))?;
+    create_folder(output)?;
     let left_overs = seal_left_overs(output, options.keeping.compression)?;
     Ok((Place::Folder(output.clone()), left_overs))
 }

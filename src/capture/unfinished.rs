@@ -180,7 +180,7 @@ impl UnfinishedFolder {
 }
 
 /// Makes a folder and those that lead there, and brings their names to the disk.
-fn create_folder(path: &Path) -> Result<()> {
+pub(crate) fn create_folder(path: &Path) -> Result<()> {
     let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
     let made: Vec<_> = path.ancestors().take_while(is_new).collect();
     fs::create_dir_all(path).map_err(Error::io("create", path))?;
