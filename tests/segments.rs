@@ -474,6 +474,25 @@ fn what_is_lost_while_nothing_can_be_written_is_told_to_the_frame() {
     assert!(at(9) <= gap.from_ns && gap.from_ns < gap.to_ns && gap.to_ns <= at(10));
 }
 
+#[test]
+fn what_became_of_each_subscription_is_told_also_where_nothing_can_be_sealed() {
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..10).into_iter().chain([Say::Settle(Arc::clone(&barrier))]);
+    let script = script.chain(said(10..30)).chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let child = record(&feed, folder.path(), &[]).spawn().unwrap();
+    barrier.wait();
+    limit(&child, Some(1));
+    barrier.wait();
+    let words = ended(&child.wait_with_output().unwrap(), 1);
+    assert!(words.contains(": 10 frames"), "{words}");
+    // What it had is there all the same.
+    let hot = names(folder.path());
+    assert!(hot.len() == 1 && hot[0].ends_with(HOT_SUFFIX), "{hot:?}");
+    assert_eq!(frames_in(&entries(folder.path())).len(), 10);
+}
+
 /// A limit on the size of files is no lack of room: no segment goes for it.
 #[test]
 fn nothing_is_deleted_to_make_room_where_room_is_not_what_is_missing() {

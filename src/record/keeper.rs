@@ -196,12 +196,14 @@ pub(super) struct Writing {
 
 impl Writing {
     /// Waits for the last batch, which is when all keepers are gone, and seals the last segment. An
-    /// error of the writing comes along with what was sealed before it.
-    pub(super) fn finish(self) -> Result<(Result<Vec<Sealed>>, Option<Error>)> {
+    /// error of the writing, or else of the sealing, comes along with what was sealed all the same.
+    pub(super) fn finish(self) -> Result<(Vec<Sealed>, Option<Error>)> {
         let Ok((segments, failed)) = self.thread.join() else {
             return Err(Kind::Internal { reason: "the writing thread panicked".to_owned() }.into());
         };
-        Ok((segments.finish(), failed))
+        let (sealed, not_sealed) = segments.finish();
+        // The first thing that went wrong is the one to tell.
+        Ok((sealed, failed.or(not_sealed)))
     }
 }
 

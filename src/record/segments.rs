@@ -264,8 +264,9 @@ impl Segments {
         let _ = self.sealer.jobs.send(Job::Delete(told));
     }
 
-    /// Ends the last segment and waits until all are sealed.
-    pub(super) fn finish(mut self) -> Result<Vec<Sealed>> {
+    /// Ends the last segment and waits until all are sealed. An error is the first thing that went wrong with one of
+    /// them; the others are sealed all the same.
+    pub(super) fn finish(mut self) -> (Vec<Sealed>, Option<Error>) {
         if let Some(Open { segment, .. }) = self.open.take() {
             self.sealer.seal(segment);
         }
@@ -398,12 +399,18 @@ impl Sealer {
         }
     }
 
-    fn finish(self) -> Result<Vec<Sealed>> {
+    fn finish(self) -> (Vec<Sealed>, Option<Error>) {
         drop(self.jobs);
-        match self.thread.join() {
-            Ok(results) => results.into_iter().collect(),
-            Err(_) => Err(Kind::Internal { reason: "the sealing thread panicked".into() }.into()),
+        let panicked =
+            |_| vec![Err(Kind::Internal { reason: "the sealing thread panicked".into() }.into())];
+        let (mut all, mut failed) = (Vec::new(), None);
+        for result in self.thread.join().unwrap_or_else(panicked) {
+            match result {
+                Ok(sealed) => all.push(sealed),
+                Err(error) => _ = failed.get_or_insert(error),
+            }
         }
+        (all, failed)
     }
 }
 
@@ -606,7 +613,7 @@ mod tests {
         assert!(segments.delete_oldest().is_none());
         allow(&second);
         segments.give_up();
-        segments.finish().unwrap();
+        assert!(segments.finish().1.is_none());
     }
 
     #[test]
@@ -636,7 +643,8 @@ mod tests {
         }
         assert_eq!(waiting.load(Ordering::Relaxed), 0);
         segments.give_up();
-        assert_eq!(segments.finish().unwrap().len(), 3);
+        let (sealed, failed) = segments.finish();
+        assert!(failed.is_none() && sealed.len() == 3, "{failed:?} {sealed:?}");
     }
 
     #[test]
@@ -661,7 +669,7 @@ mod tests {
             if gone_later {
                 fs::remove_dir(&path).unwrap();
             }
-            assert_eq!(segments.finish().is_ok(), gone_later);
+            assert_eq!(segments.finish().1.is_none(), gone_later);
         }
     }
 
