@@ -93,7 +93,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "D", value_parser = every, help_heading = "Segments")]
     split_every: Option<Duration>,
 
-    /// Keep so many segments of this folder, and delete the oldest.
+    /// Keep so many segments of this folder, and delete the oldest. Those without frames do not count.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Segments")]
     keep_files: Option<u64>,
 

@@ -5,7 +5,7 @@
 //! What goes is told in the ledger first, for each subscription that was in it, and deleted afterwards.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -29,7 +29,8 @@ use crate::{
 /// How much of what is sealed stays; everything, by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keep {
-    /// So many segments, the one being recorded among them.
+    /// So many segments with frames, the one being recorded among them. A recorder that is refused again and
+    /// again leaves segments in which there is only that: they must not push out the others.
     pub files: Option<usize>,
     /// So many bytes altogether, the one being recorded among them.
     pub size: Option<u64>,
@@ -46,7 +47,11 @@ struct Old {
     path: PathBuf,
     size: u64,
     ended: SystemTime,
+    has_frames: bool,
 }
+
+/// No larger segment is without frames.
+const SMALL: u64 = 64 * 1024;
 
 impl Keep {
     fn is_everything(self) -> bool {
@@ -73,6 +78,7 @@ impl Keep {
 /// What the sealed segments come to that stay so far, and what is beside them.
 #[derive(Clone, Copy)]
 struct Staying {
+    /// Those with frames.
     files: usize,
     size: u64,
     /// The size of the one being recorded.
@@ -84,7 +90,8 @@ struct Staying {
 impl Staying {
     fn all(old: &[Old], recorded: u64, free: Option<u64>) -> Self {
         let size = old.iter().map(|old| old.size).sum();
-        Self { files: old.len(), size, recorded, free }
+        let files = old.iter().filter(|old| old.has_frames).count();
+        Self { files, size, recorded, free }
     }
 
     /// That one goes.
@@ -95,7 +102,7 @@ impl Staying {
 
     /// That one is there, and nobody counts on it.
     fn does_not_count(&mut self, old: &Old) {
-        self.files -= 1;
+        self.files -= usize::from(old.has_frames);
         self.size -= old.size;
     }
 }
@@ -111,6 +118,8 @@ pub(super) struct Ring {
     leaving: HashSet<PathBuf>,
     /// What cannot be proven to be whole. It stays, and does not count.
     unproven: HashSet<PathBuf>,
+    /// Whether there are frames in the small ones.
+    small: HashMap<PathBuf, bool>,
     /// It was told that there is too little room whatever is deleted, and so it still is.
     is_hopeless: bool,
     notify: Notify,
@@ -125,6 +134,7 @@ impl Ring {
             forward: Vec::new(),
             leaving: HashSet::new(),
             unproven: HashSet::new(),
+            small: HashMap::new(),
             is_hopeless: false,
             notify,
         }
@@ -145,6 +155,10 @@ impl Ring {
         old.retain(|old| !self.unproven.contains(&old.path));
         for old in &mut old {
             old.ended = by_new_clock(old.ended, &self.forward);
+            if self.keep.files.is_some() && old.size < SMALL {
+                let known = self.small.entry(old.path.clone());
+                old.has_frames = *known.or_insert_with(|| has_frames(&old.path));
+            }
         }
         let (recorded, free) = (hot_size_in(&self.folder), free_space(&self.folder));
         let mut staying = Staying::all(&old, recorded, free);
@@ -192,6 +206,7 @@ impl Ring {
             leaving.delete(&self.notify);
             // Where that failed, it is named again.
             self.leaving.remove(&leaving.path);
+            self.small.remove(&leaving.path);
         }
     }
 }
@@ -270,11 +285,16 @@ fn old_in(folder: &Path) -> Vec<Old> {
         .filter_map(|item| {
             let metadata = item.metadata().ok().filter(fs::Metadata::is_file)?;
             let ended = metadata.modified().ok()?;
-            Some(Old { path: item.path(), size: metadata.len(), ended })
+            Some(Old { path: item.path(), size: metadata.len(), ended, has_frames: true })
         })
         .collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
+}
+
+/// Whether there are frames in a segment, or nobody knows.
+fn has_frames(path: &Path) -> bool {
+    contents(path).is_none_or(|contents| contents.frames.iter().any(|(_, frames)| *frames > 0))
 }
 
 fn system_time(nanos: u64) -> SystemTime {
@@ -311,7 +331,14 @@ fn by_new_clock(ended: SystemTime, forward: &[ClockStepped]) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::{super::SystemClock, *};
+    use crate::{
+        capture::{About, SealedFile},
+        entry::{Frame, Subscription, session_event::Rejected},
+        schema,
+    };
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_nanos(seconds * 1_000_000_000)
@@ -353,8 +380,54 @@ mod tests {
     fn old() -> Vec<Old> {
         let ended = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         (1..=10)
-            .map(|n| Old { path: n.to_string().into(), size: 100, ended: ended(10 * n) })
+            .map(|n| Old {
+                path: n.to_string().into(),
+                size: 100,
+                ended: ended(10 * n),
+                has_frames: true,
+            })
             .collect()
+    }
+
+    /// Who is refused again and again leaves such.
+    #[test]
+    fn segments_without_frames_push_out_none_with_frames() {
+        let folder = tempfile::tempdir().unwrap();
+        let subscription = Arc::new(Subscription {
+            name: "campus".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: String::new(),
+        });
+        let kind = Arc::new(schema::bundled_type("classic", "audit", None));
+        let about = About { started: at(0), host: String::new(), options: BTreeMap::new() };
+        let seal = |day: u32, has_frames: bool| {
+            let frame =
+                Frame { sequence: 1, sent: None, kind: Arc::clone(&kind), data: "x".into() };
+            let refused =
+                SessionEvent { connection: 0, event: Some(Event::Rejected(Rejected::default())) };
+            let what = if has_frames { What::Frame(frame) } else { What::Event(refused) };
+            let entry = Entry { subscription: Arc::clone(&subscription), received: at(1), what };
+            let path = folder.path().join(format!("202601{day:02}T080000.000Z.mcap"));
+            let mut file = SealedFile::create(&path, &about, &[]).unwrap();
+            file.append(&entry).unwrap();
+            file.finish().unwrap();
+            path
+        };
+        let keep = Keep { files: Some(3), ..Keep::default() };
+        let watch = Watch::new(Arc::new(SystemClock::default()));
+        let mut ring = Ring::new(folder.path().to_owned(), keep, watch, Arc::new(|_| ()));
+        let first = seal(1, false);
+        let second = seal(2, true);
+        seal(3, true);
+        for day in 4..9 {
+            seal(day, false);
+            assert!(ring.look(|_| false).is_empty(), "{day}");
+        }
+        // Those that are older go with the oldest that does.
+        seal(9, true);
+        let leaving: Vec<_> = ring.look(|_| false).into_iter().map(|gone| gone.path).collect();
+        assert_eq!(leaving, [first, second]);
     }
 
     /// How many of them go.
