@@ -619,11 +619,19 @@ fn times_in_frames_move_with_all_others() {
         }
     }
     assert_eq!(frames, 200);
-    for line in decoded(&place.path("out.mcap")).iter().filter(|line| line["topic"] == "security") {
-        for rogue in line["data"]["rogue"].as_array().into_iter().flatten() {
-            assert!(matches!(rogue["first_seen"].as_str(), None | Some("")), "{rogue}");
-        }
-    }
+    // Those that are text cannot be moved.
+    let told = |name| {
+        let lines = decoded(&place.path(name));
+        let rogues = lines
+            .iter()
+            .filter(|line| line["topic"] == "security")
+            .flat_map(|line| line["data"]["rogue"].as_array().into_iter().flatten());
+        rogues
+            .filter(|rogue| rogue["first_seen"].as_str().is_some_and(|text| !text.is_empty()))
+            .count()
+    };
+    assert!(told("in.mcap") > 0);
+    assert_eq!(told("out.mcap"), 0);
     assert!(!String::from_utf8_lossy(&unpacked(&place.path("out.mcap"))).contains("1000h"));
 }
 

@@ -284,7 +284,8 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let page = render(&[status("a")], &Works::default(), &[]);
         for name in ["disk_free_bytes", "lag_seconds", "last_frame_timestamp_seconds"] {
-            let mut lines = page.lines().filter(|line| line.contains(name));
+            let mut lines = page.lines().filter(|line| line.contains(name)).peekable();
+            assert!(lines.peek().is_some(), "{name} in:\n{page}");
             assert!(lines.all(|line| line.starts_with('#')), "{name} in:\n{page}");
         }
     }

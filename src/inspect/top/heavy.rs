@@ -6,7 +6,7 @@
 
 use std::{cmp::Reverse, collections::HashMap, hash::Hash};
 
-/// So many devices are kept at least.
+/// Of twice as many devices, the heavier half is kept, or less where many are as light as each other.
 pub const DEVICES: usize = 65_536;
 
 /// How much there is of something.
