@@ -99,11 +99,16 @@ pub fn read(path: &Path) -> Result<Vec<Account>> {
     parse(path, &text)
 }
 
+/// Without the mark of the byte order that some editors put before all that they save.
+fn json_in(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 fn parse(path: &Path, text: &str) -> Result<Vec<Account>> {
     let wrong = |expected: &str, found: String| -> Error {
         Kind::InputFile { path: path.to_owned(), expected: expected.to_owned(), found }.into()
     };
-    let file: File = serde_json::from_str(text)
+    let file: File = serde_json::from_str(json_in(text))
         .map_err(|error| wrong("subscriptions in the vendor's format", described(&error)))?;
     if file.customers.0.is_empty() {
         return Err(wrong("at least one subscription", "none".to_owned()));
@@ -172,6 +177,8 @@ mod tests {
     fn entries_are_read_in_order() {
         let (_folder, path) = file(TWO);
         let accounts = read(&path).unwrap();
+        fs::write(&path, format!("\u{feff}{TWO}")).unwrap();
+        assert_eq!(read(&path).unwrap(), accounts);
         let seen: Vec<_> = accounts.iter().map(|a| (a.name.as_str(), a.topic.as_str())).collect();
         assert_eq!(seen, [("west", "audit"), ("east", "monitoring")]);
         assert_eq!(accounts[1].username.as_deref(), Some("a@example.com"));

@@ -18,7 +18,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::parse;
+use super::{json_in, parse};
 use crate::{
     error::{Error, Kind, Result},
     protocol::Key,
@@ -218,7 +218,7 @@ struct WrittenKey<'t> {
 
 /// Where the JSON strings are that hold a key, in order.
 fn places_of(text: &str, key: &Key) -> Vec<Range<usize>> {
-    let Ok(written) = serde_json::from_str::<Written<'_>>(text) else { return Vec::new() };
+    let Ok(written) = serde_json::from_str::<Written<'_>>(json_in(text)) else { return Vec::new() };
     let place = |WrittenKey { wsskey }: WrittenKey<'_>| {
         let found: String = serde_json::from_str(wsskey.get()).ok()?;
         // It was borrowed from the text, so its distance from the beginning is its place there.
@@ -275,9 +275,10 @@ mod tests {
 
     #[test]
     fn a_renewed_key_changes_its_own_strings_and_not_a_byte_more() {
-        let (_folder, path) = file(FULL);
+        let full = format!("\u{feff}{FULL}");
+        let (_folder, path) = file(&full);
         assert!(replace_key(&path, &key("synthetic-old-key"), &key("synthetic-new-key")).unwrap());
-        let expected = FULL
+        let expected = full
             .replace(r#""wsskey": "synthetic-old-key""#, r#""wsskey": "synthetic-new-key""#)
             .replace(r"synthetic\u002dold-key", "synthetic-new-key")
             .replace(r#"" synthetic-old-key ""#, r#""synthetic-new-key""#);
