@@ -19,6 +19,7 @@ mod diff;
 mod edit;
 mod encode;
 mod faults;
+mod follow;
 mod inspect;
 mod log;
 mod losses;

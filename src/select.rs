@@ -184,6 +184,11 @@ impl<I> Selected<I> {
         &self.entries
     }
 
+    /// The limit is reached.
+    pub const fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
     fn wants(&mut self, entry: &Entry) -> bool {
         let start = *self.start.get_or_insert(entry.received);
         let at = |moment: Moment| match moment {

@@ -14,7 +14,7 @@ use centralcap::{
     inspect::{self, Look, Profile},
 };
 
-use super::{Outcome, Words, decode, select, signal};
+use super::{Outcome, Words, decode, select};
 
 mod drift;
 mod follow;

@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use centralcap::capture;
@@ -64,9 +65,24 @@ pub(super) fn leave_no_folder(folder: &Path) -> io::Result<()> {
 
 /// Set at Ctrl-C or SIGTERM, for whoever has something to give back before the end.
 pub(super) fn stopped() -> io::Result<Arc<AtomicBool>> {
+    stopped_and(|| {})
+}
+
+/// The same, and no later than after so long a time the process ends, whatever it does.
+pub(super) fn stopped_within(time: Duration) -> io::Result<Arc<AtomicBool>> {
+    stopped_and(move || {
+        thread::sleep(time);
+        process::exit(exit::DONE.into());
+    })
+}
+
+fn stopped_and(then: impl FnOnce() + Send + 'static) -> io::Result<Arc<AtomicBool>> {
     let stopped = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&stopped);
-    when_stopped(move || set.store(true, Ordering::Relaxed))?;
+    when_stopped(move || {
+        set.store(true, Ordering::Relaxed);
+        then();
+    })?;
     Ok(stopped)
 }
 

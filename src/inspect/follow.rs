@@ -13,21 +13,18 @@ use crate::{
 /// The frames that are there, and those that come. Asking never waits: whoever wants more asks again.
 pub struct Follow {
     entries: Selected<Counted>,
-    /// So many are still wanted.
-    left: u64,
 }
 
 /// Follows a folder or a file, from its first entry.
 pub fn follow(path: &Path, selection: Selection) -> Result<Follow> {
-    let left = selection.limit.unwrap_or(u64::MAX);
     let counted = Counted { tail: Tail::open(path)?, frames: 0 };
-    Ok(Follow { entries: selection.of(counted), left })
+    Ok(Follow { entries: selection.of(counted) })
 }
 
 impl Follow {
     /// Nothing more will come: the limit is reached, or the one file is sealed and read.
     pub fn is_over(&self) -> bool {
-        self.left == 0 || self.entries.inner().tail.is_over()
+        self.entries.is_over() || self.entries.inner().tail.is_over()
     }
 }
 
@@ -41,7 +38,6 @@ impl Iterator for Follow {
         loop {
             match self.entries.next()? {
                 Ok(entry) if entry.frame().is_some() => {
-                    self.left -= 1;
                     return Some(Ok((self.entries.inner().frames, entry)));
                 }
                 Ok(_) => {}
