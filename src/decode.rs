@@ -107,6 +107,48 @@ pub fn decode<S: Sink>(
     Ok(summary)
 }
 
+/// Writes what becomes of each frame of a capture that is still being recorded, on the caller's thread. Where
+/// `entries` have no more now, all that was there is written, and `rest` is asked: it returns when it is time to
+/// ask them again, or breaks if that is the end. All else is as with [`decode`].
+pub fn follow<S: Sink, I: Iterator<Item = Result<Entry>>>(
+    mut entries: I,
+    sink: &mut S,
+    out: &mut impl Output<S::Piece>,
+    strict: bool,
+    lost: impl FnMut(&Error),
+    mut rest: impl FnMut(&I) -> ControlFlow<()>,
+) -> Result<Summary> {
+    let mut ledger = Ledger::new(out, lost);
+    let (mut batch, mut piece) = (Vec::new(), S::Piece::default());
+    let mut read = 0;
+    loop {
+        let mut size = 0;
+        while size < BATCH_SIZE
+            && batch.len() < BATCH_ENTRIES
+            && let Some(entry) = entries.next()
+        {
+            if let Some(frame) = entry.as_ref().ok().and_then(Entry::frame) {
+                size += frame.data.len();
+                read += 1;
+            }
+            batch.push(entry);
+        }
+        let on = if batch.is_empty() {
+            rest(&entries)
+        } else {
+            let result = decode_batch(sink, &mut batch, &mut piece, strict, |_| {});
+            ledger.write(&mut piece, result)
+        };
+        if on.is_break() {
+            break;
+        }
+    }
+    let mut summary = ledger.finish()?;
+    summary.read = read;
+    summary.drift = sink.take_drift();
+    Ok(summary)
+}
+
 /// Entries, in the order in which they are written.
 struct Source<I> {
     entries: I,
@@ -261,14 +303,7 @@ impl<'o, P: Default, O: Output<P>, F: FnMut(&Error)> Writing<'o, O, F, P> {
             }),
             moved: Condvar::new(),
             ahead,
-            ledger: Mutex::new(Ledger {
-                out,
-                lost,
-                is_capture: false,
-                strangers: Vec::new(),
-                summary: Summary::default(),
-                failure: None,
-            }),
+            ledger: Mutex::new(Ledger::new(out, lost)),
         }
     }
 
@@ -333,7 +368,12 @@ impl<O, F, P> Writing<'_, O, F, P> {
     }
 }
 
-impl<O, F: FnMut(&Error)> Ledger<'_, O, F> {
+impl<'o, O, F: FnMut(&Error)> Ledger<'o, O, F> {
+    fn new(out: &'o mut O, lost: F) -> Self {
+        let (strangers, summary) = (Vec::new(), Summary::default());
+        Self { out, lost, is_capture: false, strangers, summary, failure: None }
+    }
+
     /// Writes what came of a batch. Breaks if it is the last one.
     fn write<P>(&mut self, piece: &mut P, result: Decoded) -> ControlFlow<()>
     where

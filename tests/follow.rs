@@ -1,5 +1,5 @@
-//! `inspect --follow`: each frame is shown once, within a second of its being sent, whatever becomes of the
-//! file that it is in.
+//! `inspect --follow` and `decode --follow`: each frame is shown once, within a second of its being sent, whatever
+//! becomes of the file that it is in.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use centralcap::{
     capture::{Compression, HotSegment, Tail},
     entry::Entry,
@@ -22,7 +23,7 @@ use centralcap::{
     select::Selection,
 };
 use support::{
-    capture::{Entries, about, message, subscription},
+    capture::{Entries, about, envelope, message, subscription},
     command::centralcap,
     feed::{Feed, Reply, Say},
     place::Place,
@@ -31,11 +32,17 @@ use support::{
 
 /// Frames of 10 KB, each sent when the test comes to the barrier.
 fn paced(barrier: &Arc<Barrier>, count: u32) -> Vec<Say> {
-    let one = |number| {
-        let frame = Say::Binary(message("monitoring", number, 10_000));
-        [Say::Meet(Arc::clone(barrier)), frame]
-    };
-    (1..=count).flat_map(one).chain([Say::Stay]).collect()
+    at_barrier(barrier, (1..=count).map(|number| message("monitoring", number, 10_000)))
+}
+
+fn at_barrier(barrier: &Arc<Barrier>, frames: impl Iterator<Item = Bytes>) -> Vec<Say> {
+    let one = |frame| [Say::Meet(Arc::clone(barrier)), Say::Binary(frame)];
+    frames.flat_map(one).chain([Say::Stay]).collect()
+}
+
+/// One that can be decoded. Its number is the customer.
+fn decodable(number: u64) -> Bytes {
+    envelope("monitoring", &number.to_string(), Bytes::new())
 }
 
 fn record(feed: &Feed, folder: &Path, more: &[&str]) -> Child {
@@ -50,7 +57,7 @@ fn record(feed: &Feed, folder: &Path, more: &[&str]) -> Child {
         .unwrap()
 }
 
-/// `inspect --follow`, and its lines as they come.
+/// `inspect --follow` or `decode --follow`, and its lines as they come.
 struct Follower {
     child: Child,
     lines: mpsc::Receiver<(Instant, String)>,
@@ -58,8 +65,12 @@ struct Follower {
 
 impl Follower {
     fn start(path: &Path, more: &[&str]) -> Self {
+        Self::of("inspect", path, more)
+    }
+
+    fn of(command: &str, path: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"))
-            .args(["inspect", "--follow"])
+            .args([command, "--follow"])
             .arg(path)
             .args(more)
             .stdin(Stdio::null())
@@ -81,11 +92,15 @@ impl Follower {
 
     /// The number of the next frame and its number on its connection, and when it was shown.
     fn next(&self) -> (u64, u32, Instant) {
-        let (at, line) = self.lines.recv_timeout(AT_MOST).expect("a line in time");
+        let (at, line) = self.line();
         let words: Vec<_> = line.split_whitespace().collect();
         let number = words[0].parse().unwrap();
         let sequence = words.iter().find_map(|word| word.strip_prefix('#')).unwrap();
         (number, sequence.parse().unwrap(), at)
+    }
+
+    fn line(&self) -> (Instant, String) {
+        self.lines.recv_timeout(AT_MOST).expect("a line in time")
     }
 
     /// Ends by itself, and has nothing more to say.
@@ -200,6 +215,87 @@ fn a_pipe_that_is_closed_ends_it_though_nothing_comes() {
     assert_eq!(ended.unwrap().code(), Some(0));
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn each_frame_is_decoded_within_a_second_over_rotation_and_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = Follower::of("decode", folder.path(), &[]);
+    let serials = ["--select", "customer_id", "--where", ".customer_id | tonumber % 2 == 0"];
+    let table = Follower::of("decode", folder.path(), &serials);
+    for round in 0..2 {
+        let numbers = 6 * round + 1..=6 * round + 6;
+        let barrier = Arc::new(Barrier::new(2));
+        let feed =
+            Feed::start(vec![Reply::Feed(at_barrier(&barrier, numbers.clone().map(decodable)))]);
+        let mut recorder = record(&feed, folder.path(), &["--split-size", "100B"]);
+        for number in numbers {
+            let before = Instant::now();
+            barrier.wait();
+            let (at, line) = lines.line();
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(line["customer_id"], number.to_string());
+            let took = at.saturating_duration_since(before);
+            assert!(took < Duration::from_secs(1), "frame {number} took {took:?}");
+        }
+        recorder.kill().unwrap();
+        recorder.wait().unwrap();
+    }
+    let rows: Vec<_> = (0..7).map(|_| table.line().1).collect();
+    assert_eq!(rows, ["customer_id", "2", "4", "6", "8", "10", "12"]);
+    lines.stop(rustix::process::Signal::INT);
+    table.stop(rustix::process::Signal::TERM);
+}
+
+#[test]
+fn decode_ends_with_its_limit_or_with_its_file_and_tells_losses() {
+    let place = Place::new();
+    let mut segment =
+        HotSegment::create(&place.path("a.mcap"), &about(Duration::ZERO), &[]).unwrap();
+    let of = subscription("a", "monitoring");
+    let mut entries = Entries::new();
+    for number in 1..=4 {
+        let frame = if number == 2 { Bytes::from_static(b"\xff") } else { decodable(number) };
+        entries.numbered(Duration::from_secs(number), &of, number as u32, frame);
+    }
+    for entry in &entries.made {
+        segment.append(entry).unwrap();
+    }
+    segment.commit().unwrap();
+    let folder = place.folder.path().to_str().unwrap();
+    let follow =
+        |path: &str, more: &[&str]| centralcap(["decode", "--follow", path].iter().chain(more));
+    let customers = |ran: &support::command::Ran| -> Vec<String> {
+        let lines = ran.json_lines().into_iter();
+        lines.map(|line| line["customer_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let ran = follow(folder, &["--limit", "3"]);
+    assert_eq!((ran.code, customers(&ran)), (3, vec!["1".to_owned(), "3".to_owned()]), "{ran:?}");
+    assert!(ran.stderr.contains("cannot decode frame 2"), "{ran:?}");
+    let ran = follow(folder, &["--strict"]);
+    assert_eq!((ran.code, customers(&ran)), (1, vec!["1".to_owned()]), "{ran:?}");
+    let ran = follow("fixtures/small.mcap", &[]);
+    assert_eq!((ran.code, ran.stdout.lines().count(), &*ran.stderr), (0, 40, ""), "{ran:?}");
+    let stranger = place.path("c.txt");
+    fs::write(&stranger, "something else").unwrap();
+    let ran = follow(stranger.to_str().unwrap(), &[]);
+    assert_eq!((ran.code, &*ran.stdout), (1, ""), "{ran:?}");
+    assert!(ran.stderr.contains("expected a capture"), "{ran:?}");
+
+    let out = place.path("out.ndjson");
+    let out = out.to_str().unwrap();
+    for (more, expected) in [
+        (&["--format", "json"][..], "expected lines for --follow"),
+        (&["--format", "csv", "-o", out], "expected lines for --follow"),
+        (&["-o", out], "expected stdout or a pipe for --follow"),
+        (&["--threads", "2"], "cannot be used with"),
+        (&[folder], "expected one file or folder to follow, found 2 paths"),
+    ] {
+        let ran = follow(folder, more);
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.stderr.contains(expected), "{ran:?}");
+    }
 }
 
 impl Place {

@@ -6,21 +6,24 @@ use std::{
     io::{self, IsTerminal, Write},
     mem,
     num::NonZero,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     thread,
 };
 
 use anyhow::Context;
 use centralcap::{
-    capture::Capture,
+    capture::{Capture, Tail},
     codec::{
         notes::Drift,
         plan::{BytesStyle, EnumStyle, Int64Style, Style},
     },
     decode::{self, Summary},
+    entry::Entry,
     error::{self, counted},
     plain, schema,
     schema::Resolver,
+    select::Selected,
     sink::{
         Output, Sink,
         csv::{Csv, Folder, Lines},
@@ -33,7 +36,12 @@ use centralcap::{
 };
 use clap::ValueEnum;
 
-use super::{Outcome, Words, losses::Losses, select, signal};
+use super::{
+    Outcome, Words,
+    follow::{Audience, one_of},
+    losses::Losses,
+    select, signal,
+};
 
 /// Turn a capture into data: lines of JSON, or tables.
 #[derive(Debug, clap::Args)]
@@ -60,6 +68,11 @@ pub(super) struct Args {
     /// frames that are asked, not those that pass.
     #[arg(long = "where", value_name = "EXPR")]
     condition: Option<Condition>,
+
+    /// Go on with what a recorder writes, until Ctrl-C: each frame is written within a second of its being
+    /// recorded. One file or folder, and lines only.
+    #[arg(long, conflicts_with = "threads")]
+    follow: bool,
 
     /// Stop at the first frame that cannot be decoded, and at the first damage. -o leaves nothing then.
     #[arg(long)]
@@ -185,14 +198,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output != Path::new("-") && !takes_as_it_comes(&args.output) {
         signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
     }
+    args.refuse_what_has_an_end()?;
     let style = args.style.style();
     let lines =
         |resolver| Ndjson::new(resolver, style).showing_unknown(args.unknown).showing_raw(args.raw);
-    let format = args.format.unwrap_or(match args.select {
-        Some(_) => Format::Csv,
-        None => Format::Ndjson,
-    });
-    match (format, &args.select) {
+    match (args.format(), &args.select) {
         (Format::Csv, _) if args.unknown || args.raw => {
             let (expected, hint) = if args.unknown {
                 (
@@ -250,6 +260,40 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
 }
 
 impl Args {
+    fn format(&self) -> Format {
+        self.format.unwrap_or(match self.select {
+            Some(_) => Format::Csv,
+            None => Format::Ndjson,
+        })
+    }
+
+    /// Of what goes on until somebody stops it, only lines can be made, and nothing that is ever whole.
+    fn refuse_what_has_an_end(&self) -> error::Result<()> {
+        if !self.follow {
+            return Ok(());
+        }
+        one_of(&self.capture.paths)?;
+        match self.format() {
+            Format::Ndjson => {}
+            Format::Csv if self.select.is_some() => {}
+            Format::Json | Format::Csv => {
+                return Err(error::Error::usage(
+                    "lines for --follow",
+                    "another format",
+                    "leave --format away, or choose the columns of one table with --select",
+                ));
+            }
+        }
+        if self.output == Path::new("-") || takes_as_it_comes(&self.output) {
+            return Ok(());
+        }
+        Err(error::Error::usage(
+            "stdout or a pipe for --follow",
+            self.output.display().to_string(),
+            "a file gets its name when it is whole: leave -o away and write > FILE",
+        ))
+    }
+
     fn stream(&self) -> error::Result<Stream<'static>> {
         match &*self.output {
             path if path == Path::new("-") => {
@@ -264,6 +308,26 @@ impl Args {
         }
     }
 
+    /// Writes what is selected, on one thread for each sink.
+    fn decode<S: Sink>(
+        &self,
+        sinks: &mut [S],
+        out: &mut impl Output<S::Piece>,
+        lost: impl FnMut(&error::Error) + Send,
+    ) -> anyhow::Result<Summary> {
+        let selection = self.capture.selection();
+        if self.follow {
+            let tail = Tail::open(one_of(&self.capture.paths)?)?;
+            let audience = Audience::welcome()?;
+            let entries = Wanted { entries: selection.of(tail), audience: &audience };
+            let rest = Wanted::rest;
+            return Ok(decode::follow(entries, &mut sinks[0], out, self.strict, lost, rest)?);
+        }
+        let capture = Capture::open(&self.capture.paths)?;
+        let entries = selection.of(capture.entries());
+        Ok(decode::decode(entries, sinks, out, self.strict, lost)?)
+    }
+
     /// Writes what is selected, as these sinks do, and says what was lost.
     fn write<S: Sink>(
         &self,
@@ -271,18 +335,17 @@ impl Args {
         sink: impl Fn(Resolver) -> S,
         mut out: impl Output<S::Piece>,
     ) -> anyhow::Result<Outcome> {
-        let threads = self.threads.or_else(|| thread::available_parallelism().ok());
+        let threads = if self.follow { NonZero::new(1) } else { self.threads };
+        let threads = threads.or_else(|| thread::available_parallelism().ok());
         let threads = threads.map_or(1, NonZero::get).min(decode::THREADS);
         let resolver = self.style.resolver()?;
         let mut sinks: Vec<_> = (0..threads).map(|_| sink(resolver.clone())).collect();
-        let capture = Capture::open(&self.capture.paths)?;
         let selection = self.capture.selection();
-        let entries = selection.clone().of(capture.entries());
         let mut losses = Losses::new(words);
         let lost = |error: &error::Error| losses.tell(error);
         let summary = match &self.condition {
             None => {
-                let summary = decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?;
+                let summary = self.decode(&mut sinks, &mut out, lost)?;
                 // The process is about to end, and all plans and descriptors with it.
                 mem::forget(sinks);
                 summary
@@ -295,7 +358,7 @@ impl Args {
                         Filtered::new(condition.clone(), lines, sink)
                     })
                     .collect();
-                decode::decode(entries, &mut sinks, &mut out, self.strict, lost)?
+                self.decode(&mut sinks, &mut out, lost)?
             }
         };
         losses.tell_rest();
@@ -325,6 +388,29 @@ impl Args {
             counted(damaged, "damaged place")
         ));
         Ok(Outcome::Lossy)
+    }
+}
+
+/// The entries of a capture that is being recorded, as long as somebody wants them.
+struct Wanted<'a> {
+    entries: Selected<Tail>,
+    audience: &'a Audience,
+}
+
+impl Iterator for Wanted<'_> {
+    type Item = error::Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.audience.has_gone() { None } else { self.entries.next() }
+    }
+}
+
+impl Wanted<'_> {
+    fn rest(&self) -> ControlFlow<()> {
+        if self.entries.is_over() || self.entries.inner().is_over() {
+            return ControlFlow::Break(());
+        }
+        self.audience.wait()
     }
 }
 
