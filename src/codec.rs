@@ -14,6 +14,7 @@ pub mod notes;
 pub mod plan;
 pub mod reflect;
 pub mod text;
+pub(crate) mod types;
 pub mod walk;
 pub mod wire;
 

@@ -13,6 +13,7 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::{
     codec::{
+        types,
         walk::DEPTH_LIMIT,
         wire::{self, Field, Value, WireError},
     },
@@ -138,25 +139,21 @@ pub struct Moved {
 impl Restamp {
     /// For frames of this type.
     pub fn new(frame: &MessageDescriptor) -> Self {
-        let mut found = vec![frame.clone()];
-        let mut messages = Vec::new();
-        while let Some(descriptor) = found.get(messages.len()).cloned() {
+        let mut messages = types::table(frame, |descriptor, numbers| {
             let mut fields: Vec<_> = descriptor
                 .fields()
                 .filter_map(|field| {
                     let holds = match field.kind() {
-                        Kind::Message(of) if field.is_group() => {
-                            Holds::Group(index(&mut found, of))
-                        }
-                        Kind::Message(of) => Holds::Message(index(&mut found, of)),
+                        Kind::Message(of) if field.is_group() => Holds::Group(numbers.of(&of)),
+                        Kind::Message(of) => Holds::Message(numbers.of(&of)),
                         _ => Holds::Time(time(&field)?),
                     };
                     Some((field.number(), holds))
                 })
                 .collect();
             fields.sort_by_key(|(number, _)| *number);
-            messages.push(Message { fields });
-        }
+            Message { fields }
+        });
         prune(&mut messages);
         Self { messages }
     }
@@ -185,14 +182,6 @@ impl Restamp {
         data.extend_from_slice(&frame[done..]);
         Moved { data: data.into(), sent: walk.sent, stays: walk.stays }
     }
-}
-
-/// Where the message is, or will be.
-fn index(found: &mut Vec<MessageDescriptor>, of: MessageDescriptor) -> usize {
-    found.iter().position(|known| *known == of).unwrap_or_else(|| {
-        found.push(of);
-        found.len() - 1
-    })
 }
 
 /// Leaves out the fields below which there is no time.

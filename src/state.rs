@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use prost_reflect::{Kind, MessageDescriptor};
 
 use crate::codec::{
+    types,
     walk::DEPTH_LIMIT,
     wire::{self, Value},
 };
@@ -81,30 +82,21 @@ struct Message {
 impl Entities {
     /// For frames of this type.
     pub fn new(frame: &MessageDescriptor) -> Self {
-        let mut found = vec![frame.clone()];
-        let mut messages = Vec::new();
-        while let Some(descriptor) = found.get(messages.len()).cloned() {
+        let messages = types::table(frame, |descriptor, numbers| {
             let named = ENTITIES.iter().find(|(name, _)| *name == descriptor.full_name());
             let named = named.map_or(&[][..], |(_, fields)| fields);
-            let numbers = named.iter().filter_map(|name| descriptor.get_field_by_name(name));
-            let mut message = Message {
-                own: numbers.map(|field| field.number()).collect(),
-                ..Message::default()
-            };
+            let own = named.iter().filter_map(|name| descriptor.get_field_by_name(name));
+            let mut message =
+                Message { own: own.map(|field| field.number()).collect(), ..Message::default() };
             message.own.sort_unstable();
             for field in descriptor.fields().filter(|field| !field.is_group()) {
                 if let Kind::Message(of) = field.kind() {
-                    let known = found.iter().position(|known| *known == of);
-                    let index = known.unwrap_or_else(|| {
-                        found.push(of);
-                        found.len() - 1
-                    });
-                    message.nested.push((field.number(), index));
+                    message.nested.push((field.number(), numbers.of(&of)));
                 }
             }
             message.nested.sort_unstable();
-            messages.push(message);
-        }
+            message
+        });
         Self { messages }
     }
 

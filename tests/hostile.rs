@@ -241,6 +241,13 @@ fn whoever_is_asked_reads() {
             println!("told {error}");
         }
     });
+    timed("fewest", &mut || {
+        let output = path.with_extension("fewest.mcap");
+        let options = edit::Options { minimise: true, ..edit::Options::default() };
+        if let Err(error) = edit::edit(&[path.to_owned()], &output, &options, |_| ()) {
+            println!("told {error}");
+        }
+    });
     timed("channels", &mut || drop(capture.channels()));
     println!("frames {frames}\ndecoded {decoded}\nlongest {}", longest.as_millis());
     println!("memory {}", most_memory());

@@ -15,6 +15,7 @@ pub use super::text::Literal;
 use super::{
     bytes::{self, Meaning},
     reflect,
+    types::{self, Numbers},
 };
 
 /// How values are spelled.
@@ -369,20 +370,18 @@ impl Plan {
     /// Compiles a message type and all that it needs.
     pub fn new(message: &MessageDescriptor, style: Style) -> Self {
         let mut build = Build { style, ..Build::default() };
-        build.message(message);
-        let mut done = 0;
-        let mut messages: Vec<Message> = Vec::new();
-        while let Some(descriptor) = build.found.get(done).cloned() {
-            let message = build.compile(&descriptor);
+        let mut messages = types::table(message, |descriptor, numbers| {
+            let message = build.compile(descriptor, numbers);
             // What an `Any` holds is known only when it comes by.
             if message.form == Form::Any {
                 for known in descriptor.parent_pool().all_messages() {
-                    build.message(&known);
+                    numbers.of(&known);
                 }
             }
-            messages.push(message);
-            done += 1;
-        }
+            message
+        });
+        let names = messages.iter().map(|message| message.name.clone());
+        let by_name = names.zip(0..).collect();
         // That a message is nothing but an address can be told when it is compiled.
         let is_mac: Vec<bool> = messages.iter().map(Message::is_mac).collect();
         for field in messages.iter_mut().flat_map(|message| &mut message.fields) {
@@ -395,7 +394,7 @@ impl Plan {
         for message in &mut messages {
             (message.near, message.far) = places(&message.fields);
         }
-        Self { messages, enums: build.enums, by_name: build.by_name, style }
+        Self { messages, enums: build.enums, by_name, style }
     }
 
     /// The message that the plan was made for.
@@ -449,24 +448,11 @@ impl Message {
 #[derive(Default)]
 struct Build {
     style: Style,
-    /// In the order of their indexes.
-    found: Vec<MessageDescriptor>,
-    by_name: HashMap<String, u32>,
     enums: Vec<Enum>,
     enums_by_name: HashMap<String, u32>,
 }
 
 impl Build {
-    fn message(&mut self, descriptor: &MessageDescriptor) -> u32 {
-        if let Some(&index) = self.by_name.get(descriptor.full_name()) {
-            return index;
-        }
-        let index = self.found.len() as u32;
-        self.found.push(descriptor.clone());
-        self.by_name.insert(descriptor.full_name().to_owned(), index);
-        index
-    }
-
     fn enumeration(&mut self, descriptor: &EnumDescriptor) -> u32 {
         if let Some(&index) = self.enums_by_name.get(descriptor.full_name()) {
             return index;
@@ -491,7 +477,7 @@ impl Build {
         index
     }
 
-    fn compile(&mut self, descriptor: &MessageDescriptor) -> Message {
+    fn compile(&mut self, descriptor: &MessageDescriptor, numbers: &mut Numbers) -> Message {
         let mut oneofs = HashMap::new();
         for oneof in descriptor.oneofs().filter(|oneof| !oneof.is_synthetic()) {
             oneofs.insert(oneof.full_name().to_owned(), oneofs.len() as u32 + 1);
@@ -501,13 +487,14 @@ impl Build {
             .map(|field| {
                 let oneof = field.containing_oneof();
                 let oneof = oneof.and_then(|oneof| oneofs.get(oneof.full_name()).copied());
-                Field { oneof: oneof.unwrap_or(0), ..self.field(&Declared::of_field(&field)) }
+                let declared = Declared::of_field(&field);
+                Field { oneof: oneof.unwrap_or(0), ..self.field(&declared, numbers) }
             })
             .collect();
         fields.extend(
             descriptor
                 .extensions()
-                .map(|extension| self.field(&Declared::of_extension(&extension))),
+                .map(|extension| self.field(&Declared::of_extension(&extension), numbers)),
         );
         fields.sort_by_key(|field| field.number);
         Message {
@@ -522,7 +509,7 @@ impl Build {
         }
     }
 
-    fn field(&mut self, declared: &Declared) -> Field {
+    fn field(&mut self, declared: &Declared, numbers: &mut Numbers) -> Field {
         use prost_reflect::Kind as Declares;
 
         let kind = match &declared.kind {
@@ -550,7 +537,7 @@ impl Build {
             }),
             Declares::Enum(descriptor) => Kind::Enum(self.enumeration(descriptor)),
             Declares::Message(descriptor) => {
-                let index = self.message(descriptor);
+                let index = numbers.of(descriptor) as u32;
                 match () {
                     () if declared.is_map => Kind::Map(index),
                     () if declared.is_group => Kind::Group(index),

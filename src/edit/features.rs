@@ -10,6 +10,7 @@ use prost_reflect::{Kind as Declares, MessageDescriptor};
 
 use crate::{
     codec::{
+        types,
         walk::DEPTH_LIMIT,
         wire::{self, Value},
     },
@@ -70,7 +71,6 @@ struct Type {
 
 /// A message type.
 struct Message {
-    descriptor: MessageDescriptor,
     /// Ascending by number.
     fields: Vec<Field>,
 }
@@ -199,29 +199,25 @@ impl Features {
         Ok(index)
     }
 
+    /// Adds a message type and all that it needs, and returns its index.
     fn declared(&mut self, descriptor: &MessageDescriptor) -> usize {
-        let known = self.messages.iter().position(|known| known.descriptor == *descriptor);
-        if let Some(index) = known {
-            return index;
-        }
-        let index = self.messages.len();
-        self.messages.push(Message { descriptor: descriptor.clone(), fields: Vec::new() });
-        let mut fields: Vec<_> = descriptor
-            .fields()
-            .map(|field| {
+        let first = self.messages.len();
+        self.messages.extend(types::table(descriptor, |descriptor, numbers| {
+            let fields = descriptor.fields().map(|field| {
                 let what = match field.kind() {
                     Declares::Enum(_) => What::Enum,
-                    Declares::Message(inside) => What::Message(self.declared(&inside)),
+                    Declares::Message(inside) => What::Message(first + numbers.of(&inside)),
                     _ => What::Plain,
                 };
                 let wire_type = if field.is_group() { 3 } else { field.kind().wire_type() as u8 };
                 let is_list = field.is_list() || field.is_map();
                 Field { number: field.number(), wire_type, is_list, what }
-            })
-            .collect();
-        fields.sort_by_key(|field| field.number);
-        self.messages[index].fields = fields;
-        index
+            });
+            let mut fields: Vec<_> = fields.collect();
+            fields.sort_by_key(|field| field.number);
+            Message { fields }
+        }));
+        first
     }
 
     fn place(&mut self, message: usize, depth: u32) -> usize {

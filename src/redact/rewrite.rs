@@ -10,6 +10,7 @@ use super::{
 };
 use crate::codec::{
     Fault,
+    types::{self, Numbers},
     walk::DEPTH_LIMIT,
     wire::{self, Value, WireError},
 };
@@ -175,11 +176,8 @@ impl Number {
 impl Rules {
     /// For messages of this type, by the table and by what a policy says.
     pub fn new(message: &MessageDescriptor, policy: &Policy) -> Self {
-        let mut found = vec![message.clone()];
-        let mut messages = Vec::new();
-        while let Some(descriptor) = found.get(messages.len()).cloned() {
-            messages.push(message_of(&descriptor, policy, &mut found));
-        }
+        let messages =
+            types::table(message, |descriptor, numbers| message_of(descriptor, policy, numbers));
         Self { messages }
     }
 
@@ -192,14 +190,10 @@ impl Rules {
     }
 }
 
-fn message_of(
-    descriptor: &MessageDescriptor,
-    policy: &Policy,
-    found: &mut Vec<MessageDescriptor>,
-) -> Message {
+fn message_of(descriptor: &MessageDescriptor, policy: &Policy, numbers: &mut Numbers) -> Message {
     let mut message = Message::default();
     for field in descriptor.fields() {
-        let rule = rule(descriptor, &field, policy, found);
+        let rule = rule(descriptor, &field, policy, numbers);
         if let Rule::Coordinate(axis, _) = rule {
             message.place.axes.push((axis, field.number()));
         }
@@ -215,7 +209,7 @@ fn rule(
     descriptor: &MessageDescriptor,
     field: &FieldDescriptor,
     policy: &Policy,
-    found: &mut Vec<MessageDescriptor>,
+    numbers: &mut Numbers,
 ) -> Rule {
     let kind = field.kind();
     let number = Number::of(&kind);
@@ -230,13 +224,7 @@ fn rule(
         return if required { Rule::Emptied(number) } else { Rule::Dropped };
     }
     match (kind, action) {
-        (Kind::Message(of), _) => {
-            let known = found.iter().position(|known| *known == of);
-            Rule::Message(known.unwrap_or_else(|| {
-                found.push(of);
-                found.len() - 1
-            }))
-        }
+        (Kind::Message(of), _) => Rule::Message(numbers.of(&of)),
         (Kind::String | Kind::Bytes, Some(Action::Keep)) => Rule::Kept,
         (kind @ (Kind::String | Kind::Bytes), Some(Action::As(class))) => {
             Rule::Value { class, is_bytes: kind == Kind::Bytes }

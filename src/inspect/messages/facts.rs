@@ -3,12 +3,13 @@
 //! Only the way to the first element of each list is looked at, or to the one in which something was found.
 //! Which fields name somebody is told by their names, so it also works for schemas that are newer than this.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use prost_reflect::{EnumDescriptor, Kind, MessageDescriptor};
 
 use crate::codec::{
     bytes::Meaning,
+    types,
     wire::{self, Value},
 };
 
@@ -131,23 +132,13 @@ enum Holds {
 
 impl Finder {
     pub(super) fn new(frame: &MessageDescriptor) -> Self {
-        let mut found = vec![frame.clone()];
-        let mut numbers = HashMap::from([(frame.full_name().to_owned(), 0)]);
-        let mut messages = Vec::new();
-        while let Some(of) = found.get(messages.len()).cloned() {
+        let messages = types::table(frame, |of, numbers| {
             let mut message = Message::default();
             for field in of.fields().filter(|field| !field.is_group()) {
                 let holds = match field.kind() {
                     Kind::Message(of) => match address(&of) {
                         Some((number, meaning)) => Some(Holds::Address(number, meaning)),
-                        None => {
-                            let number = numbers.entry(of.full_name().to_owned());
-                            let number = *number.or_insert_with(|| {
-                                found.push(of);
-                                found.len() - 1
-                            });
-                            Some(Holds::Message(number))
-                        }
+                        None => Some(Holds::Message(numbers.of(&of))),
                     },
                     Kind::String => Some(Holds::Text),
                     Kind::Bytes => Some(Holds::Bytes(Meaning::of(&field))),
@@ -165,8 +156,8 @@ impl Finder {
                 }));
             }
             message.fields.sort_by_key(|field| field.number);
-            messages.push(message);
-        }
+            message
+        });
         Self { messages }
     }
 

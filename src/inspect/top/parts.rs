@@ -1,12 +1,13 @@
 //! What a payload is made of, and who is named in it, along the wire.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use super::DeviceKind;
 use crate::codec::{
     bytes::Meaning,
+    types,
     walk::DEPTH_LIMIT,
     wire::{self, Value},
 };
@@ -68,10 +69,7 @@ enum Holds {
 
 impl Parts {
     pub(super) fn new(payload_field: u32, payload: &MessageDescriptor) -> Self {
-        let mut found = vec![payload.clone()];
-        let mut numbers = HashMap::from([(payload.full_name().to_owned(), 0)]);
-        let mut messages = Vec::new();
-        while let Some(of) = found.get(messages.len()).cloned() {
+        let messages = types::table(payload, |of, numbers| {
             let mut message = Message::default();
             for field in of.fields().filter(|field| !field.is_group()) {
                 let holds = match (field.kind(), names(&field)) {
@@ -81,22 +79,15 @@ impl Parts {
                         (Some(number), Some(DeviceKind::Mac)) => Some(Holds::MacIn(number)),
                         // An address is no part.
                         (Some(_), _) => None,
-                        (None, _) => {
-                            let number = numbers.entry(of.full_name().to_owned());
-                            let number = *number.or_insert_with(|| {
-                                found.push(of);
-                                found.len() - 1
-                            });
-                            Some(Holds::Message(number))
-                        }
+                        (None, _) => Some(Holds::Message(numbers.of(&of))),
                     },
                     _ => None,
                 };
                 message.fields.extend(holds.map(|holds| (field.number(), holds)));
             }
             message.fields.sort_by_key(|(number, _)| *number);
-            messages.push(message);
-        }
+            message
+        });
         let fields = payload.fields().filter(|field| field.kind().as_message().is_some());
         let mut weights: Vec<_> = fields
             .map(|field| (field.number(), field.name().to_owned(), Weight::default()))
