@@ -8,7 +8,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
     thread,
 };
 
@@ -25,6 +24,7 @@ use self::{
 };
 pub use self::{compare::Change, declared::SchemaChange, paths::FieldPath};
 use crate::{
+    by_address::ByAddress,
     capture::Capture,
     codec::{STACK_SIZE, plan::BytesStyle},
     entry::{Entry, Subscription, Timestamp},
@@ -333,8 +333,7 @@ impl Survey {
     fn of(source: &dyn Source, options: &Options, mut contents: Contents<'_>) -> Result<Self> {
         let mut feeds: Vec<(FeedName, Vec<Item>)> = Vec::new();
         let mut by_name = HashMap::new();
-        // By the subscription's address, which is kept alive.
-        let mut by_address: HashMap<usize, (Arc<Subscription>, usize)> = HashMap::new();
+        let mut known: ByAddress<Subscription, usize> = ByAddress::default();
         let (mut read, mut losses) = (Read::default(), Vec::new());
         let mut entries = 0_u64;
         for entry in options.selection.clone().of(source.entries()?) {
@@ -358,15 +357,13 @@ impl Survey {
                     Error::usage(expected, "more", "compare parts with --from and --to")
                 })?;
             let (item, how) = contents.item(&entry, frame, ordinal)?;
-            let address = Arc::as_ptr(&entry.subscription) as usize;
-            let (_, feed) = by_address.entry(address).or_insert_with(|| {
-                let of = &entry.subscription;
+            let of = &entry.subscription;
+            let feed = known.or_insert_with(of, || {
                 let name = (of.name.clone(), of.topic.clone());
-                let feed = *by_name.entry(name.clone()).or_insert_with(|| {
+                *by_name.entry(name.clone()).or_insert_with(|| {
                     feeds.push((name, Vec::new()));
                     feeds.len() - 1
-                });
-                (Arc::clone(of), feed)
+                })
             });
             feeds[*feed].1.push(item);
             read.frames += 1;

@@ -18,6 +18,7 @@
 pub mod entry;
 pub mod error;
 
+mod by_address;
 mod dice;
 pub mod files;
 pub mod plain;

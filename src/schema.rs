@@ -6,7 +6,7 @@
 
 use std::{
     cell::Cell,
-    collections::{HashMap, hash_map::Entry},
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
     path::Path,
     sync::{
@@ -23,6 +23,7 @@ use prost_reflect::{
 };
 
 use crate::{
+    by_address::ByAddress,
     entry::{Frame, FrameType, SessionEvent, Timestamp},
     error::{Error, Kind, Result},
     protocol::{self, Payload, Protocol},
@@ -276,19 +277,13 @@ pub struct Resolver {
 struct Shared {
     user: Option<DescriptorPool>,
     payloads: HashMap<String, String>,
-    /// By the frame type's address.
-    resolved: Mutex<HashMap<usize, Slot>>,
+    resolved: Mutex<ByAddress<FrameType, Slot>>,
     /// So many bytes have those that came with the capture.
     embedded: AtomicUsize,
 }
 
 /// Where the descriptor of a frame type is, or comes.
-#[derive(Clone, Debug)]
-struct Slot {
-    /// Its address is the key.
-    _kept_alive: Arc<FrameType>,
-    envelope: Arc<Mutex<Option<Result<MessageDescriptor, Unusable>>>>,
-}
+type Slot = Arc<Mutex<Option<Result<MessageDescriptor, Unusable>>>>;
 
 /// Why descriptors are of no use. Loading them again would only take as long again.
 #[derive(Clone, Debug)]
@@ -323,20 +318,15 @@ impl Resolver {
     ) -> Result<MessageDescriptor> {
         let slot = {
             let mut resolved = locked(&self.shared.resolved);
-            let count = resolved.len();
-            match resolved.entry(Arc::as_ptr(kind) as usize) {
-                Entry::Occupied(known) => known.get().clone(),
-                Entry::Vacant(_) if count == TYPES_LIMIT => {
-                    return Err(too_many(format!("more than {TYPES_LIMIT} types of frames")));
-                }
-                Entry::Vacant(new) => {
-                    let slot = Slot { _kept_alive: Arc::clone(kind), envelope: Arc::default() };
-                    new.insert(slot).clone()
-                }
-            }
+            let has_room = resolved.len() < TYPES_LIMIT;
+            let slot = resolved.or_try_insert_with(kind, || {
+                let full = || too_many(format!("more than {TYPES_LIMIT} types of frames"));
+                has_room.then(Slot::default).ok_or_else(full)
+            })?;
+            Arc::clone(slot)
         };
         // Whoever wants the same waits for it; others do not.
-        let mut found = locked(&slot.envelope);
+        let mut found = locked(&slot);
         if found.is_none() {
             *found = Some(match self.shared.resolve(protocol, topic, kind) {
                 Ok(envelope) => Ok(envelope),

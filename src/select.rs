@@ -1,11 +1,12 @@
 //! Which entries of a capture are wanted. The same options mean the same wherever a capture is read.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use globset::{Glob, GlobMatcher};
 
 pub use self::find::Find;
 use crate::{
+    by_address::ByAddress,
     capture::InChunks,
     entry::{Entry, Subscription, Timestamp, What},
     error::{Error, Result},
@@ -109,7 +110,7 @@ impl Selection {
             selection: self,
             entries,
             start: None,
-            named: HashMap::new(),
+            named: ByAddress::default(),
         }
     }
 
@@ -174,8 +175,8 @@ pub struct Selected<I> {
     start: Option<Timestamp>,
     to_skip: u64,
     left: u64,
-    /// The verdict on each subscription's name, by address; the subscription is kept alive.
-    named: HashMap<usize, (Arc<Subscription>, bool)>,
+    /// The verdict on each subscription's name.
+    named: ByAddress<Subscription, bool>,
 }
 
 impl<I> Selected<I> {
@@ -204,11 +205,8 @@ impl<I> Selected<I> {
         if selection.subscriptions.is_empty() {
             return selection.wants_content(entry);
         }
-        let address = Arc::as_ptr(&entry.subscription) as usize;
-        let (_, named) = self.named.entry(address).or_insert_with(|| {
-            (Arc::clone(&entry.subscription), selection.names(&entry.subscription))
-        });
-        *named && selection.wants_content(entry)
+        let of = &entry.subscription;
+        *self.named.or_insert_with(of, || selection.names(of)) && selection.wants_content(entry)
     }
 }
 
@@ -244,6 +242,8 @@ impl<I: Iterator<Item = Result<Entry>>> Iterator for Selected<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
 
     use super::*;

@@ -2,7 +2,7 @@
 //! the schema does not know. Frames of the same content are the same.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::DefaultHasher},
+    collections::{BTreeMap, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -17,6 +17,7 @@ use super::{
     paths::{Ignored, Node},
 };
 use crate::{
+    by_address::ByAddress,
     codec::{
         bytes,
         encode::Object,
@@ -25,7 +26,7 @@ use crate::{
         plan::{Int64Style, Plan, Style},
         wire,
     },
-    entry::{Entry, Frame, FrameType},
+    entry::{Entry, Frame, FrameType, Subscription},
     error::Result,
     protocol,
     schema::Resolver,
@@ -56,17 +57,13 @@ pub(super) struct Contents<'i> {
     ignored: &'i Ignored,
     shows_unknown: bool,
     shows_times: bool,
-    types: Vec<Known>,
-    /// By the frame type's address.
-    by_address: HashMap<usize, usize>,
+    types: ByAddress<FrameType, Known>,
     notes: Notes,
     text: Text,
 }
 
 /// What has to be known of a type of frames.
 struct Known {
-    /// Its address is the key.
-    kind: Arc<FrameType>,
     envelope: MessageDescriptor,
     payload: Option<String>,
     plan: Plan,
@@ -83,8 +80,7 @@ impl<'i> Contents<'i> {
             ignored,
             shows_unknown: shows_unknown && !ignored.unknown,
             shows_times: options.times,
-            types: Vec::new(),
-            by_address: HashMap::new(),
+            types: ByAddress::default(),
             notes: Notes::default(),
             text: Text::default(),
         }
@@ -97,10 +93,9 @@ impl<'i> Contents<'i> {
         frame: &Frame,
         ordinal: u32,
     ) -> Result<(Item, How)> {
-        let (known, how) = self.read(entry, frame)?;
-        let known = &self.types[known];
+        let (known, text, how) = self.read(entry, frame)?;
         let mut content = [0; 16];
-        content.copy_from_slice(&Sha256::digest(self.text.as_bytes())[..16]);
+        content.copy_from_slice(&Sha256::digest(text)[..16]);
         let mut keys = known.entities.keys(&frame.data);
         keys.sort_unstable();
         let mut about = DefaultHasher::new();
@@ -117,25 +112,26 @@ impl<'i> Contents<'i> {
 
     /// What is in a frame.
     pub(super) fn content(&mut self, entry: &Entry, frame: &Frame) -> Result<Box<RawValue>> {
-        self.read(entry, frame)?;
-        let text = String::from_utf8_lossy(self.text.as_bytes()).into_owned();
+        let (_, text, _) = self.read(entry, frame)?;
+        let text = String::from_utf8_lossy(text).into_owned();
         Ok(RawValue::from_string(text).expect("it was written as JSON"))
     }
 
     /// The types of all frames so far, with their envelopes.
     pub(super) fn types(&self) -> impl Iterator<Item = (&Arc<FrameType>, &MessageDescriptor)> {
-        self.types.iter().map(|known| (&known.kind, &known.envelope))
+        self.types.iter().map(|(kind, known)| (kind, &known.envelope))
     }
 
     /// The payload's name of all labels so far.
     pub(super) fn payloads(&self) -> impl Iterator<Item = (u32, Option<&str>)> {
-        self.types.iter().map(|known| (known.label, known.payload.as_deref()))
+        self.types.values().map(|known| (known.label, known.payload.as_deref()))
     }
 
-    /// Leaves the content in the text. Returns the type's index, too.
-    fn read(&mut self, entry: &Entry, frame: &Frame) -> Result<(usize, How)> {
-        let index = self.type_of(entry, frame)?;
-        let known = &self.types[index];
+    /// What is known of a frame's type, the content as text, and how it was read.
+    fn read(&mut self, entry: &Entry, frame: &Frame) -> Result<(&Known, &[u8], How)> {
+        let known = self.types.or_try_insert_with(&frame.kind, || {
+            Known::new(&self.resolver, self.style, &entry.subscription, &frame.kind)
+        })?;
         let text = &mut self.text;
         text.clear();
         // Every field brings a comma along, so something has to stand before the first one.
@@ -170,32 +166,31 @@ impl<'i> Contents<'i> {
             text.clear();
             text.extend(left.as_bytes());
         }
-        Ok((index, how))
+        Ok((known, text.as_bytes(), how))
     }
+}
 
-    fn type_of(&mut self, entry: &Entry, frame: &Frame) -> Result<usize> {
-        let address = Arc::as_ptr(&frame.kind) as usize;
-        if let Some(&index) = self.by_address.get(&address) {
-            return Ok(index);
-        }
-        let subscription = &entry.subscription;
+impl Known {
+    fn new(
+        resolver: &Resolver,
+        style: Style,
+        subscription: &Subscription,
+        kind: &Arc<FrameType>,
+    ) -> Result<Self> {
         let protocol = protocol::by_name(&subscription.protocol);
-        let envelope = self.resolver.envelope(protocol, &subscription.topic, &frame.kind)?;
+        let envelope = resolver.envelope(protocol, &subscription.topic, kind)?;
         let (_, payload_field) = protocol.envelope_message();
         let payload = envelope.get_field(payload_field).map(|field| field.kind());
         let payload = payload.as_ref().and_then(Kind::as_message);
         let mut label = DefaultHasher::new();
-        frame.kind.label.hash(&mut label);
-        self.types.push(Known {
-            kind: Arc::clone(&frame.kind),
+        kind.label.hash(&mut label);
+        Ok(Self {
             payload: payload.map(|payload| payload.full_name().to_owned()),
-            plan: Plan::new(&envelope, self.style),
+            plan: Plan::new(&envelope, style),
             entities: Entities::new(&envelope),
             envelope,
             label: label.finish() as u32,
-        });
-        self.by_address.insert(address, self.types.len() - 1);
-        Ok(self.types.len() - 1)
+        })
     }
 }
 

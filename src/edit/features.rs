@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use prost_reflect::{Kind as Declares, MessageDescriptor};
 
 use crate::{
+    by_address::ByAddress,
     codec::{
         types,
         walk::DEPTH_LIMIT,
@@ -52,8 +53,8 @@ pub(super) struct Features {
     /// What each feature is.
     kinds: Vec<Kind>,
     types: Vec<Type>,
-    /// By the frame type's address.
-    by_address: HashMap<usize, usize>,
+    /// Which of the types a frame's is.
+    known: ByAddress<FrameType, usize>,
     messages: Vec<Message>,
     places: Vec<Place>,
     /// Of the frame that is looked at.
@@ -62,8 +63,6 @@ pub(super) struct Features {
 
 struct Type {
     kind: Arc<FrameType>,
-    /// More frame types that are the same; they are kept alive, as their addresses are keys.
-    others: Vec<Arc<FrameType>>,
     itself: Option<Feature>,
     broken: Option<Feature>,
     place: usize,
@@ -129,7 +128,7 @@ impl Features {
             resolver,
             kinds: Vec::new(),
             types: Vec::new(),
-            by_address: HashMap::new(),
+            known: ByAddress::default(),
             messages: Vec::new(),
             places: Vec::new(),
             found: Vec::new(),
@@ -168,16 +167,12 @@ impl Features {
     }
 
     fn type_of(&mut self, entry: &Entry, frame: &Frame) -> Result<usize> {
-        let address = Arc::as_ptr(&frame.kind) as usize;
-        if let Some(&index) = self.by_address.get(&address) {
+        if let Some(&index) = self.known.get(&frame.kind) {
             return Ok(index);
         }
         let same = self.types.iter().position(|known| known.kind == frame.kind);
         let index = match same {
-            Some(index) => {
-                self.types[index].others.push(Arc::clone(&frame.kind));
-                index
-            }
+            Some(index) => index,
             None => {
                 let subscription = &entry.subscription;
                 let protocol = protocol::by_name(&subscription.protocol);
@@ -187,7 +182,6 @@ impl Features {
                 let place = self.place(message, 0);
                 self.types.push(Type {
                     kind: Arc::clone(&frame.kind),
-                    others: Vec::new(),
                     itself: None,
                     broken: None,
                     place,
@@ -195,7 +189,7 @@ impl Features {
                 self.types.len() - 1
             }
         };
-        self.by_address.insert(address, index);
+        self.known.insert(&frame.kind, index);
         Ok(index)
     }
 

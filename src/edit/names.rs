@@ -1,8 +1,9 @@
 //! Subscriptions under new names. What is on their channels stays.
 
-use std::{collections::HashMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{
+    by_address::ByAddress,
     entry::{Entry, Subscription},
     error::{Error, Result},
 };
@@ -54,23 +55,21 @@ impl fmt::Display for Rename {
 /// took the same feed.
 pub(super) struct Names<'a> {
     renames: &'a [Rename],
-    /// By the addresses of those that were renamed or looked at; they are kept alive.
-    known: HashMap<usize, (Arc<Subscription>, Arc<Subscription>)>,
+    /// Those that came by, as they are called now.
+    known: ByAddress<Subscription, Arc<Subscription>>,
 }
 
 impl<'a> Names<'a> {
     pub(super) fn new(renames: &'a [Rename]) -> Self {
-        Self { renames, known: HashMap::new() }
+        Self { renames, known: ByAddress::default() }
     }
 
     pub(super) fn apply(&mut self, entry: Entry) -> Result<Entry> {
-        let address = Arc::as_ptr(&entry.subscription) as usize;
-        if let Some((_, renamed)) = self.known.get(&address) {
+        if let Some(renamed) = self.known.get(&entry.subscription) {
             return Ok(Entry { subscription: Arc::clone(renamed), ..entry });
         }
         let renamed = self.renamed(&entry.subscription)?;
-        let known = (Arc::clone(&entry.subscription), Arc::clone(&renamed));
-        self.known.insert(address, known);
+        self.known.insert(&entry.subscription, Arc::clone(&renamed));
         Ok(Entry { subscription: renamed, ..entry })
     }
 
@@ -82,12 +81,12 @@ impl<'a> Names<'a> {
             }
             None => Arc::clone(subscription),
         };
-        let is_other = |(old, new): &&(Arc<Subscription>, Arc<Subscription>)| {
+        let is_other = |(old, new): &(&Arc<Subscription>, &Arc<Subscription>)| {
             new.name == renamed.name
                 && old.name != subscription.name
                 && (&new.protocol, &new.topic) != (&renamed.protocol, &renamed.topic)
         };
-        match self.known.values().find(is_other) {
+        match self.known.iter().find(is_other) {
             None => Ok(renamed),
             Some((old, _)) => Err(Error::usage(
                 format!("names that tell {:?} and {:?} apart", old.name, subscription.name),

@@ -20,6 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{names::Rename, survivors::Survivors};
 use crate::{
+    by_address::ByAddress,
     capture::{self, MESSAGE_HEADER_SIZE},
     entry::{Entry, Frame, FrameType, SessionEvent, Subscription, What},
     error::{Error, Kind, Result, Undecodable},
@@ -112,12 +113,11 @@ pub(super) struct Masker<'a> {
     renames: &'a [Rename],
     event: MessageDescriptor,
     events: Rules,
-    /// By the frame type's address; None if nothing is known of the payload.
-    known: HashMap<usize, (Arc<FrameType>, Option<Rc<Target>>)>,
+    /// None if nothing is known of the payload.
+    known: ByAddress<FrameType, Option<Rc<Target>>>,
     /// By protocol and payload.
     targets: HashMap<(&'static str, String), Option<Rc<Target>>>,
-    /// By the subscription's address.
-    subscriptions: HashMap<usize, (Arc<Subscription>, Arc<Subscription>)>,
+    subscriptions: ByAddress<Subscription, Arc<Subscription>>,
     denied: u64,
 }
 
@@ -143,9 +143,9 @@ impl<'a> Masker<'a> {
             renames,
             events: Rules::new(&event, &redaction.policy),
             event,
-            known: HashMap::new(),
+            known: ByAddress::default(),
             targets: HashMap::new(),
-            subscriptions: HashMap::new(),
+            subscriptions: ByAddress::default(),
             denied: 0,
         };
         for entry in entries.flatten() {
@@ -155,8 +155,8 @@ impl<'a> Masker<'a> {
             }
         }
         masker.redactor.learnt()?;
-        masker.known.clear();
-        masker.subscriptions.clear();
+        masker.known = ByAddress::default();
+        masker.subscriptions = ByAddress::default();
         masker.denied = 0;
         Ok(masker)
     }
@@ -272,8 +272,7 @@ impl<'a> Masker<'a> {
         subscription: &Subscription,
         kind: &Arc<FrameType>,
     ) -> Result<Option<Rc<Target>>> {
-        let address = Arc::as_ptr(kind) as usize;
-        if let Some((_, target)) = self.known.get(&address) {
+        if let Some(target) = self.known.get(kind) {
             return Ok(target.clone());
         }
         let protocol = protocol::by_name(&subscription.protocol);
@@ -295,13 +294,12 @@ impl<'a> Masker<'a> {
             self.targets.insert(key.clone(), target);
         }
         let target = self.targets[&key].clone();
-        self.known.insert(address, (Arc::clone(kind), target.clone()));
+        self.known.insert(kind, target.clone());
         Ok(target)
     }
 
     fn subscription(&mut self, subscription: &Arc<Subscription>) -> Arc<Subscription> {
-        let address = Arc::as_ptr(subscription) as usize;
-        if let Some((_, known)) = self.subscriptions.get(&address) {
+        if let Some(known) = self.subscriptions.get(subscription) {
             return Arc::clone(known);
         }
         let protocol = protocol::by_name(&subscription.protocol);
@@ -318,7 +316,7 @@ impl<'a> Masker<'a> {
         let name = self.name(&subscription.name, &subscription.topic, &topic);
         let protocol = protocol.name().to_owned();
         let made = Arc::new(Subscription { name, protocol, topic, host });
-        self.subscriptions.insert(address, (Arc::clone(subscription), Arc::clone(&made)));
+        self.subscriptions.insert(subscription, Arc::clone(&made));
         made
     }
 

@@ -1,10 +1,11 @@
 //! All times moved by as much.
 
-use std::{collections::HashMap, str::FromStr, sync::Arc};
+use std::str::FromStr;
 
 use jiff::SignedDuration;
 
 use crate::{
+    by_address::ByAddress,
     entry::{Entry, Frame, FrameType, SessionEvent, Timestamp, What, session_event::Event},
     error::{Error, Result},
     pace::Speed,
@@ -73,15 +74,14 @@ pub(super) struct Mover {
     resolver: Resolver,
     /// By how many nanoseconds: known from the first entry on.
     by: Option<i64>,
-    /// By the frame type's address.
-    types: HashMap<usize, (Arc<FrameType>, Restamp)>,
+    types: ByAddress<FrameType, Restamp>,
 }
 
 impl Mover {
     /// `redacted` says that times in frames are moved even if they were to stay bit for bit.
     pub(super) fn new(times: Times, redacted: bool, resolver: Resolver) -> Self {
         let inside = redacted || matches!(times, Times::Restamped(_));
-        Self { times, inside, resolver, by: None, types: HashMap::new() }
+        Self { times, inside, resolver, by: None, types: ByAddress::default() }
     }
 
     pub(super) fn apply(&mut self, mut entry: Entry) -> Result<Entry> {
@@ -123,12 +123,11 @@ impl Mover {
         protocol: &'static dyn protocol::Protocol,
         frame: &Frame,
     ) -> Result<&Restamp> {
-        let address = Arc::as_ptr(&frame.kind) as usize;
-        if !self.types.contains_key(&address) {
+        let restamp = self.types.or_try_insert_with(&frame.kind, || {
             let envelope = self.resolver.envelope(protocol, topic, &frame.kind)?;
-            self.types.insert(address, (Arc::clone(&frame.kind), Restamp::new(&envelope)));
-        }
-        Ok(&self.types[&address].1)
+            Ok(Restamp::new(&envelope))
+        });
+        restamp.map(|restamp| &*restamp)
     }
 }
 

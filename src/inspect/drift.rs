@@ -4,12 +4,7 @@
 //! Each kind of disagreement is a row, with the place where it was first seen. Memory follows the number
 //! of kinds, which is limited, never that of frames.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use prost_reflect::FieldDescriptor;
 use serde::Serialize;
@@ -19,6 +14,7 @@ use super::{
     message::{unknown_bytes, unknown_value},
 };
 use crate::{
+    by_address::ByAddress,
     capture::Capture,
     codec::{
         Fault, json,
@@ -26,7 +22,7 @@ use crate::{
         notes::{Note, Notes, Oddity},
         plan::{Plan, Style},
     },
-    entry::{FrameType, Timestamp},
+    entry::{FrameType, Subscription, Timestamp},
     error::{Error, Result},
     plain::{json_escape, unobeyed},
     protocol::{self, Protocol},
@@ -125,8 +121,7 @@ pub fn drift(
 ) -> Result<Drift> {
     let mut fold = Fold {
         resolver,
-        types: Vec::new(),
-        by_address: HashMap::new(),
+        types: ByAddress::default(),
         notes: Notes::default(),
         text: Text::default(),
         drift: Drift { frames: 0, drifted: 0, undecodable: 0, rows: Vec::new(), others: 0 },
@@ -149,9 +144,7 @@ impl Drift {
 
 struct Fold<'r> {
     resolver: &'r Resolver,
-    types: Vec<Type>,
-    /// By the address of a frame type.
-    by_address: HashMap<usize, usize>,
+    types: ByAddress<FrameType, Type>,
     notes: Notes,
     text: Text,
     drift: Drift,
@@ -161,8 +154,6 @@ struct Fold<'r> {
 
 /// The frames of one type.
 struct Type {
-    /// Its address is the key.
-    _kept_alive: Arc<FrameType>,
     protocol: &'static dyn Protocol,
     name: String,
     /// The path of the payload.
@@ -186,13 +177,9 @@ impl Fold<'_> {
     fn frame(&mut self, numbered: Numbered<'_>) {
         let Numbered { entry, frame, .. } = numbered;
         self.drift.frames += 1;
-        let index = match self.by_address.get(&(Arc::as_ptr(&frame.kind) as usize)) {
-            Some(&index) => index,
-            None => {
-                self.add_type(&entry.subscription.protocol, &entry.subscription.topic, &frame.kind)
-            }
-        };
-        let of = &mut self.types[index];
+        let of = self.types.or_insert_with(&frame.kind, || {
+            Type::new(self.resolver, &entry.subscription, &frame.kind)
+        });
         let payload = of.protocol.envelope(&frame.data).payload;
         self.text.clear();
         let decoded = match &of.plan {
@@ -248,32 +235,8 @@ impl Fold<'_> {
         }
     }
 
-    fn add_type(&mut self, protocol: &str, topic: &str, kind: &Arc<FrameType>) -> usize {
-        let protocol = protocol::by_name(protocol);
-        let (_, number) = protocol.envelope_message();
-        let envelope = self.resolver.envelope(protocol, topic, kind);
-        let field = envelope.as_ref().ok().and_then(|envelope| envelope.get_field(number));
-        let declared = field.as_ref().map(FieldDescriptor::kind);
-        let declared = declared.as_ref().and_then(|kind| kind.as_message());
-        let name = declared.map(|payload| payload.full_name().to_owned());
-        self.types.push(Type {
-            _kept_alive: Arc::clone(kind),
-            protocol,
-            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
-            payload_path: field.map(|field| field.name().to_owned()).unwrap_or_default(),
-            plan: envelope
-                .map(|envelope| Plan::new(&envelope, Style::default()))
-                .map_err(|error| error.to_string()),
-            rows: BTreeMap::new(),
-            others: None,
-            tried: 0,
-        });
-        self.by_address.insert(Arc::as_ptr(kind) as usize, self.types.len() - 1);
-        self.types.len() - 1
-    }
-
     fn finish(mut self) -> Drift {
-        for of in self.types {
+        for of in self.types.into_values() {
             self.drift.rows.extend(of.rows.into_values().map(|counted| {
                 let best = counted.fits.into_iter().max_by_key(|(_, frames)| *frames);
                 let fits_better = best.map(|(payload, frames)| Fit { payload, frames });
@@ -286,6 +249,27 @@ impl Fold<'_> {
 }
 
 impl Type {
+    fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
+        let protocol = protocol::by_name(&subscription.protocol);
+        let (_, number) = protocol.envelope_message();
+        let envelope = resolver.envelope(protocol, &subscription.topic, kind);
+        let field = envelope.as_ref().ok().and_then(|envelope| envelope.get_field(number));
+        let declared = field.as_ref().map(FieldDescriptor::kind);
+        let declared = declared.as_ref().and_then(|kind| kind.as_message());
+        let name = declared.map(|payload| payload.full_name().to_owned());
+        Self {
+            protocol,
+            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
+            payload_path: field.map(|field| field.name().to_owned()).unwrap_or_default(),
+            plan: envelope
+                .map(|envelope| Plan::new(&envelope, Style::default()))
+                .map_err(|error| error.to_string()),
+            rows: BTreeMap::new(),
+            others: None,
+            tried: 0,
+        }
+    }
+
     /// Which payload would fit the frame better than its own, if that does not fit well.
     fn fits_better(
         &mut self,

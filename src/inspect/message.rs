@@ -1,7 +1,7 @@
 //! One frame taken apart: its bytes and what each says on the wire, the frame as it is decoded, and what
 //! the schema does not know of it.
 
-use std::{collections::HashMap, ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use prost_reflect::MessageDescriptor;
@@ -12,6 +12,7 @@ pub use self::tree::{Line, Standing};
 pub(super) use self::tree::{unknown_bytes, unknown_value};
 use super::frames::{Numbered, each_frame};
 use crate::{
+    by_address::ByAddress,
     capture::Capture,
     codec::{
         json::{self, Text},
@@ -103,8 +104,7 @@ pub struct Dissector {
     style: Style,
     limit: usize,
     lines: Ndjson,
-    /// By the address of the frame type.
-    plans: HashMap<usize, (Arc<FrameType>, Plan)>,
+    plans: ByAddress<FrameType, Plan>,
 }
 
 impl Dissector {
@@ -112,7 +112,7 @@ impl Dissector {
     /// fields have a line: [`LINES`] by default.
     pub fn new(resolver: Resolver, style: Style, limit: usize) -> Self {
         let lines = Ndjson::new(resolver.clone(), style);
-        Self { resolver, style, limit, lines, plans: HashMap::new() }
+        Self { resolver, style, limit, lines, plans: ByAddress::default() }
     }
 
     /// Takes a frame apart. Whatever its bytes are, something comes of it.
@@ -162,9 +162,7 @@ impl Dissector {
         if frame.data.len() > DECODED_LIMIT {
             return Err(format!("only decode takes more than {DECODED_LIMIT} bytes"));
         }
-        let plan = self.plans.entry(Arc::as_ptr(&frame.kind) as usize);
-        let (_, plan) =
-            plan.or_insert_with(|| (Arc::clone(&frame.kind), Plan::new(envelope, self.style)));
+        let plan = self.plans.or_insert_with(&frame.kind, || Plan::new(envelope, self.style));
         let mut line = Text::default();
         json::write_fields(plan, &frame.data, &mut line, notes)
             .map_err(|fault| format!("at byte {}: {fault}", fault.byte))?;

@@ -1,6 +1,6 @@
 //! The frames of a capture one after the other, with what can be said of each in a line.
 
-use std::{collections::HashMap, fmt::Write, sync::Arc};
+use std::{fmt::Write, sync::Arc};
 
 use serde::Serialize;
 
@@ -8,6 +8,7 @@ use self::facts::Finder;
 pub use self::facts::{Count, Fact, Facts};
 use super::frames::Numbered;
 use crate::{
+    by_address::ByAddress,
     entry::{FrameType, Subscription, Timestamp},
     plain::{json_escape, unobeyed},
     protocol,
@@ -44,32 +45,28 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Summaries {
     resolver: Resolver,
-    /// By the addresses of subscription and frame type.
-    known: HashMap<(usize, usize), Known>,
+    known: ByAddress<Subscription, ByAddress<FrameType, Known>>,
 }
 
 #[derive(Debug)]
 struct Known {
-    /// Their addresses are the key.
-    _kept_alive: (Arc<Subscription>, Arc<FrameType>),
     payload: Option<Arc<str>>,
     /// None if there is no usable schema.
-    finder: Option<Arc<Finder>>,
+    finder: Option<Finder>,
 }
 
 impl Summaries {
     /// By the schema that `resolver` finds.
     pub fn new(resolver: Resolver) -> Self {
-        Self { resolver, known: HashMap::new() }
+        Self { resolver, known: ByAddress::default() }
     }
 
     /// What can be said of a frame; if something was found in it at a byte, then of what is there.
     pub fn of(&mut self, numbered: Numbered<'_>, found: Option<usize>) -> Summary {
         let Numbered { number, entry, frame, .. } = numbered;
         let (subscription, kind) = (&entry.subscription, &frame.kind);
-        let key = (Arc::as_ptr(subscription) as usize, Arc::as_ptr(kind) as usize);
-        let known =
-            self.known.entry(key).or_insert_with(|| known(&self.resolver, subscription, kind));
+        let types = self.known.or_insert_with(subscription, ByAddress::default);
+        let known = types.or_insert_with(kind, || Known::new(&self.resolver, subscription, kind));
         let facts = known.finder.as_ref().map(|finder| finder.facts(&frame.data, found));
         Summary {
             number,
@@ -84,16 +81,18 @@ impl Summaries {
     }
 }
 
-fn known(resolver: &Resolver, subscription: &Arc<Subscription>, kind: &Arc<FrameType>) -> Known {
-    let protocol = protocol::by_name(&subscription.protocol);
-    let envelope = resolver.envelope(protocol, &subscription.topic, kind).ok();
-    let (_, payload_field) = protocol.envelope_message();
-    let payload = envelope.as_ref().and_then(|envelope| envelope.get_field(payload_field));
-    let payload = payload.and_then(|field| Some(Arc::from(field.kind().as_message()?.full_name())));
-    Known {
-        _kept_alive: (Arc::clone(subscription), Arc::clone(kind)),
-        payload: payload.or_else(|| kind.payload.as_deref().map(Arc::from)),
-        finder: envelope.map(|envelope| Arc::new(Finder::new(&envelope))),
+impl Known {
+    fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
+        let protocol = protocol::by_name(&subscription.protocol);
+        let envelope = resolver.envelope(protocol, &subscription.topic, kind).ok();
+        let (_, payload_field) = protocol.envelope_message();
+        let payload = envelope.as_ref().and_then(|envelope| envelope.get_field(payload_field));
+        let payload =
+            payload.and_then(|field| Some(Arc::from(field.kind().as_message()?.full_name())));
+        Self {
+            payload: payload.or_else(|| kind.payload.as_deref().map(Arc::from)),
+            finder: envelope.map(|envelope| Finder::new(&envelope)),
+        }
     }
 }
 

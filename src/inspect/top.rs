@@ -4,12 +4,7 @@
 //! the size of the messages that name it. Parts of payloads are as many as the schema has. Devices may be
 //! any number: see `heavy`, which keeps the heaviest.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashMap},
-    ops::ControlFlow,
-    sync::Arc,
-};
+use std::{cmp::Reverse, collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
 use serde::Serialize;
 
@@ -20,9 +15,10 @@ use self::{
 };
 use super::frames::{Numbered, each_frame};
 use crate::{
+    by_address::ByAddress,
     capture::Capture,
     codec::bytes::Meaning,
-    entry::FrameType,
+    entry::{FrameType, Subscription},
     error::{Error, Result},
     plain::{json_escape, unobeyed},
     protocol,
@@ -119,8 +115,7 @@ pub fn top(
 ) -> Result<Top> {
     let mut fold = Fold {
         resolver,
-        types: Vec::new(),
-        by_address: HashMap::new(),
+        types: ByAddress::default(),
         devices: Heavy::new(DEVICES),
         named: Vec::new(),
         frames: 0,
@@ -143,9 +138,7 @@ impl Top {
 
 struct Fold<'r> {
     resolver: &'r Resolver,
-    types: Vec<Type>,
-    /// By the address of a frame type.
-    by_address: HashMap<usize, usize>,
+    types: ByAddress<FrameType, Type>,
     devices: Heavy<(DeviceKind, Box<[u8]>)>,
     /// Of the frame that is looked at.
     named: Vec<Named>,
@@ -154,8 +147,6 @@ struct Fold<'r> {
 }
 
 struct Type {
-    /// Its address is the key.
-    _kept_alive: Arc<FrameType>,
     name: String,
     frames: u64,
     bytes: u64,
@@ -169,13 +160,9 @@ impl Fold<'_> {
         let size = frame.data.len() as u64;
         self.frames += 1;
         self.bytes += size;
-        let index = match self.by_address.get(&(Arc::as_ptr(&frame.kind) as usize)) {
-            Some(&index) => index,
-            None => {
-                self.add_type(&entry.subscription.protocol, &entry.subscription.topic, &frame.kind)
-            }
-        };
-        let of = &mut self.types[index];
+        let of = self.types.or_insert_with(&frame.kind, || {
+            Type::new(self.resolver, &entry.subscription, &frame.kind)
+        });
         of.frames += 1;
         of.bytes += size;
         let Some(parts) = &mut of.parts else { return };
@@ -187,24 +174,6 @@ impl Fold<'_> {
         }
     }
 
-    fn add_type(&mut self, protocol: &str, topic: &str, kind: &Arc<FrameType>) -> usize {
-        let protocol = protocol::by_name(protocol);
-        let (_, number) = protocol.envelope_message();
-        let envelope = self.resolver.envelope(protocol, topic, kind).ok();
-        let field = envelope.and_then(|envelope| envelope.get_field(number));
-        let declared = field.and_then(|field| field.kind().as_message().cloned());
-        let name = declared.as_ref().map(|payload| payload.full_name().to_owned());
-        self.types.push(Type {
-            _kept_alive: Arc::clone(kind),
-            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
-            frames: 0,
-            bytes: 0,
-            parts: declared.map(|payload| Parts::new(number, &payload)),
-        });
-        self.by_address.insert(Arc::as_ptr(kind) as usize, self.types.len() - 1);
-        self.types.len() - 1
-    }
-
     fn finish(self, shown: usize) -> Top {
         let all = self.bytes;
         let percent = move |bytes: u64| {
@@ -212,7 +181,7 @@ impl Fold<'_> {
         };
         // Segments have types of their own, which mean the same.
         let mut payloads: BTreeMap<String, (u64, u64, BTreeMap<String, Part>)> = BTreeMap::new();
-        for of in self.types {
+        for of in self.types.into_values() {
             let (frames, bytes, parts) = payloads.entry(of.name).or_default();
             *frames += of.frames;
             *bytes += of.bytes;
@@ -255,6 +224,23 @@ impl Fold<'_> {
             devices: devices.collect(),
             known_devices,
             uncounted_bytes,
+        }
+    }
+}
+
+impl Type {
+    fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
+        let protocol = protocol::by_name(&subscription.protocol);
+        let (_, number) = protocol.envelope_message();
+        let envelope = resolver.envelope(protocol, &subscription.topic, kind).ok();
+        let field = envelope.and_then(|envelope| envelope.get_field(number));
+        let declared = field.and_then(|field| field.kind().as_message().cloned());
+        let name = declared.as_ref().map(|payload| payload.full_name().to_owned());
+        Self {
+            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
+            frames: 0,
+            bytes: 0,
+            parts: declared.map(|payload| Parts::new(number, &payload)),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! One frame, one line: the shape that README and CLI promise.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use crate::{
+    by_address::ByAddress,
     codec::{
         json::{self, Text},
         notes::{Drift, Notes},
@@ -24,26 +23,23 @@ pub struct Ndjson {
     style: Style,
     shows_unknown: bool,
     shows_raw: bool,
-    channels: Vec<Channel>,
-    /// Which channel it is, by the addresses of subscription and frame type.
-    by_address: BTreeMap<(usize, usize), usize>,
-    /// By the frame type's address.
-    plans: BTreeMap<usize, Arc<Plan>>,
+    types: ByAddress<FrameType, Type>,
     notes: Notes,
     drift: Drift,
     received: Clock,
     sent: Clock,
 }
 
-/// What all lines of a channel have in common.
+/// What all frames of a type have in common.
 #[derive(Debug)]
-struct Channel {
-    /// Their addresses are the key.
-    _kept_alive: (Arc<Subscription>, Arc<FrameType>),
-    plan: Arc<Plan>,
-    /// From the subscription to the payload's type.
-    middle: Text,
-    payload: String,
+struct Type {
+    plan: Plan,
+    /// The payload's full name; None if it is only bytes.
+    payload: Option<String>,
+    /// Under which name its drift is counted.
+    counted_as: String,
+    /// From the subscription to the payload's type, for each subscription.
+    middles: ByAddress<Subscription, Text>,
 }
 
 impl Ndjson {
@@ -54,9 +50,7 @@ impl Ndjson {
             style,
             shows_unknown: false,
             shows_raw: false,
-            channels: Vec::new(),
-            by_address: BTreeMap::new(),
-            plans: BTreeMap::new(),
+            types: ByAddress::default(),
             notes: Notes::default(),
             drift: Drift::default(),
             received: Clock::default(),
@@ -75,44 +69,36 @@ impl Ndjson {
     pub fn showing_raw(self, shows_raw: bool) -> Self {
         Self { shows_raw, ..self }
     }
+}
 
-    fn channel_of(&mut self, entry: &Entry, frame: &Frame) -> Result<usize> {
-        let key = (Arc::as_ptr(&entry.subscription) as usize, Arc::as_ptr(&frame.kind) as usize);
-        if let Some(&index) = self.by_address.get(&key) {
-            return Ok(index);
-        }
-        let channel = self.new_channel(entry, frame)?;
-        self.channels.push(channel);
-        self.by_address.insert(key, self.channels.len() - 1);
-        Ok(self.channels.len() - 1)
-    }
-
-    fn new_channel(&mut self, entry: &Entry, frame: &Frame) -> Result<Channel> {
-        let subscription = &entry.subscription;
-        let protocol = protocol::by_name(&subscription.protocol);
-        let envelope = envelope(&self.resolver, entry, frame)?;
+impl Type {
+    fn new(resolver: &Resolver, style: Style, entry: &Entry, frame: &Frame) -> Result<Self> {
+        let protocol = protocol::by_name(&entry.subscription.protocol);
+        let envelope = envelope(resolver, entry, frame)?;
         let (_, payload_field) = protocol.envelope_message();
         let payload = envelope.get_field(payload_field).map(|field| field.kind());
         let payload = payload.as_ref().and_then(prost_reflect::Kind::as_message);
-
-        let mut middle = Text::default();
-        middle.extend(b"\",\"subscription\":");
-        json::write_string(&subscription.name, &mut middle);
-        middle.extend(b",\"topic\":");
-        json::write_string(&subscription.topic, &mut middle);
-        if let Some(payload) = payload {
-            middle.extend(b",\"type\":");
-            json::write_string(payload.full_name(), &mut middle);
-        }
-        let plan = self.plans.entry(Arc::as_ptr(&frame.kind) as usize);
-        let plan = plan.or_insert_with(|| Arc::new(Plan::new(&envelope, self.style)));
-        Ok(Channel {
-            _kept_alive: (Arc::clone(subscription), Arc::clone(&frame.kind)),
-            plan: Arc::clone(plan),
-            middle,
-            payload: payload.unwrap_or(&envelope).full_name().to_owned(),
+        Ok(Self {
+            plan: Plan::new(&envelope, style),
+            payload: payload.map(|payload| payload.full_name().to_owned()),
+            counted_as: payload.unwrap_or(&envelope).full_name().to_owned(),
+            middles: ByAddress::default(),
         })
     }
+}
+
+/// What the lines of a channel have in common.
+fn middle(subscription: &Subscription, payload: Option<&str>) -> Text {
+    let mut middle = Text::default();
+    middle.extend(b"\",\"subscription\":");
+    json::write_string(&subscription.name, &mut middle);
+    middle.extend(b",\"topic\":");
+    json::write_string(&subscription.topic, &mut middle);
+    if let Some(payload) = payload {
+        middle.extend(b",\"type\":");
+        json::write_string(payload, &mut middle);
+    }
+    middle
 }
 
 impl Sink for Ndjson {
@@ -121,8 +107,12 @@ impl Sink for Ndjson {
     #[inline(always)]
     fn entry(&mut self, entry: &Entry, out: &mut Text) -> Result<bool> {
         let Some(frame) = entry.frame() else { return Ok(false) };
-        let index = self.channel_of(entry, frame)?;
-        let channel = &self.channels[index];
+        let of = self.types.or_try_insert_with(&frame.kind, || {
+            Type::new(&self.resolver, self.style, entry, frame)
+        })?;
+        let middle = of.middles.or_insert_with(&entry.subscription, || {
+            middle(&entry.subscription, of.payload.as_deref())
+        });
         let start = out.len();
         out.extend(b"{\"received\":\"");
         self.received.show(entry.received, out);
@@ -130,14 +120,14 @@ impl Sink for Ndjson {
             out.extend(b"\",\"time\":\"");
             self.sent.show(time, out);
         }
-        out.extend(channel.middle.as_bytes());
-        let decoded = json::write_fields(&channel.plan, &frame.data, out, &mut self.notes);
+        out.extend(middle.as_bytes());
+        let decoded = json::write_fields(&of.plan, &frame.data, out, &mut self.notes);
         if let Err(fault) = decoded {
             out.truncate(start);
             return Err(undecodable(entry, frame, &fault));
         }
         if !self.notes.list().is_empty() {
-            self.drift.count(&channel.payload, &self.notes);
+            self.drift.count(&of.counted_as, &self.notes);
             if self.shows_unknown {
                 out.extend(b",\"@unknown\":");
                 json::write_notes(self.notes.list(), out);
