@@ -29,7 +29,7 @@ use crate::{
     entry::{Entry, Frame, FrameType, Subscription, Timestamp, What},
     error::{BadLine, Error, Kind, Result},
     protocol::{PROTOCOLS, Protocol, Topic},
-    schema::{FrameTypes, Resolver},
+    schema::{self, FrameTypes, Resolver},
 };
 
 /// How lines are read.
@@ -354,7 +354,7 @@ impl Encoder {
             let expected = format!("one of {}, {}", KEYS.join(", "), fields.join(", "));
             return Err(Unfit::new("", expected, format!("{name:?}")));
         }
-        let payload = envelope.get_field(self.protocol.envelope_message().1);
+        let payload = schema::payload_field(self.protocol, envelope);
         if let (Some(payload), None) = (payload, line.received) {
             let json = line.fields.value(payload.name());
             if json.is_none_or(|json| json.get() == "null") {
@@ -421,7 +421,7 @@ impl Encoder {
             return self.of_payload(label, Some(said)).map(with_kind);
         }
         let Known { envelope: plain, .. } = self.of_payload(&line.topic, None)?;
-        let data = plain.get_field(protocol.envelope_message().1);
+        let data = schema::payload_field(protocol, &plain);
         let data = data.and_then(|field| line.fields.value(field.name()));
         if data.is_some_and(|json| json.get().starts_with('"')) {
             return Ok((None, plain));
@@ -445,13 +445,13 @@ impl Encoder {
 
     /// Of the payloads of a topic the first of those that know most of the data.
     fn fitting(&mut self, line: &Line<'_>, topic: &'static Topic) -> Result<Known, Unfit> {
-        let (_, field) = self.protocol.envelope_message();
         let mut best: Option<(usize, Known)> = None;
         for payload in topic.payloads {
             let said = self.options.resolver.said(payload.label, &line.topic);
             let known =
                 self.of_payload(payload.label, Some(said.unwrap_or(payload.message).to_owned()))?;
-            let unknown = known.envelope.get_field(field).map_or(0, |field| {
+            let field = schema::payload_field(self.protocol, &known.envelope);
+            let unknown = field.map_or(0, |field| {
                 let data = line.fields.value(field.name());
                 let data = data.and_then(|data| Object::read(data, "").ok()).unwrap_or_default();
                 match field.kind() {

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use prost_reflect::{Kind, MessageDescriptor};
+use prost_reflect::MessageDescriptor;
 use serde_json::{Value as Json, value::RawValue};
 use sha2::{Digest, Sha256};
 
@@ -29,7 +29,7 @@ use crate::{
     entry::{Entry, Frame, FrameType, Subscription},
     error::Result,
     protocol,
-    schema::Resolver,
+    schema::{self, Resolver},
     state::Entities,
 };
 
@@ -179,9 +179,7 @@ impl Known {
     ) -> Result<Self> {
         let protocol = protocol::by_name(&subscription.protocol);
         let envelope = resolver.envelope(protocol, &subscription.topic, kind)?;
-        let (_, payload_field) = protocol.envelope_message();
-        let payload = envelope.get_field(payload_field).map(|field| field.kind());
-        let payload = payload.as_ref().and_then(Kind::as_message);
+        let payload = schema::payload_type(protocol, &envelope);
         let mut label = DefaultHasher::new();
         kind.label.hash(&mut label);
         Ok(Self {

@@ -6,11 +6,10 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, ops::ControlFlow, sync::Arc};
 
-use prost_reflect::FieldDescriptor;
 use serde::Serialize;
 
 use super::{
-    frames::{Numbered, each_frame},
+    frames::{Numbered, each_frame, payload_name},
     message::{unknown_bytes, unknown_value},
 };
 use crate::{
@@ -26,7 +25,7 @@ use crate::{
     error::{Error, Result},
     plain::{json_escape, unobeyed},
     protocol::{self, Protocol},
-    schema::Resolver,
+    schema::{self, Resolver},
     select::Selection,
 };
 
@@ -251,15 +250,13 @@ impl Fold<'_> {
 impl Type {
     fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
         let protocol = protocol::by_name(&subscription.protocol);
-        let (_, number) = protocol.envelope_message();
         let envelope = resolver.envelope(protocol, &subscription.topic, kind);
-        let field = envelope.as_ref().ok().and_then(|envelope| envelope.get_field(number));
-        let declared = field.as_ref().map(FieldDescriptor::kind);
-        let declared = declared.as_ref().and_then(|kind| kind.as_message());
-        let name = declared.map(|payload| payload.full_name().to_owned());
+        let declared = envelope.as_ref().ok();
+        let field = declared.and_then(|envelope| schema::payload_field(protocol, envelope));
+        let name = payload_name(protocol, declared, kind);
         Self {
             protocol,
-            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
+            name: name.unwrap_or_else(|| kind.label.clone()),
             payload_path: field.map(|field| field.name().to_owned()).unwrap_or_default(),
             plan: envelope
                 .map(|envelope| Plan::new(&envelope, Style::default()))
@@ -333,9 +330,8 @@ fn candidates(
     others
         .filter_map(|payload| {
             let found = resolver.frame_type(protocol, payload.label, Some(payload.message));
-            let (_, number) = protocol.envelope_message();
-            let declared = found.ok()?.1.get_field(number)?.kind();
-            let plan = Plan::new(declared.as_message()?, Style::default());
+            let declared = schema::payload_type(protocol, &found.ok()?.1)?;
+            let plan = Plan::new(&declared, Style::default());
             Some((payload.message.to_owned(), plan))
         })
         .collect()

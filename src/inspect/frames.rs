@@ -6,10 +6,14 @@
 
 use std::ops::ControlFlow;
 
+use prost_reflect::MessageDescriptor;
+
 use crate::{
     capture::{Capture, Entries, Place},
-    entry::{Entry, Frame},
+    entry::{Entry, Frame, FrameType},
     error::{Error, Result},
+    protocol::Protocol,
+    schema,
     select::Selection,
 };
 
@@ -58,6 +62,16 @@ pub fn each_frame(
     }
     strangers.iter().for_each(lost);
     Ok(())
+}
+
+/// What frames of a type are shown as: their payload's full name by the schema, else by the capture.
+pub(super) fn payload_name(
+    protocol: &dyn Protocol,
+    envelope: Option<&MessageDescriptor>,
+    kind: &FrameType,
+) -> Option<String> {
+    let declared = envelope.and_then(|envelope| schema::payload_type(protocol, envelope));
+    declared.map(|payload| payload.full_name().to_owned()).or_else(|| kind.payload.clone())
 }
 
 /// Entries, and how many frames there were among them so far.

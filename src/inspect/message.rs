@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 pub use self::tree::{Line, Standing};
 pub(super) use self::tree::{unknown_bytes, unknown_value};
-use super::frames::{Numbered, each_frame};
+use super::frames::{Numbered, each_frame, payload_name};
 use crate::{
     by_address::ByAddress,
     capture::Capture,
@@ -122,9 +122,7 @@ impl Dissector {
         let protocol = protocol::by_name(&subscription.protocol);
         let schema = self.resolver.envelope(protocol, &subscription.topic, &frame.kind);
         let (wire, left_out) = tree::lines(&frame.data, schema.as_ref().ok(), self.limit);
-        let (_, payload_field) = protocol.envelope_message();
-        let payload = schema.as_ref().ok().and_then(|envelope| envelope.get_field(payload_field));
-        let payload = payload.and_then(|field| Some(field.kind().as_message()?.full_name().into()));
+        let payload = payload_name(protocol, schema.as_ref().ok(), &frame.kind);
         let mut notes = Notes::default();
         let decoded = schema
             .map_err(|error| error.to_string())
@@ -140,7 +138,7 @@ impl Dissector {
             subscription: subscription.name.clone(),
             topic: subscription.topic.clone(),
             sequence: frame.sequence,
-            payload: payload.or_else(|| frame.kind.payload.clone()),
+            payload,
             bytes: frame.data.len(),
             data: frame.data.clone(),
             wire,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use self::facts::Finder;
 pub use self::facts::{Count, Fact, Facts};
-use super::frames::Numbered;
+use super::frames::{Numbered, payload_name};
 use crate::{
     by_address::ByAddress,
     entry::{FrameType, Subscription, Timestamp},
@@ -85,12 +85,8 @@ impl Known {
     fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
         let protocol = protocol::by_name(&subscription.protocol);
         let envelope = resolver.envelope(protocol, &subscription.topic, kind).ok();
-        let (_, payload_field) = protocol.envelope_message();
-        let payload = envelope.as_ref().and_then(|envelope| envelope.get_field(payload_field));
-        let payload =
-            payload.and_then(|field| Some(Arc::from(field.kind().as_message()?.full_name())));
         Self {
-            payload: payload.or_else(|| kind.payload.as_deref().map(Arc::from)),
+            payload: payload_name(protocol, envelope.as_ref(), kind).map(Arc::from),
             finder: envelope.map(|envelope| Finder::new(&envelope)),
         }
     }

@@ -13,7 +13,7 @@ use self::{
     heavy::Heavy,
     parts::{Named, Parts},
 };
-use super::frames::{Numbered, each_frame};
+use super::frames::{Numbered, each_frame, payload_name};
 use crate::{
     by_address::ByAddress,
     capture::Capture,
@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Result},
     plain::{json_escape, unobeyed},
     protocol,
-    schema::Resolver,
+    schema::{self, Resolver},
     select::Selection,
 };
 
@@ -231,16 +231,15 @@ impl Fold<'_> {
 impl Type {
     fn new(resolver: &Resolver, subscription: &Subscription, kind: &Arc<FrameType>) -> Self {
         let protocol = protocol::by_name(&subscription.protocol);
-        let (_, number) = protocol.envelope_message();
         let envelope = resolver.envelope(protocol, &subscription.topic, kind).ok();
-        let field = envelope.and_then(|envelope| envelope.get_field(number));
-        let declared = field.and_then(|field| field.kind().as_message().cloned());
-        let name = declared.as_ref().map(|payload| payload.full_name().to_owned());
+        let name = payload_name(protocol, envelope.as_ref(), kind);
+        let payload = envelope.and_then(|envelope| schema::payload_type(protocol, &envelope));
+        let (_, payload_field) = protocol.envelope_message();
         Self {
-            name: name.or_else(|| kind.payload.clone()).unwrap_or_else(|| kind.label.clone()),
+            name: name.unwrap_or_else(|| kind.label.clone()),
             frames: 0,
             bytes: 0,
-            parts: declared.map(|payload| Parts::new(number, &payload)),
+            parts: payload.map(|payload| Parts::new(payload_field, &payload)),
         }
     }
 }

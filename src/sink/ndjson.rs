@@ -10,7 +10,7 @@ use crate::{
     entry::{Entry, Frame, FrameType, Subscription, Timestamp},
     error::Result,
     protocol,
-    schema::Resolver,
+    schema::{self, Resolver},
     sink::Sink,
 };
 
@@ -75,13 +75,11 @@ impl Type {
     fn new(resolver: &Resolver, style: Style, entry: &Entry, frame: &Frame) -> Result<Self> {
         let protocol = protocol::by_name(&entry.subscription.protocol);
         let envelope = envelope(resolver, entry, frame)?;
-        let (_, payload_field) = protocol.envelope_message();
-        let payload = envelope.get_field(payload_field).map(|field| field.kind());
-        let payload = payload.as_ref().and_then(prost_reflect::Kind::as_message);
+        let payload = schema::payload_type(protocol, &envelope);
         Ok(Self {
             plan: Plan::new(&envelope, style),
+            counted_as: payload.as_ref().unwrap_or(&envelope).full_name().to_owned(),
             payload: payload.map(|payload| payload.full_name().to_owned()),
-            counted_as: payload.unwrap_or(&envelope).full_name().to_owned(),
             middles: ByAddress::default(),
         })
     }
