@@ -41,7 +41,7 @@ impl Timestamp {
     pub fn now() -> Self {
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX))
+        Self(nanos(since_epoch))
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
@@ -52,14 +52,19 @@ impl Timestamp {
     /// This moment moved into the future, at most to the last one there is.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(nanos(duration)))
     }
 
     /// This moment moved into the past, at most to the first one there is.
     #[must_use]
     pub fn before(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_sub(nanos(duration)))
     }
+}
+
+/// How many nanoseconds it lasts, as far as there is room for them: that is for 584 years.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The unit of a time that is counted from the Unix epoch.

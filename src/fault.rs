@@ -23,7 +23,7 @@ pub use self::{
 use crate::{
     codec::{json::Text, plan::Style},
     dice::Dice,
-    entry::{Entry, Subscription},
+    entry::{Entry, Subscription, nanos},
     error::{Error, Result, Unjudged},
     schema::Resolver,
     sink::{Sink, ndjson::Ndjson},
@@ -767,8 +767,4 @@ impl Draft {
         });
         (self.hold, steps.collect(), ends)
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -9,15 +9,15 @@
 
 use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
 
-use self::{
-    decimal::{ONE, billionths},
-    track::nanos,
-};
+use self::decimal::{ONE, billionths};
 pub use self::{
     limit::{Limit, Rate},
     track::{Position, Track},
 };
-use crate::error::{Error, Result};
+use crate::{
+    entry::nanos,
+    error::{Error, Result},
+};
 
 mod decimal;
 mod limit;

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     entry::{
-        SessionEvent, Timestamp,
+        SessionEvent, Timestamp, nanos,
         session_event::{
             ClockStepped, Closed, Connected, Event, Failed, Gap, KeyRenewed, Rejected, gap::Cause,
         },
@@ -264,7 +264,7 @@ impl Session {
         let connected = Connected {
             attempt: self.attempt,
             status: 101,
-            round_trip_ns: u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX),
+            round_trip_ns: nanos(round_trip),
             peer,
         };
         let mut events = vec![self.event(Event::Connected(connected))];

@@ -10,7 +10,7 @@ use std::{cmp::Reverse, time::Duration};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{Event, Span, seconds};
-use crate::entry::Timestamp;
+use crate::entry::{Timestamp, nanos};
 
 /// What is shorter is not told.
 const SHORTEST_UNKNOWN: Duration = Duration::from_millis(1);
@@ -155,7 +155,7 @@ impl Coverage {
     /// is not to vanish.
     pub(super) fn cells(&self, start: Timestamp, width: Duration, count: usize) -> Vec<Cell> {
         let mut cells = vec![Cell::Outside; count];
-        let width = u64::try_from(width.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let width = nanos(width).max(1);
         let mut draw = |span: &Span, cell: Cell| {
             let at = |moment: Timestamp| moment.as_nanos().saturating_sub(start.as_nanos());
             let first = (at(span.first) / width) as usize;

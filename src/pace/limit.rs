@@ -2,8 +2,11 @@
 
 use std::{num::NonZeroU64, str::FromStr, time::Duration};
 
-use super::{decimal::billionths, track::nanos};
-use crate::error::{Error, Result};
+use super::decimal::billionths;
+use crate::{
+    entry::nanos,
+    error::{Error, Result},
+};
 
 /// Frames a second, exact to the billionth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

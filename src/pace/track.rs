@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::entry::Timestamp;
+use crate::entry::{Timestamp, nanos};
 
 /// Frames of several connections are written in the order of their arrival, give or take a moment.
 /// Going back further than this is no such moment: the recorder's clock was set back, or another
@@ -40,10 +40,6 @@ impl Position {
     pub const fn recorded(self) -> Duration {
         Duration::from_nanos(self.recorded)
     }
-}
-
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Gives each frame its [`Position`], from the moments at which frames were received. Keeps one sum in
