@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
     thread,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     entry::{Entry, What},
     error::{Error, Result},
     sink::{Output, Sink},
+    threads::{OnPanic, locked},
 };
 
 /// A batch ends with a chunk when its frames have so many bytes.
@@ -75,7 +76,7 @@ pub fn decode<S: Sink>(
     let threads = sinks.len().min(THREADS);
     let writing = Writing::new(out, lost, threads + 2);
     let work = |worker: usize, sink: &mut S| {
-        let _guard = StopOnPanic(&writing);
+        let _guard = OnPanic(|| writing.stop());
         let mut batch = Vec::new();
         while let Some(turn) = next_batch(&reading, &mut batch) {
             let Some(mut piece) = writing.empty_piece(turn, worker) else { break };
@@ -438,20 +439,4 @@ impl<'o, O, F: FnMut(&Error)> Ledger<'o, O, F> {
             None => self.out.finish().map(|()| self.summary),
         }
     }
-}
-
-/// A panic in one thread must not leave the others waiting.
-struct StopOnPanic<'w, 'o, O, F, P>(&'w Writing<'o, O, F, P>);
-
-impl<O, F, P> Drop for StopOnPanic<'_, '_, O, F, P> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.stop();
-        }
-    }
-}
-
-/// What a thread left that panicked is not used: the panic goes on when the threads are joined.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

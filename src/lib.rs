@@ -22,6 +22,7 @@ mod by_address;
 mod dice;
 pub mod files;
 pub mod plain;
+mod threads;
 
 pub mod codec;
 pub mod protocol;

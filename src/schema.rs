@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
     path::Path,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, Once, PoisonError,
+        Arc, LazyLock, Mutex, Once,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -27,6 +27,7 @@ use crate::{
     entry::{Frame, FrameType, SessionEvent, Timestamp},
     error::{Error, Kind, Result},
     protocol::{self, Payload, Protocol},
+    threads::locked,
 };
 
 mod sources;
@@ -369,11 +370,6 @@ impl Resolver {
 
 fn too_many(reason: String) -> Error {
     Kind::Descriptors { origin: "the capture".to_owned(), reason }.into()
-}
-
-/// What is behind it is whole at any time.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {

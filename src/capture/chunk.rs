@@ -7,13 +7,14 @@ use std::{
     collections::VecDeque,
     mem,
     ops::Range,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, Weak},
 };
 
 use bytes::Bytes;
 use mcap::records::{ChunkHeader, Record, op};
 
 use super::{RECORD_HEADER_SIZE, RECORD_LIMIT, record::record_header, rooms::Rooms};
+use crate::threads::locked;
 
 /// What a chunk has but the name of its compression, and its content: two times, a size, a checksum and two
 /// lengths.
@@ -59,10 +60,7 @@ impl Unpacked {
         unpack: impl FnOnce() -> Result<Vec<u8>, String>,
     ) -> Result<Bytes, String> {
         let packed = Packed { header: header.clone(), checksum: crc32fast::hash(data) };
-        let content = {
-            let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            shelf.content(packed)
-        };
+        let content = locked(&self.shelf).content(packed);
         // Not under the lock: other chunks do not have to wait.
         content.0.get_or_init(unpack).as_ref().map_err(String::clone)?;
         Ok(Bytes::from_owner(Shared(content)))

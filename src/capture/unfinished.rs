@@ -8,7 +8,7 @@ use std::{
     fs::{self, File, TryLockError},
     io, mem,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard},
 };
 
 use tempfile::{TempDir, TempPath};
@@ -16,6 +16,7 @@ use tempfile::{TempDir, TempPath};
 use crate::{
     error::{Error, Kind, Result},
     files::{self, folder_of, sync_folder_of},
+    threads::locked,
 };
 
 const PREFIX: &str = ".centralcap-";
@@ -31,7 +32,7 @@ static DOOR: Mutex<()> = Mutex::new(());
 
 /// To be held while something is begun that [`discard`] should find.
 fn door() -> MutexGuard<'static, ()> {
-    DOOR.lock().unwrap_or_else(PoisonError::into_inner)
+    locked(&DOOR)
 }
 
 /// Makes what has the names of this process.

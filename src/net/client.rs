@@ -9,7 +9,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -31,6 +31,7 @@ use crate::{
     error::{Error, Result},
     protocol::{Ask, Key, Protocol},
     session::{BODY_KEPT, Failure, NotConnected, Refused},
+    threads::locked,
 };
 
 /// An attempt has to be through by then.
@@ -177,7 +178,7 @@ impl Connector {
             Err(_) => {
                 let begin = format!("no connection within {} s", DEADLINE.as_secs());
                 let Some(address) = at else { return Err(failed(begin, false)) };
-                *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = at;
+                *locked(&self.silent) = at;
                 Err(failed(format!("{begin}: {address} does not answer"), false))
             }
         }
@@ -262,7 +263,7 @@ impl Connector {
         let addresses = tokio::net::lookup_host((host.as_str(), *port))
             .await
             .map_err(|error| failed(format!("cannot resolve {host}: {error}"), false))?;
-        let silent = *self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        let silent = *locked(&self.silent);
         let addresses = beginning_behind(silent, addresses.collect());
         // An address that swallows everything must leave time for the next ones.
         let share = DEADLINE / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);

@@ -9,7 +9,7 @@ use std::{
     borrow::Cow,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -39,6 +39,7 @@ use super::{
 use crate::{
     fault::{Refusal, Request as Asked},
     protocol::{Key, Protocol},
+    threads::locked,
 };
 
 mod unruly;
@@ -133,7 +134,7 @@ pub async fn welcome<G: Gate>(
     let service = service_fn(move |request| {
         let (response, answer) = answer(&*gate, &request);
         let is_raw = matches!(answer, Answer::Raw(_));
-        *note.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        *locked(&note) = Some(answer);
         // After an error hyper says nothing.
         std::future::ready(if is_raw { Err(io::Error::other("not HTTP")) } else { Ok(response) })
     });
@@ -143,7 +144,7 @@ pub async fn welcome<G: Gate>(
     let served = timeout(HANDSHAKE_LIMIT, served).await.ok()?;
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
-    let answer = answered.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let answer = locked(&answered).take()?;
     Some(match answer {
         Answer::Raw(bytes) => {
             let _ = timeout(LAST_WORDS_LIMIT, stream.write_all(&bytes)).await;

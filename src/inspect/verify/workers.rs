@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, PoisonError},
     thread,
 };
 
@@ -16,6 +16,7 @@ use super::{
     chunk::{CONTENT_SIZE, Header, Unpacker},
     scan::{Batch, Piece, Scanner},
 };
+use crate::threads::{OnPanic, locked};
 
 /// So many pieces may wait for their turn.
 const AHEAD: usize = 2;
@@ -110,7 +111,7 @@ impl Line {
 
 impl<F: FnMut(&Prepared) -> io::Result<()>> Desk<F> {
     fn work(&self) {
-        let _guard = StopOnPanic(self);
+        let _guard = OnPanic(|| self.end(None));
         let mut unpacker = Unpacker::default();
         while let Some((batch, content)) = self.memory() {
             let next = {
@@ -129,7 +130,7 @@ impl<F: FnMut(&Prepared) -> io::Result<()>> Desk<F> {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    self.fail(error);
+                    self.end(Some(error));
                     break;
                 }
             }
@@ -170,9 +171,9 @@ impl<F: FnMut(&Prepared) -> io::Result<()>> Desk<F> {
         }
     }
 
-    fn fail(&self, error: io::Error) {
+    fn end(&self, failure: Option<io::Error>) {
         let mut line = locked(&self.line);
-        line.failure.get_or_insert(error);
+        line.failure = line.failure.take().or(failure);
         line.is_over = true;
         self.moved.notify_all();
     }
@@ -199,21 +200,4 @@ fn prepared(piece: Piece, unpacker: &mut Unpacker, mut content: Vec<u8>) -> Prep
         Chunk { header: Some(header), content }
     });
     Prepared { piece, sum, chunk }
-}
-
-/// A panic in one thread must not leave the others waiting.
-struct StopOnPanic<'d, F>(&'d Desk<F>);
-
-impl<F> Drop for StopOnPanic<'_, F> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            locked(&self.0.line).is_over = true;
-            self.0.moved.notify_all();
-        }
-    }
-}
-
-/// What a thread left that panicked is not used: the panic goes on when the threads are joined.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
