@@ -454,17 +454,23 @@ fn the_payload_of_a_topic_can_be_said() {
     }
 }
 
+/// So many frames of 4 KB.
+#[cfg(unix)]
+fn long_frames(count: u32) -> Made {
+    let of = subscription("campus", "audit");
+    let mut entries = Entries::new();
+    let long = "x".repeat(4000);
+    for sequence in 1..=count {
+        entries.numbered(Duration::from_millis(sequence.into()), &of, sequence, audit("1", &long));
+    }
+    Made::of(&entries)
+}
+
 /// More than any pipe holds, so that the command notices.
 #[test]
 #[cfg(unix)]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    let of = subscription("campus", "audit");
-    let mut entries = Entries::new();
-    let long = "x".repeat(4000);
-    for sequence in 1..=400 {
-        entries.numbered(Duration::from_secs(sequence.into()), &of, sequence, audit("1", &long));
-    }
-    let made = Made::of(&entries);
+    let made = long_frames(400);
     let script = r#"{ "$1" decode "$2"; echo "exit $?" >&2; } | head -1"#;
     let command = Command::new("sh")
         .args(["-c", script, "sh", env!("CARGO_BIN_EXE_centralcap"), made.path.to_str().unwrap()])
@@ -487,13 +493,7 @@ fn a_reader_that_goes_away_at_any_time_is_the_end() {
         stats.flatten().all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('S'))
     }
 
-    let of = subscription("campus", "audit");
-    let mut entries = Entries::new();
-    let long = "x".repeat(4000);
-    for sequence in 1..=4000 {
-        entries.numbered(Duration::from_millis(sequence.into()), &of, sequence, audit("1", &long));
-    }
-    let made = Made::of(&entries);
+    let made = long_frames(4000);
     for read in (0..16_u64).map(|step| 1 + step * 300_000) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_centralcap"));
         command.args(["decode", "--threads", "3"]).arg(&made.path);

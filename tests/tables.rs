@@ -142,13 +142,18 @@ fn a_fault_leaves_no_rows_and_the_next_message_is_not_touched_by_it() {
     assert_eq!(found, [BTreeMap::from([("customer_id".to_owned(), "7".to_owned())])]);
 }
 
+/// The plan of the message `M` that is declared there.
+fn plan_of(declarations: &str) -> Plan {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("syntax = \"proto3\"; {declarations}");
+    std::fs::write(folder.path().join("m.proto"), source).unwrap();
+    let pool = schema::from_folder(folder.path()).unwrap();
+    Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default())
+}
+
 #[test]
 fn a_long_text_that_very_many_rows_would_repeat_is_a_fault() {
-    let source = "syntax = \"proto3\"; message M { string s = 1; repeated E e = 2; message E { bool b = 1; } }";
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("long.proto"), source).unwrap();
-    let pool = schema::from_folder(folder.path()).unwrap();
-    let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+    let plan = plan_of("message M { string s = 1; repeated E e = 2; message E { bool b = 1; } }");
     let layout = Layout::of(&plan);
     let (mut rows, mut notes) = (Rows::default(), Notes::default());
     // 64 KiB of text, which 10,000 elements repeat beyond, and 8,000 within the limit.
@@ -166,13 +171,8 @@ fn a_long_text_that_very_many_rows_would_repeat_is_a_fault() {
 #[test]
 fn cells_of_a_message_that_become_much_more_than_it_is_are_a_fault() {
     let long = "n".repeat(10_000);
-    let source = format!(
-        "syntax = \"proto3\"; message M {{ int32 {long} = 1; repeated M inner = 2; double d = 3; }}"
-    );
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("long.proto"), source).unwrap();
-    let pool = schema::from_folder(folder.path()).unwrap();
-    let plan = Plan::new(&pool.get_message_by_name("M").unwrap(), Style::default());
+    let plan =
+        plan_of(&format!("message M {{ int32 {long} = 1; repeated M inner = 2; double d = 3; }}"));
     let layout = Layout::of(&plan);
     let (mut rows, mut notes) = (Rows::default(), Notes::default());
     // Elements of two bytes, each 10 KB of JSON in one cell, and behind them a cell with a number that is shown
@@ -196,13 +196,8 @@ fn a_schema_that_doubles_at_each_level_has_a_bounded_number_of_columns() {
     let levels = (0..40)
         .map(|level| format!("message M{level} {{ M{0} a = 1; M{0} b = 2; }}", level + 1))
         .collect::<String>();
-    let source =
-        format!("syntax = \"proto3\"; {levels} message M40 {{ int32 n = 1; M0 again = 2; }}");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("deep.proto"), source).unwrap();
-    let pool = schema::from_folder(folder.path()).unwrap();
-    let plan = Plan::new(&pool.get_message_by_name("M0").unwrap(), Style::default());
-    let layout = Layout::of(&plan);
+    let last = "message M40 { int32 n = 1; M0 again = 2; }";
+    let layout = Layout::of(&plan_of(&format!("message M {{ M0 top = 1; }} {levels} {last}")));
     let columns: usize = layout.tables().iter().map(|table| table.columns.len()).sum();
     assert!((1..20_000).contains(&columns), "{columns}");
 }
