@@ -14,8 +14,14 @@ use std::{
 };
 
 use self::{
-    merge::Merge, minimise::Minimal, names::Names, parts::Parts, redaction::Masker, sample::Sample,
-    times::Mover, twice::Twice,
+    merge::Merge,
+    minimise::Minimal,
+    names::Names,
+    parts::Parts,
+    redaction::{Masker, Written},
+    sample::Sample,
+    times::Mover,
+    twice::Twice,
 };
 pub use self::{
     minimise::{Coverage, Covered},
@@ -171,13 +177,14 @@ pub fn edit(
             Err(error) => tally.loss(error, &mut lost)?,
         }
     }
-    tally.summary.redacted = masker.as_mut().map(Masker::written).transpose()?;
+    let written = masker.map(Masker::written).transpose()?;
+    tally.summary.redacted = written.as_ref().map(Written::redacted);
     let segments = captures.iter().map(|capture| capture.segments().len()).sum();
     let coverage = minimal.map(|minimal| minimal.into_inner().coverage());
     let (summary, past) = tally.finish(segments, lost)?;
     let summary = Summary { coverage, ..summary };
     let told = Outcome::of(summary, &past, options);
-    Ok(Summary { size: parts.finish(&told, masker.as_ref())?, ..summary })
+    Ok(Summary { size: parts.finish(&told, written.as_ref())?, ..summary })
 }
 
 /// Entries on their way.

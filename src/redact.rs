@@ -6,7 +6,7 @@
 //! which it stood. The same value gets the same pseudonym wherever it is: in another field, in a sentence,
 //! in another frame, and in another capture by the same [`Key`].
 //!
-//! A [`Redactor`] first learns what there is, and then writes; what it replaced is remembered, so that a
+//! A [`Redactor`] first learns what there is, and then writes; what it [`Replaced`] is remembered, so that a
 //! [`Proof`] can look for it in what was written. Nothing here reads a file, a clock or a dice.
 //!
 //! [table]: Class
@@ -81,6 +81,30 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// All that a [`Redactor`] replaced.
+pub struct Replaced {
+    needles: Needles,
+    counts: Counts,
+}
+
+impl fmt::Debug for Replaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Replaced(..)")
+    }
+}
+
+impl Replaced {
+    /// What was done.
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Looks for it.
+    pub fn proof(&self) -> Proof<'_> {
+        Proof::new(&self.needles)
+    }
+}
+
 impl Redactor {
     /// One that learns. `keep_oui` leaves the first three bytes of MAC addresses, `moves_times` says that
     /// the times in frames are not what they were.
@@ -102,13 +126,12 @@ impl Redactor {
         self.sabotaged = Some(class);
     }
 
-    /// Ends the learning: from now on, what was learnt is found in sentences, too.
-    pub fn learnt(&mut self) -> Result<()> {
+    /// Ends the learning: one that writes, and finds what was learnt in sentences, too.
+    pub fn learnt(mut self) -> Result<Self> {
         self.check()?;
         self.secrets.wake();
-        self.known = Some(self.originals.needles(&self.secrets));
-        self.dropped = 0;
-        Ok(())
+        let known = Some(self.originals.needles(&self.secrets));
+        Ok(Self { known, dropped: 0, ..self })
     }
 
     /// Fails if there were more values than are remembered.
@@ -123,7 +146,7 @@ impl Redactor {
         Ok(())
     }
 
-    /// What was done so far, and what [`prove`](Self::prove) looks for.
+    /// What was done so far, and what a proof would look for of what was learnt.
     pub fn counts(&self) -> Counts {
         Counts {
             dropped: self.dropped,
@@ -132,16 +155,12 @@ impl Redactor {
         }
     }
 
-    /// Ends the writing: all that was replaced until now is what has to be looked for.
-    pub fn written(&mut self) -> Result<()> {
+    /// Ends the writing: all that was replaced is what has to be looked for.
+    pub fn written(self) -> Result<Replaced> {
         self.check()?;
-        self.known = Some(self.originals.needles(&self.secrets));
-        Ok(())
-    }
-
-    /// Looks for all that was replaced until [`written`](Self::written) was said.
-    pub fn prove(&self) -> Option<Proof<'_>> {
-        self.known.as_ref().map(Proof::new)
+        let needles = self.originals.needles(&self.secrets);
+        let counts = Counts { looked_for: needles.len() as u64, ..self.counts() };
+        Ok(Replaced { needles, counts })
     }
 
     /// A value of a field that holds text or bytes. What comes of text is text.
@@ -425,8 +444,7 @@ mod tests {
         for name in names {
             redactor.name(Class::User, name);
         }
-        redactor.learnt().unwrap();
-        redactor
+        redactor.learnt().unwrap()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use mcap::records::Metadata;
 
-use super::{Outcome, redaction::Masker};
+use super::{Outcome, redaction::Written};
 use crate::{
     capture::{
         About, Compression, SEALED_SUFFIX, SealedFile,
@@ -156,7 +156,7 @@ impl Parts {
 
     /// Finishes all files, and returns how many bytes they have. What is proven of them is so before they
     /// have their names.
-    pub(super) fn finish(mut self, outcome: &Outcome, proof: Option<&Masker<'_>>) -> Result<u64> {
+    pub(super) fn finish(mut self, outcome: &Outcome, proof: Option<&Written<'_>>) -> Result<u64> {
         for part in std::mem::take(&mut self.open) {
             self.end(part, outcome, proof.filter(|_| self.folder.is_none()))?;
         }
@@ -205,7 +205,12 @@ impl Parts {
         ))
     }
 
-    fn end(&mut self, mut part: Part, outcome: &Outcome, proof: Option<&Masker<'_>>) -> Result<()> {
+    fn end(
+        &mut self,
+        mut part: Part,
+        outcome: &Outcome,
+        proof: Option<&Written<'_>>,
+    ) -> Result<()> {
         let mut own = outcome.clone();
         (own.summary.frames, own.summary.events) = (part.frames, part.events);
         part.file.metadata(&own.metadata())?;

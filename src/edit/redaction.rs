@@ -25,7 +25,7 @@ use crate::{
     entry::{Entry, Frame, FrameType, SessionEvent, Subscription, What},
     error::{Error, Kind, Result, Undecodable},
     protocol::{self, PROTOCOLS},
-    redact::{Class, Counts, Key, Policy, Redactor, Rules},
+    redact::{Class, Counts, Key, Policy, Redactor, Replaced, Rules},
     schema::{self, FrameTypes},
 };
 
@@ -154,11 +154,13 @@ impl<'a> Masker<'a> {
                 _ => {}
             }
         }
-        masker.redactor.learnt()?;
-        masker.known = ByAddress::default();
-        masker.subscriptions = ByAddress::default();
-        masker.denied = 0;
-        Ok(masker)
+        Ok(Self {
+            redactor: masker.redactor.learnt()?,
+            known: ByAddress::default(),
+            subscriptions: ByAddress::default(),
+            denied: 0,
+            ..masker
+        })
     }
 
     /// The entry with pseudonyms. None if nothing is known of what is in it.
@@ -178,69 +180,20 @@ impl<'a> Masker<'a> {
         Ok(Some(Entry { subscription, what, ..entry }))
     }
 
+    /// What came of it so far.
     pub(super) fn redacted(&self) -> Redacted {
         Redacted { denied: self.denied, counts: self.redactor.counts() }
     }
 
-    /// Says that all is written, and what came of it.
-    pub(super) fn written(&mut self) -> Result<Redacted> {
-        self.redactor.written()?;
-        Ok(self.redacted())
-    }
-
-    /// Fails if anything that was replaced is still in a file, and names the fields in which it is. Nothing of
-    /// it is taken on trust but the schemas that we wrote there, which hold no values.
-    pub(super) fn prove(&self, path: &Path) -> Result<()> {
-        let Some(mut proof) = self.redactor.prove() else { return Ok(()) };
-        let types = PROTOCOLS.map(FrameTypes::of);
-        let schemas: Vec<_> = types
-            .iter()
-            .flat_map(FrameTypes::all)
-            .map(|kind| kind.descriptors.clone())
-            .chain([Bytes::from(schema::session_event_descriptors())])
-            .collect();
-        let mut survivors = Survivors::new(self.policy);
-        let mut channels = HashMap::new();
-        capture::each_record(path, |opcode, data| {
-            let mut message = None;
-            match (opcode, data.first_chunk()) {
-                (op::CHANNEL, _) => channels.extend(self.channel(data)),
-                (op::MESSAGE, Some(channel)) => {
-                    message = channels.get(&u16::from_le_bytes(*channel)).copied();
-                }
-                _ => {}
-            }
-            // These are of numbers, some of which look like an address.
-            let data = match opcode {
-                op::MESSAGE_INDEX
-                | op::CHUNK_INDEX
-                | op::STATISTICS
-                | op::SUMMARY_OFFSET
-                | op::DATA_END
-                | op::FOOTER => &[],
-                // And this one says how much there is of everything.
-                op::METADATA if data.get(4..).is_some_and(|name| name.starts_with(RESULT)) => &[],
-                op::MESSAGE => &data[data.len().min(MESSAGE_HEADER_SIZE)..],
-                _ => data,
-            };
-            let own = schemas.iter().find(|schema| opcode == op::SCHEMA && data.ends_with(schema));
-            let rest = &data[..data.len() - own.map_or(0, Bytes::len)];
-            survivors.look(&mut proof, opcode, rest, message)
-        })?;
-        survivors.finish()
-    }
-
-    /// The number of a channel, and what is in it.
-    fn channel(&self, record: &[u8]) -> Option<(u16, &MessageDescriptor)> {
-        let Ok(Record::Channel(channel)) = mcap::parse_record(op::CHANNEL, record) else {
-            return None;
-        };
-        let Some(payload) = channel.metadata.get("payload") else {
-            return Some((channel.id, &self.event));
-        };
-        let mut targets = self.targets.values().flatten();
-        let target = targets.find(|target| target.kind.payload.as_ref() == Some(payload))?;
-        Some((channel.id, &target.envelope))
+    /// All is written: what has to be proven of it.
+    pub(super) fn written(self) -> Result<Written<'a>> {
+        Ok(Written {
+            replaced: self.redactor.written()?,
+            policy: self.policy,
+            event: self.event,
+            targets: self.targets.into_values().flatten().collect(),
+            denied: self.denied,
+        })
     }
 
     fn frame(&mut self, entry: &Entry, frame: &Frame, target: &Target) -> Result<Frame> {
@@ -337,6 +290,77 @@ impl<'a> Masker<'a> {
     }
 }
 
+/// What was written, before it is proven.
+pub(super) struct Written<'a> {
+    replaced: Replaced,
+    policy: &'a Policy,
+    event: MessageDescriptor,
+    targets: Vec<Rc<Target>>,
+    denied: u64,
+}
+
+impl Written<'_> {
+    /// What came of it.
+    pub(super) const fn redacted(&self) -> Redacted {
+        Redacted { denied: self.denied, counts: self.replaced.counts() }
+    }
+
+    /// Fails if anything that was replaced is still in a file, and names the fields in which it is. Nothing of
+    /// it is taken on trust but the schemas that we wrote there, which hold no values.
+    pub(super) fn prove(&self, path: &Path) -> Result<()> {
+        let mut proof = self.replaced.proof();
+        let types = PROTOCOLS.map(FrameTypes::of);
+        let schemas: Vec<_> = types
+            .iter()
+            .flat_map(FrameTypes::all)
+            .map(|kind| kind.descriptors.clone())
+            .chain([Bytes::from(schema::session_event_descriptors())])
+            .collect();
+        let mut survivors = Survivors::new(self.policy);
+        let mut channels = HashMap::new();
+        capture::each_record(path, |opcode, data| {
+            let mut message = None;
+            match (opcode, data.first_chunk()) {
+                (op::CHANNEL, _) => channels.extend(self.channel(data)),
+                (op::MESSAGE, Some(channel)) => {
+                    message = channels.get(&u16::from_le_bytes(*channel)).copied();
+                }
+                _ => {}
+            }
+            // These are of numbers, some of which look like an address.
+            let data = match opcode {
+                op::MESSAGE_INDEX
+                | op::CHUNK_INDEX
+                | op::STATISTICS
+                | op::SUMMARY_OFFSET
+                | op::DATA_END
+                | op::FOOTER => &[],
+                // And this one says how much there is of everything.
+                op::METADATA if data.get(4..).is_some_and(|name| name.starts_with(RESULT)) => &[],
+                op::MESSAGE => &data[data.len().min(MESSAGE_HEADER_SIZE)..],
+                _ => data,
+            };
+            let own = schemas.iter().find(|schema| opcode == op::SCHEMA && data.ends_with(schema));
+            let rest = &data[..data.len() - own.map_or(0, Bytes::len)];
+            survivors.look(&mut proof, opcode, rest, message)
+        })?;
+        survivors.finish()
+    }
+
+    /// The number of a channel, and what is in it.
+    fn channel(&self, record: &[u8]) -> Option<(u16, &MessageDescriptor)> {
+        let Ok(Record::Channel(channel)) = mcap::parse_record(op::CHANNEL, record) else {
+            return None;
+        };
+        let Some(payload) = channel.metadata.get("payload") else {
+            return Some((channel.id, &self.event));
+        };
+        let target =
+            self.targets.iter().find(|target| target.kind.payload.as_ref() == Some(payload))?;
+        Some((channel.id, &target.envelope))
+    }
+}
+
 /// The name of the metadata record that says what came of it.
 const RESULT: &[u8] = super::RESULT.as_bytes();
 
@@ -377,9 +401,9 @@ mod tests {
         for entry in entries() {
             file.append(&masker.apply(entry.unwrap()).unwrap().unwrap()).unwrap();
         }
-        let redacted = masker.written().unwrap();
-        assert!(redacted.counts.originals > 50, "{redacted:?}");
-        let proven = file.finish_if(|path| masker.prove(path));
+        let written = masker.written().unwrap();
+        assert!(written.redacted().counts.originals > 50, "{:?}", written.redacted());
+        let proven = file.finish_if(|path| written.prove(path));
         assert_eq!(path.exists(), proven.is_ok());
         proven.map(drop)
     }

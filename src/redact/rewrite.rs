@@ -459,10 +459,8 @@ mod tests {
     use crate::{redact::secrets::Key, schema};
 
     fn redactor() -> Redactor {
-        let mut redactor =
-            Redactor::new(&Key::new(b"synthetic key for tests").unwrap(), false, false);
-        redactor.learnt().unwrap();
-        redactor
+        let key = Key::new(b"synthetic key for tests").unwrap();
+        Redactor::new(&key, false, false).learnt().unwrap()
     }
 
     fn rules(name: &str, policy: &str) -> Rules {
