@@ -496,8 +496,8 @@ fn unknown_topic(protocol: &dyn Protocol, found: String) -> Unfit {
 }
 
 fn label_of(protocol: &'static dyn Protocol, message: &str) -> Option<&'static str> {
-    let mut payloads = protocol.topics().iter().flat_map(|topic| topic.payloads);
-    payloads.find(|payload| payload.message == message).map(|payload| payload.label)
+    let payload = protocol.payloads().find(|payload| payload.message == message);
+    payload.map(|payload| payload.label)
 }
 
 fn raw_bytes(json: &RawValue) -> Result<Vec<u8>, Unfit> {

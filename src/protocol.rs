@@ -68,6 +68,13 @@ pub trait Protocol: fmt::Debug + Sync {
     fn classify(&self, topic: &str, envelope: &Envelope<'_>) -> Option<&'static Payload>;
 }
 
+impl dyn Protocol + '_ {
+    /// The payloads of all topics.
+    pub fn payloads(&self) -> impl Iterator<Item = &'static Payload> + use<> {
+        self.topics().iter().flat_map(|topic| topic.payloads)
+    }
+}
+
 /// One topic and what it carries.
 #[derive(Debug)]
 pub struct Topic {

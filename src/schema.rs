@@ -161,10 +161,9 @@ pub struct FrameTypes {
 impl FrameTypes {
     /// The types of a protocol's frames, from the bundled descriptors.
     pub fn of(protocol: &'static dyn Protocol) -> Self {
-        let known =
-            protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
-                (payload, Arc::new(frame_type(protocol, payload.label, Some(payload))))
-            });
+        let known = protocol
+            .payloads()
+            .map(|payload| (payload, Arc::new(frame_type(protocol, payload.label, Some(payload)))));
         Self { protocol, known: known.collect(), unknown: HashMap::new() }
     }
 
@@ -219,8 +218,8 @@ fn frame_type(
 /// The type of frames of which nothing is known but that.
 pub(crate) fn bundled_type(protocol: &str, label: &str, payload: Option<&String>) -> FrameType {
     let protocol = protocol::by_name(protocol);
-    let mut payloads = protocol.topics().iter().flat_map(|topic| topic.payloads);
-    let known = payloads.find(|known| payload.is_some_and(|payload| payload == known.message));
+    let is_it = |known: &&Payload| payload.is_some_and(|payload| payload == known.message);
+    let known = protocol.payloads().find(is_it);
     frame_type(protocol, label, known)
 }
 

@@ -157,7 +157,7 @@ impl Synth {
             .map(|number| Campus::new(number, options.devices, &mut dice))
             .collect();
         let feeds = feeds(options, protocol, &campuses, &mut dice)?;
-        let all = protocol.topics().iter().flat_map(|topic| topic.payloads).map(|payload| {
+        let all = protocol.payloads().map(|payload| {
             let message = schema::message(schema::bundled(), payload.message);
             (payload.label, message.expect("a test asks for every payload"))
         });

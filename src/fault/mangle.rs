@@ -108,8 +108,8 @@ fn other_payload(
     frame: &Frame,
     dice: &mut Dice,
 ) -> &'static Payload {
-    let payloads = protocol.topics().iter().flat_map(|topic| topic.payloads);
-    let others: Vec<_> = payloads.filter(|payload| payload.label != frame.kind.label).collect();
+    let others = protocol.payloads().filter(|payload| payload.label != frame.kind.label);
+    let others: Vec<_> = others.collect();
     dice.pick::<&Payload>(&others)
 }
 

@@ -282,11 +282,9 @@ pub const FAULTS: [Row; 24] = [
 
 fn payload(item: &Item<'_>) -> Result<&'static Payload> {
     let label = item.text()?;
-    let mut payloads =
-        PROTOCOLS.iter().flat_map(|protocol| protocol.topics()).flat_map(|topic| topic.payloads);
-    payloads.find(|payload| payload.label == label).ok_or_else(|| {
-        let labels = PROTOCOLS.iter().flat_map(|protocol| protocol.topics());
-        let labels = labels.flat_map(|topic| topic.payloads).map(|payload| payload.label);
-        item.wrong(labels.collect::<Vec<_>>().join(", "))
+    let payloads = || PROTOCOLS.iter().flat_map(|protocol| protocol.payloads());
+    payloads().find(|payload| payload.label == label).ok_or_else(|| {
+        let labels: Vec<_> = payloads().map(|payload| payload.label).collect();
+        item.wrong(labels.join(", "))
     })
 }

@@ -325,8 +325,7 @@ fn candidates(
     resolver: &Resolver,
     own: &str,
 ) -> Vec<(String, Plan)> {
-    let payloads = protocol.topics().iter().flat_map(|topic| topic.payloads);
-    let others = payloads.filter(|payload| payload.message != own);
+    let others = protocol.payloads().filter(|payload| payload.message != own);
     others
         .filter_map(|payload| {
             let found = resolver.frame_type(protocol, payload.label, Some(payload.message));
