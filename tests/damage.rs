@@ -16,7 +16,10 @@ use std::{
     io::{Seek, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -197,6 +200,26 @@ fn hot() -> Specimen {
         }
         segment.checkpoint().unwrap();
     }
+    let hot = segment.path().to_owned();
+    drop(segment);
+    let bytes = fs::read(hot).unwrap();
+    let (places, channels, parts) = parts_of_hot(&bytes, entries.len());
+    Specimen { name: "a.open.mcap", bytes, entries, places, channels, parts }
+}
+
+/// A hot segment of a recorder that was killed when so many of its entries were proven.
+fn killed(proven: usize) -> Specimen {
+    let folder = memory();
+    let entries = entries();
+    let path = folder.path().join("a.mcap");
+    let mut segment = HotSegment::create(&path, &about(Duration::ZERO), &[]).unwrap();
+    for (number, entry) in entries.iter().enumerate() {
+        if number > 0 && number == proven {
+            segment.checkpoint().unwrap();
+        }
+        segment.append(entry).unwrap();
+    }
+    segment.commit().unwrap();
     let hot = segment.path().to_owned();
     drop(segment);
     let bytes = fs::read(hot).unwrap();
@@ -557,6 +580,7 @@ fn a_hot_segment_cut_anywhere_gives_its_whole_entries_and_tells_of_half_a_record
 /// that is proven may stay out.
 #[test]
 fn all_that_is_proven_of_a_damaged_hot_segment_is_sealed_and_the_rest_is_kept() {
+    let _alone = sealing();
     let specimen = hot();
     // Each is sealed, which syncs: one bit of 17, some of each byte of the smallest record.
     let count = specimen.bytes.len() * 8 / 17;
@@ -582,6 +606,118 @@ fn all_that_is_proven_of_a_damaged_hot_segment_is_sealed_and_the_rest_is_kept() 
         let sealed = sealed.unwrap_or_default();
         assert!(sealed == least || sealed == most, "bit {bit} of byte {byte}");
     });
+}
+
+/// To be held by who seals many, which takes memory: only one of them is to be measured.
+static SEALING: Mutex<()> = Mutex::new(());
+
+fn sealing() -> MutexGuard<'static, ()> {
+    SEALING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seals the one segment that is in the folder, and says what was kept of it as it was.
+fn seal_one(folder: &Path) -> Option<PathBuf> {
+    let left = seal_left_overs(folder, Compression::default()).unwrap();
+    assert!(left.unsealed.is_empty() && left.sealed.len() == 1, "{left:?}");
+    let kept = folder.join("a.mcap.damaged");
+    kept.exists().then_some(kept)
+}
+
+/// A frame of random bytes is cut off like any other.
+#[test]
+fn a_hot_segment_cut_behind_its_last_checkpoint_is_sealed_and_nothing_is_kept_aside() {
+    let _alone = sealing();
+    for proven in [0, 40] {
+        let specimen = killed(proven);
+        each(&specimen, specimen.bytes.len(), "sealed cuts", |path, _, cut| {
+            fs::write(path, &specimen.bytes[..cut]).unwrap();
+            assert_eq!(seal_one(path.parent().unwrap()), None, "cut at {cut}");
+            let whole = specimen.places.iter().take_while(|place| place.end <= cut).count();
+            let sealed = path.with_file_name("a.mcap");
+            if sealed.exists() {
+                assert!(Read::of(&sealed).found == specimen.entries[..whole], "cut at {cut}");
+                fs::remove_file(sealed).unwrap();
+            } else {
+                assert_eq!(whole, 0, "cut at {cut}");
+            }
+        });
+    }
+}
+
+/// What a wrong length hides is no record that was cut off: it is not deleted, and read all the same.
+#[test]
+fn a_wrong_length_behind_the_last_checkpoint_costs_what_it_swallows_and_nothing_is_deleted() {
+    let _alone = sealing();
+    for proven in [0, 40] {
+        let specimen = killed(proven);
+        let all = records(&specimen.bytes);
+        let last = all.iter().rfind(|record| record.opcode == CHECKPOINT);
+        let unproven = last.map_or(0, |checkpoint| checkpoint.start);
+        let unproven: Vec<_> = all.iter().filter(|record| record.start >= unproven).collect();
+        let count = (unproven.len() - 1) * 64;
+        each(&specimen, count, "flipped bits of lengths", |path, _, number| {
+            let (record, bit) = (unproven[number / 64], number % 64);
+            let length = record.content.len() as u64 ^ (1 << bit);
+            let wrong = (record.start + RECORD_HEADER) as u64 + length;
+            if all.iter().any(|record| record.end() as u64 == wrong) {
+                // What ends where another record does is one, and nothing there proves anything.
+                return;
+            }
+            let mut bytes = specimen.bytes.clone();
+            bytes[record.start + 1 + bit / 8] ^= 1 << (bit % 8);
+            fs::write(path, &bytes).unwrap();
+            let case = || format!("bit {bit} of the record at {}", record.start);
+            let kept = seal_one(path.parent().unwrap());
+            let kept = kept.unwrap_or_else(|| panic!("{}: it was deleted", case()));
+            assert!(fs::read(&kept).unwrap() == bytes, "{}", case());
+
+            let read = Read::of(&kept);
+            assert!(read.errors.iter().all(Error::is_damage), "{}: {:#?}", case(), read.told);
+            // Where the file ends before that, it says nothing.
+            let wrong = if wrong > bytes.len() as u64 { record.end() as u64 } else { wrong };
+            let next = all.iter().map(|record| record.start).find(|start| *start as u64 >= wrong);
+            let hidden = record.start..next.unwrap_or(bytes.len());
+            let is_hidden = |place: usize| hidden.contains(&place);
+            let unknown: BTreeSet<u16> = all
+                .iter()
+                .filter(|channel| channel.opcode == op::CHANNEL)
+                .filter(|channel| {
+                    let schema = u16::from_le_bytes(*channel.content[2..].first_chunk().unwrap());
+                    let mut schemas = all.iter().filter(|schema| schema.opcode == op::SCHEMA);
+                    is_hidden(channel.start)
+                        || schemas.any(|it| it.id() == schema && is_hidden(it.start))
+                })
+                .map(Record::id)
+                .collect();
+            let messages = all.iter().filter(|record| record.opcode == op::MESSAGE);
+            let expected = messages.zip(&specimen.entries).filter(|(message, _)| {
+                !is_hidden(message.start) && !unknown.contains(&message.id())
+            });
+            let mut found = read.found.iter();
+            for (message, entry) in expected {
+                let is_there = found.any(|found| found == entry);
+                assert!(is_there, "{}: at {}: {:#?}", case(), message.start, read.told);
+            }
+            let sealed = path.with_file_name("a.mcap");
+            if sealed.exists() {
+                assert!(Read::of(&sealed).found == specimen.entries[..proven], "{}", case());
+                fs::remove_file(sealed).unwrap();
+            }
+            fs::remove_file(kept).unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_end_that_is_cut_off_does_not_hide_damage_before_it() {
+    let specimen = hot();
+    let folder = memory();
+    let path = folder.path().join(specimen.name);
+    let mut bytes = specimen.bytes[..specimen.bytes.len() - 5].to_vec();
+    bytes[specimen.places[35].end - 1] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    let kept = seal_one(folder.path()).expect("what was damaged is kept");
+    assert!(fs::read(kept).unwrap() == bytes);
 }
 
 impl Specimen {

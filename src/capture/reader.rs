@@ -83,6 +83,10 @@ pub(super) struct Records {
     /// Hot only: what comes before this checkpoint is damaged. Who has a channel is believed all the same, as
     /// what comes behind it depends on that; messages are left out.
     distrusted: Option<Checkpoint>,
+    /// Hot only: when the last message was received that was read.
+    latest: Option<u64>,
+    /// Something is wrong, and that was told.
+    told: bool,
     /// All messages have come by: what is wrong behind them costs none.
     complete: bool,
     search: Search,
@@ -142,6 +146,8 @@ impl Records {
             stretch: None,
             rooms: Rooms::new(BLOCKS),
             distrusted: None,
+            latest: None,
+            told: false,
             complete: false,
             search: Search::default(),
             state: State::Start,
@@ -233,6 +239,7 @@ impl Records {
                     // Whoever knows better how it ended has said so.
                     let told = if self.end().is_some() { Some(error) } else { self.read_on(error) };
                     if let Some(error) = told {
+                        self.told = true;
                         return Some(Err(error));
                     }
                 }
@@ -274,7 +281,12 @@ impl Records {
         // A length that is wrong may have swallowed whole chunks, also that of a record which is passed over.
         let from = self.searched;
         let from = if offset == from { from + 1 } else { from };
-        let found = if self.hot { Ok(None) } else { self.search.next_chunk(&self.file, from) };
+        let found = match self.hot {
+            false => self.search.next_chunk(&self.file, from),
+            // It was written like that.
+            true if self.stretch.is_some() => Ok(None),
+            true => self.search.next_record(&self.file, offset + 1, self.latest),
+        };
         let until = match found {
             Ok(until) => until,
             Err(source) => {
@@ -446,6 +458,9 @@ impl Records {
             self.offset += RECORD_HEADER_SIZE as u64 + length;
             self.complete |= opcode == op::DATA_END;
             self.messages += u64::from(opcode == op::MESSAGE);
+            if self.hot && self.distrusted.is_none() {
+                self.note_time(record.as_ref());
+            }
             if self.state == State::Start {
                 self.state = State::Reading;
                 self.check_header(opcode, record.as_ref())?;
@@ -510,10 +525,18 @@ impl Records {
         let length = data.len() as u64;
         self.offset += RECORD_HEADER_SIZE as u64 + length;
         self.messages += u64::from(opcode == op::MESSAGE);
+        self.note_time(parsed.as_ref());
         Ok(match parsed {
             Some(Parsed::Record(record)) => Some(record),
             Some(Parsed::Header(_)) | None => None,
         })
+    }
+
+    #[inline]
+    fn note_time(&mut self, record: Option<&Parsed>) {
+        if let Some(Parsed::Record(Record::Message { header, .. })) = record {
+            self.latest = Some(header.log_time);
+        }
     }
 
     /// A record of a whole chunk makes no sense: it was written like that. The next ones may.
@@ -592,7 +615,15 @@ impl Records {
                 "the length of a checkpoint is wrong".to_owned(),
             ));
         }
-        self.state = State::Ended(End::Torn);
+        let next = self.search.next_record(&self.file, whole + 1, self.latest);
+        if let Some(next) = next.map_err(Error::io("read", &self.path))? {
+            // A wrong length has swallowed what follows, as far as that was written.
+            let reason = format!("a record has no end, and another one stands at byte {next}");
+            return Err(damaged(&self.path, whole, reason));
+        }
+        if !self.told {
+            self.state = State::Ended(End::Torn);
+        }
         let reason = format!("the last record is incomplete, {torn} bytes of it are there");
         Err(damaged(&self.path, whole, reason))
     }

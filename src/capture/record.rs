@@ -12,7 +12,7 @@ pub(crate) const MESSAGE_HEADER_SIZE: usize = 2 + 4 + 8 + 8;
 
 /// No record that says something about the capture may be larger: a schema, a channel, metadata. What it
 /// becomes in memory may be ten times as much.
-const ABOUT_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const ABOUT_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A record that matters to a capture. The others are indexes of what these say.
 pub(super) enum Record {

@@ -3,7 +3,8 @@
 //! Of a sealed one, with the next whole chunk: it is known by its header, and proven by the checksum of its
 //! content. Of a hot one, with the next checkpoint: a piece between two of them is proven before anything of
 //! it comes out, so a piece that is not costs itself and nothing behind it. What had to be read for that stays
-//! in memory, if it is not much: then the piece is read once.
+//! in memory, if it is not much: then the piece is read once. Behind the last checkpoint nothing is proven:
+//! there it is the next record that can hardly be anything else.
 
 use std::{
     fs::File,
@@ -19,9 +20,10 @@ use super::{
     RECORD_HEADER_SIZE, RECORD_LIMIT,
     chunk::Chunk,
     hot::{CHECKPOINT, Checkpoint, PIECE_SIZE},
-    record::{is_of_hot, record_header},
+    record::{ABOUT_LIMIT, MESSAGE_HEADER_SIZE, is_of_hot, record_header},
     rooms::Rooms,
     stretch::{Stretch, read_at},
+    writer::ENCODING,
 };
 
 /// How much is read at once: a piece has its end before that only where little comes in a second.
@@ -44,11 +46,20 @@ const IN_VAIN: u64 = 1024 * 1024 * 1024;
 /// compressed, and how long that is then.
 const CHUNK_HEADER: usize = 8 + 8 + 8 + 4 + (4 + 4) + 8;
 
-/// The search for whole chunks.
+/// So often reading goes on where nothing is proven. Whoever made up a file of beginnings of records has not so
+/// many errors to tell.
+const MOST_FOUND: u32 = 1000;
+
+/// A message that is not proven was received in so many nanoseconds around the one before it: a year.
+const NEAR: u64 = 365 * 86_400 * 1_000_000_000;
+
+/// The search for what is whole.
 #[derive(Default)]
 pub(super) struct Search {
-    /// So many bytes were read and unpacked of what was no whole chunk.
+    /// So many bytes were read, and unpacked, of what was none.
     in_vain: u64,
+    /// So many records of hot segments were found.
+    found: u32,
 }
 
 impl Search {
@@ -58,7 +69,8 @@ impl Search {
         let mut chunk = Chunk::default();
         let mut rooms = Rooms::new(1);
         let known_by = RECORD_HEADER_SIZE + CHUNK_HEADER;
-        let mut places = Places::of(op::CHUNK, known_by, file, from, &mut rooms);
+        let find = |bytes: &[u8]| memchr::memchr(op::CHUNK, bytes);
+        let mut places = Places::of(find, known_by, file, from, &mut rooms);
         while let Some((place, header)) = places.next()? {
             let Some((_, length)) = record_header(&header) else { continue };
             let left = size.saturating_sub(place + RECORD_HEADER_SIZE as u64);
@@ -88,6 +100,82 @@ impl Search {
         }
         Ok(None)
     }
+
+    /// Where the next record of a hot segment begins that does so at `from` or behind it: one that is whole, has
+    /// the content of its kind, and behind which another one begins, or the file ends. A message is one that was
+    /// received around the `latest`, if there is one. What is in frames may look like that, but hardly does.
+    pub(super) fn next_record(
+        &mut self,
+        file: &File,
+        from: u64,
+        latest: Option<u64>,
+    ) -> io::Result<Option<u64>> {
+        if self.found >= MOST_FOUND {
+            return Ok(None);
+        }
+        let size = file.metadata()?.len();
+        let mut rooms = Rooms::new(1);
+        let known_by = RECORD_HEADER_SIZE + MESSAGE_HEADER_SIZE;
+        let find = |bytes: &[u8]| memchr::memchr3(op::MESSAGE, op::CHANNEL, op::SCHEMA, bytes);
+        let mut places = Places::of(find, known_by, file, from, &mut rooms);
+        while let Some((place, head)) = places.next()? {
+            let Some((opcode, length)) = record_header(&head) else { continue };
+            let start = place + RECORD_HEADER_SIZE as u64;
+            if length > size.saturating_sub(start).min(RECORD_LIMIT as u64) {
+                continue;
+            }
+            let head = &head[RECORD_HEADER_SIZE..];
+            let is_one = if opcode == op::MESSAGE {
+                let (_, times) = head.split_at(2 + 4);
+                let received = times.first_chunk().map(|time| u64::from_le_bytes(*time));
+                let is_near = |latest: u64| received.is_some_and(|at| at.abs_diff(latest) <= NEAR);
+                length >= MESSAGE_HEADER_SIZE as u64 && latest.is_none_or(is_near)
+            } else {
+                self.is_about(file, start, opcode, length)?
+            };
+            if is_one && is_followed(file, start + length, size)? {
+                self.found += 1;
+                return Ok(Some(place));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether that is a schema or a channel as a recorder writes them.
+    fn is_about(&mut self, file: &File, start: u64, opcode: u8, length: u64) -> io::Result<bool> {
+        let tried = self.in_vain.saturating_add(length);
+        if length > ABOUT_LIMIT as u64 || tried > IN_VAIN {
+            return Ok(false);
+        }
+        let mut content = Vec::new();
+        (&*file).seek(SeekFrom::Start(start))?;
+        file.take(length).read_to_end(&mut content)?;
+        let is_one = match mcap::parse_record(opcode, &content) {
+            Ok(Record::Schema { header, .. }) => header.encoding == ENCODING,
+            Ok(Record::Channel(channel)) => channel.message_encoding == ENCODING,
+            _ => false,
+        };
+        if !is_one {
+            self.in_vain = tried;
+        }
+        Ok(is_one)
+    }
+}
+
+/// Whether a record of a hot segment begins there, or the file ends.
+fn is_followed(file: &File, place: u64, size: u64) -> io::Result<bool> {
+    let mut header = [0; RECORD_HEADER_SIZE];
+    let mut read = 0;
+    while read < header.len() {
+        match read_at(file, place + read as u64, &mut header[read..])? {
+            0 => break,
+            more => read += more,
+        }
+    }
+    Ok(match record_header(&header[..read]) {
+        Some((opcode, length)) => is_of_hot(opcode) && length <= RECORD_LIMIT as u64,
+        None => place == size || is_of_hot(header[0]),
+    })
 }
 
 /// How much a record of that length says that it unpacks, if it may be a chunk that begins so.
@@ -240,9 +328,12 @@ impl Block {
     }
 }
 
-/// The places of a file at which an opcode stands, each with as many bytes as were asked for.
+type Find = fn(&[u8]) -> Option<usize>;
+
+/// The places of a file at which an opcode may stand, each with as many bytes as were asked for.
 struct Places<'f> {
-    opcode: u8,
+    /// Where in some bytes the next one is.
+    find: Find,
     size: usize,
     file: &'f File,
     rooms: &'f mut Rooms,
@@ -260,16 +351,16 @@ struct Places<'f> {
 }
 
 impl<'f> Places<'f> {
-    fn of(opcode: u8, size: usize, file: &'f File, from: u64, rooms: &'f mut Rooms) -> Self {
+    fn of(find: Find, size: usize, file: &'f File, from: u64, rooms: &'f mut Rooms) -> Self {
         let block = Block { start: from, ..Block::default() };
         let (from, most, at, checksum, summed) = (0, 0, 0, None, 0);
-        Self { opcode, size, file, rooms, block, from, most, at, checksum, summed }
+        Self { find, size, file, rooms, block, from, most, at, checksum, summed }
     }
 
     /// Those of checkpoints, with the checksum of what is before them, which is `crc` at `from`.
     fn of_checkpoints(file: &'f File, from: u64, crc: u32, rooms: &'f mut Rooms) -> Self {
         let size = RECORD_HEADER_SIZE + Checkpoint::SIZE;
-        let places = Self::of(CHECKPOINT, size, file, from, rooms);
+        let places = Self::of(|bytes| memchr::memchr(CHECKPOINT, bytes), size, file, from, rooms);
         Self { checksum: Some(Hasher::new_with_initial(crc)), ..places }
     }
 
@@ -287,7 +378,7 @@ impl<'f> Places<'f> {
             let Block { start, bytes, .. } = &self.block;
             let whole = self.whole();
             let rest = bytes.get(self.at..whole).unwrap_or_default();
-            if let Some(found) = memchr::memchr(self.opcode, rest) {
+            if let Some(found) = (self.find)(rest) {
                 let at = self.at + found;
                 self.at = at + 1;
                 return Ok(Some((start + at as u64, bytes[at..at + self.size].to_vec())));

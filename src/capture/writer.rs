@@ -45,6 +45,9 @@ impl Default for Compression {
     }
 }
 
+/// What all schemas and messages are.
+pub(super) const ENCODING: &str = "protobuf";
+
 const LIBRARY: &str = concat!("centralcap ", env!("CARGO_PKG_VERSION"));
 
 /// Writes entries to one MCAP file.
@@ -140,15 +143,15 @@ impl<W: Write> Writer<W> {
         kind: Option<&Arc<FrameType>>,
     ) -> mcap::McapResult<u16> {
         let (label, schema, payload) = if let Some(kind) = kind {
-            let schema = self.mcap.add_schema(&kind.envelope, "protobuf", &kind.descriptors)?;
+            let schema = self.mcap.add_schema(&kind.envelope, ENCODING, &kind.descriptors)?;
             (kind.label.as_str(), schema, kind.payload.as_deref())
         } else {
             let descriptors = schema::session_event_descriptors();
-            let schema = self.mcap.add_schema(schema::SESSION_EVENT, "protobuf", &descriptors)?;
+            let schema = self.mcap.add_schema(schema::SESSION_EVENT, ENCODING, &descriptors)?;
             ("session", schema, Some(schema::SESSION_EVENT))
         };
         let topic = format!("/{}/{label}", subscription.name);
-        self.mcap.add_channel(schema, &topic, "protobuf", &channel_metadata(subscription, payload))
+        self.mcap.add_channel(schema, &topic, ENCODING, &channel_metadata(subscription, payload))
     }
 
     /// The writer of the `mcap` crate, for copying records as they are.
