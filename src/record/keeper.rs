@@ -255,7 +255,9 @@ fn write(
     };
     desk.shared.board.beat_no_more();
     desk.end_exports(failed.is_none());
-    let failed = failed.or_else(|| desk.settle().err());
+    if failed.is_none() {
+        desk.settle();
+    }
     (desk.segments, failed)
 }
 
@@ -482,12 +484,16 @@ impl Desk {
         if leaving.is_empty() {
             return Ok(());
         }
-        let now = self.now();
-        let told = leaving.iter().flat_map(|leaving| leaving.told(now, &self.connections));
-        let told = told.collect();
+        let told = self.told(&leaving);
         self.tell(told)?;
         self.segments.delete(leaving);
         Ok(())
+    }
+
+    /// What the ledger says of what has to go.
+    fn told(&mut self, leaving: &[Leaving]) -> Vec<Entry> {
+        let now = self.now();
+        leaving.iter().flat_map(|leaving| leaving.told(now, &self.connections)).collect()
     }
 
     /// Writes down something that is no subscription's own, now or when writing is possible again.
@@ -514,23 +520,31 @@ impl Desk {
         self.shared.exports.drain();
         let now = self.now();
         let entries = self.shared.exports.rest_of_ledger(now, &self.connections);
-        if can_write
-            && !entries.is_empty()
-            && let Err(error) = self.put(entries.iter())
-        {
-            (self.shared.notify)(Notice::Trouble { error: &error });
-            self.segments.give_up();
+        if can_write && !entries.is_empty() {
+            self.write_last(&entries);
         }
         self.shared.exports.join();
     }
 
-    /// What has to go when all is sealed but the last segment is told in that one.
-    fn settle(&mut self) -> Result<()> {
+    /// What has to go when all is sealed but the last segment is told in that one. What cannot be told stays:
+    /// nobody is left to tell it later.
+    fn settle(&mut self) {
         if self.segments.path().is_none() {
-            return Ok(());
+            return;
         }
         let leaving = self.segments.last_leaving();
-        self.let_go(leaving)
+        let told = self.told(&leaving);
+        if !told.is_empty() && self.write_last(&told) {
+            self.segments.delete(leaving);
+        }
+    }
+
+    /// Writes something at the end of it all, where no other segment follows. False if that is not possible.
+    fn write_last(&mut self, entries: &[Entry]) -> bool {
+        let Err(error) = self.put(entries.iter()) else { return true };
+        (self.shared.notify)(Notice::Trouble { error: &error });
+        self.segments.give_up();
+        false
     }
 
     /// Begins the next segment if it is time, or if `asked` to.
@@ -640,7 +654,7 @@ mod tests {
         *,
     };
     use crate::{
-        capture::{About, Compression},
+        capture::{About, Capture, Compression, SealedFile},
         entry::{
             SessionEvent, Subscription, What,
             session_event::{Connected, Event},
@@ -652,6 +666,10 @@ mod tests {
 
     /// A desk that writes into the folder.
     fn desk(folder: &std::path::Path, sync: SyncWhen) -> Desk {
+        desk_that_keeps(folder, sync, Keep::default())
+    }
+
+    fn desk_that_keeps(folder: &std::path::Path, sync: SyncWhen, keep: Keep) -> Desk {
         let notify: Notify = Arc::new(|_| {});
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let about = About {
@@ -660,7 +678,7 @@ mod tests {
             options: std::collections::BTreeMap::new(),
         };
         let care = Care {
-            keep: Keep::default(),
+            keep,
             compression: Compression::default(),
             on_sealed: None,
             sealed_before: Vec::new(),
@@ -716,6 +734,49 @@ mod tests {
             _ => None,
         });
         assert_eq!(gap.unwrap().from_ns, came.as_nanos());
+    }
+
+    #[test]
+    fn what_has_to_go_at_the_end_stays_if_that_cannot_be_told() {
+        for can_be_told in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let entry = connected(Timestamp::from_nanos(1));
+            let old = folder.path().join("20260101T000000.000Z.mcap");
+            let about = About {
+                started: entry.received,
+                host: String::new(),
+                options: std::collections::BTreeMap::new(),
+            };
+            let mut sealed = SealedFile::create(&old, &about, &[]).unwrap();
+            sealed.append(&entry).unwrap();
+            sealed.finish().unwrap();
+
+            let keep = Keep { size: Some(1), ..Keep::default() };
+            let mut desk = desk_that_keeps(folder.path(), SyncWhen::Never, keep);
+            desk.write(&[batch(vec![connected(Timestamp::now())])]).unwrap();
+            if !can_be_told {
+                // Nothing more is written to it, as after a write that failed.
+                let segment = desk.segments.segment().unwrap();
+                let mark = segment.mark();
+                segment.forget_since(mark);
+            }
+            desk.settle();
+            let (sealed, failed) = desk.segments.finish();
+            assert!(failed.is_none() && sealed.len() == 1, "{failed:?} {sealed:?}");
+            assert_eq!(old.exists(), !can_be_told);
+            let capture = Capture::open(&[sealed[0].path.as_ref().unwrap()]).unwrap();
+            let entries = capture.entries().map(Result::unwrap);
+            let tells = |entry: Entry| {
+                matches!(
+                    entry.what,
+                    What::Event(SessionEvent { event: Some(Event::SegmentDeleted(_)), .. })
+                )
+            };
+            assert_eq!(
+                entries.filter(|entry| tells(entry.clone())).count(),
+                usize::from(can_be_told)
+            );
+        }
     }
 
     #[test]
