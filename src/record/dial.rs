@@ -2,13 +2,14 @@
 //! that takes over while the one before it still brings frames.
 
 use std::{
-    pin::Pin,
+    panic,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
     sync::watch,
+    task::{JoinError, JoinSet},
     time::{sleep_until, timeout},
 };
 
@@ -111,7 +112,9 @@ pub(super) struct KeyCare {
     /// When to look for a newer key.
     look_at: Option<Instant>,
     changes: watch::Receiver<Held>,
-    attempt: Option<Pin<Box<dyn Future<Output = Takeover> + Send>>>,
+    /// One at the most. It goes on by itself: whoever looks after the key may be busy with frames, and in an
+    /// attempt that stands still others wait for the same turnstile, and for the same answer.
+    attempt: JoinSet<Takeover>,
 }
 
 impl KeyCare {
@@ -119,7 +122,8 @@ impl KeyCare {
         let changes = dialer.slot.changes();
         // It may have changed while the connection was being made.
         let look_at = (changes.borrow().key != *used).then(Instant::now);
-        Self { dialer: Arc::clone(dialer), used: used.clone(), look_at, changes, attempt: None }
+        let (dialer, attempt) = (Arc::clone(dialer), JoinSet::new());
+        Self { dialer, used: used.clone(), look_at, changes, attempt }
     }
 
     /// Looks after so much time, if not before.
@@ -132,19 +136,20 @@ impl KeyCare {
     /// after that until [`look_in`](Self::look_in) says when, or the key changes. Dropping the future
     /// loses nothing.
     pub(super) async fn next(&mut self) -> Takeover {
-        let attempt = match &mut self.attempt {
-            Some(attempt) => attempt,
-            None => {
-                tokio::select! {
-                    () = until(self.look_at) => {}
-                    _ = self.changes.changed() => {}
-                }
-                let (dialer, used) = (Arc::clone(&self.dialer), self.used.clone());
-                self.attempt.insert(Box::pin(async move { dialer.succeed(&used).await }))
+        let takeover = loop {
+            if let Some(ended) = self.attempt.join_next().await {
+                // Nobody aborts it.
+                break ended
+                    .map_err(JoinError::into_panic)
+                    .unwrap_or_else(|it| panic::resume_unwind(it));
             }
+            tokio::select! {
+                () = until(self.look_at) => {}
+                _ = self.changes.changed() => {}
+            }
+            let (dialer, used) = (Arc::clone(&self.dialer), self.used.clone());
+            self.attempt.spawn(async move { dialer.succeed(&used).await });
         };
-        let takeover = attempt.await;
-        self.attempt = None;
         self.look_at = None;
         self.changes.mark_unchanged();
         takeover
@@ -153,7 +158,9 @@ impl KeyCare {
     /// The connection has ended by itself. Where the next one is being made already, waits a little for
     /// that: a server may allow only one, and have ended the old one for the sake of the new.
     pub(super) async fn last_chance(mut self, wait: Duration) -> Option<Box<Standing>> {
-        self.attempt.as_ref()?;
+        if self.attempt.is_empty() {
+            return None;
+        }
         match timeout(wait, self.next()).await {
             Ok(Takeover::Stands(standing)) => Some(standing),
             _ => None,
@@ -165,5 +172,52 @@ async fn until(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        net::{
+            client::Endpoint,
+            trust::{Trust, client_config},
+        },
+        protocol::PROTOCOLS,
+        record::{KeySource, SystemClock},
+    };
+
+    #[tokio::test]
+    async fn whoever_is_busy_with_frames_holds_up_nobody_at_the_turnstile() {
+        let protocol = PROTOCOLS[0];
+        // Nobody listens there.
+        let host = "127.0.0.1".to_owned();
+        let endpoint = Endpoint { secure: false, host, port: 9, path: None };
+        let subscription = Arc::new(Subscription {
+            name: "campus".to_owned(),
+            protocol: protocol.name().to_owned(),
+            topic: "audit".to_owned(),
+            host: endpoint.authority(),
+        });
+        let keys = Arc::new(Keys::new(protocol, KeySource::Memory));
+        let tls = client_config(Trust::Anybody).unwrap();
+        let dialer = Arc::new(Dialer {
+            subscription,
+            username: None,
+            connector: Connector::new(endpoint, protocol, tls, 1024),
+            turnstile: Arc::new(Turnstile::default()),
+            slot: keys.add(Key::new("synthetic-newer").unwrap()),
+            keys,
+            notify: Arc::new(|_| {}),
+            clock: Arc::new(SystemClock::new()),
+        });
+        while timeout(Duration::ZERO, dialer.turnstile.pass()).await.is_ok() {}
+
+        let mut care = KeyCare::new(&dialer, &Key::new("synthetic-older").unwrap());
+        // It waits for its turn, and then frames come.
+        assert!(timeout(Duration::from_millis(50), care.next()).await.is_err());
+        let passed = timeout(Duration::from_secs(20), dialer.turnstile.pass()).await;
+        assert!(passed.is_ok(), "nobody else has a turn");
+        assert!(matches!(care.next().await, Takeover::NotConnected(_)));
     }
 }
