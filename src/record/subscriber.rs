@@ -306,7 +306,7 @@ impl Subscriber {
     async fn abandon(&mut self) {
         let now = self.now();
         let events = self.session.abandoned(now);
-        self.note(&events).await;
+        self.note_at(now, &events).await;
     }
 
     /// Uses what the slot holds from now on, and writes down if it is another key. False: nothing can
@@ -329,10 +329,15 @@ impl Subscriber {
 
     /// Brings events to the ledger. False: nothing can be written any more.
     async fn note(&mut self, events: &[SessionEvent]) -> bool {
+        let received = self.now();
+        self.note_at(received, events).await
+    }
+
+    /// The same with what has happened then.
+    async fn note_at(&mut self, received: Timestamp, events: &[SessionEvent]) -> bool {
         for event in events {
             (self.notify)(Notice::Event { subscription: &self.subscription, event });
         }
-        let received = self.now();
         let entries = events.iter().map(|event| self.entry(received, What::Event(event.clone())));
         let entries = entries.collect();
         self.keep(entries).await.is_some()
