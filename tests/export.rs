@@ -448,14 +448,19 @@ fn no_secret_leaves_with_an_export() {
 #[test]
 fn wrong_targets_are_refused_before_anything_is_done() {
     let place = Place::new();
+    let precious = place.path("precious");
+    fs::copy("fixtures/small.mcap", &precious).unwrap();
     for more in [
         &["--export", "file.ndjson"][..],
         &["--export", "tcp://nowhere"],
         &["--export", "ndjson:x", "--export", "ndjson:x"],
         &["--export", "ndjson:x", "--export-buffer", "0"],
+        &["--export", &file_target(&place.path("a.mcap"))],
+        &["--export", &file_target(&precious)],
     ] {
         let words = ended(&place.record(Vec::new(), more).output().unwrap(), 2);
         assert!(words.contains("hint: "), "{words}");
     }
     assert!(!place.capture().exists());
+    assert_eq!(fs::read(precious).unwrap(), fs::read("fixtures/small.mcap").unwrap());
 }

@@ -100,9 +100,13 @@ impl fmt::Display for Target {
     }
 }
 
-/// Two exporters into one file would move it away under each other's hands.
+/// Two exporters into one file would move it away under each other's hands, and lines at the end of what is
+/// no text spoil that.
 pub(super) fn check(exports: &[Export]) -> Result<()> {
     for (index, export) in exports.iter().enumerate() {
+        if let Target::File(path) = &export.target {
+            file::refuse_others(path)?;
+        }
         if exports[..index].iter().any(|other| other.target == export.target) {
             let found = format!("{} twice", export.target);
             return Err(Error::usage("targets that differ", found, "leave one of them away"));

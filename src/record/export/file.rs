@@ -12,7 +12,11 @@ use std::{
 };
 
 use super::outlet::Outlet;
-use crate::files::is_named;
+use crate::{
+    capture::{SEALED_SUFFIX, SET_ASIDE_SUFFIX},
+    error::{Error, Result},
+    files::is_named,
+};
 
 /// So many files are kept that were moved aside.
 const KEPT: u32 = 4;
@@ -93,6 +97,45 @@ impl Outlet for Lines {
     fn close(self: Box<Self>) {}
 }
 
+/// Refuses a name that is a capture's, or under which something is that is no text: neither is it written to nor
+/// moved away. What cannot be read now is seen when it is written to.
+pub(super) fn refuse_others(path: &Path) -> Result<()> {
+    let asides = (1..=KEPT).map(|number| aside(path, number));
+    let mut names = std::iter::once(path.to_owned()).chain(asides);
+    let found = if is_of_capture(path) {
+        Some(format!("the name of a capture, {}", path.display()))
+    } else {
+        names.find_map(|name| Some(format!("{} in {}", other_than_text(&name)?, name.display())))
+    };
+    let Some(found) = found else { return Ok(()) };
+    Err(Error::usage("a file of lines of text, or none yet", found, "export to another file"))
+}
+
+fn is_of_capture(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(SEALED_SUFFIX) || name.contains(SET_ASIDE_SUFFIX)
+}
+
+/// What a file begins with that is no text.
+fn other_than_text(path: &Path) -> Option<&'static str> {
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let mut beginning = Vec::new();
+    File::open(path).ok()?.take(64).read_to_end(&mut beginning).ok()?;
+    if beginning.starts_with(mcap::MAGIC) {
+        return Some("a capture");
+    }
+    let text = match std::str::from_utf8(&beginning) {
+        // It may end within a character.
+        Err(error) if error.error_len().is_some() => None,
+        Err(error) => std::str::from_utf8(&beginning[..error.valid_up_to()]).ok(),
+        Ok(text) => Some(text),
+    };
+    let is_text = |text: &str| !text.chars().any(|it| it.is_control() && !it.is_whitespace());
+    (!text.is_some_and(is_text)).then_some("something other than text")
+}
+
 fn last_byte(file: &mut File) -> io::Result<u8> {
     let mut byte = [0];
     file.seek(SeekFrom::End(-1))?;
@@ -154,6 +197,35 @@ mod tests {
         let mut file = Lines::open(&folder.path().join("x"), 1000).unwrap();
         write(&mut file, b"next\n");
         assert_eq!(read(folder.path(), "x"), "whole\nhal\nnext\n");
+    }
+
+    #[test]
+    fn only_to_the_end_of_text_is_anything_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let is_refused = |path: &Path| refuse_others(path).is_err_and(|error| error.is_usage());
+        let cut = format!("{}\u{fc}", "n".repeat(63));
+        for (name, content, expected) in [
+            ("x", &b"{\"a\": 1}\n"[..], false),
+            ("x", b"\xef\xbb\xbf# a word\r\n\t{", false),
+            ("x", cut.as_bytes(), false),
+            ("x", b"", false),
+            ("x", mcap::MAGIC, true),
+            ("x", b"\x28\xb5\x2f\xfd", true),
+            ("x", b"PAR1\x15\x04", true),
+            ("x", b"SQLite format 3\0", true),
+            ("x.4", mcap::MAGIC, true),
+            ("x.5", mcap::MAGIC, false),
+        ] {
+            fs::write(folder.path().join(name), content).unwrap();
+            assert_eq!(is_refused(&path), expected, "{name} {content:?}");
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        for name in ["a.mcap", "a.open.mcap", "a.mcap.damaged", "a.mcap.damaged-2"] {
+            assert!(is_refused(&folder.path().join(name)), "{name}");
+        }
+        // It is somebody's who reads, or it is not there yet.
+        assert!(!is_refused(folder.path()) && !is_refused(&folder.path().join("not/yet")));
     }
 
     #[test]
