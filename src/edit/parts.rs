@@ -14,7 +14,7 @@ use mcap::records::Metadata;
 use super::{Outcome, redaction::Written};
 use crate::{
     capture::{
-        About, Compression, SEALED_SUFFIX, SealedFile,
+        About, Compression, SEALED_SUFFIX, SealedFile, sha256,
         unfinished::{UnfinishedFolder, refuse_taken},
     },
     entry::{Entry, What},
@@ -74,14 +74,25 @@ impl FromStr for SplitBy {
     }
 }
 
-/// A name with nothing in it that means something to a file system.
+/// No longer name is given to a file. File systems have 255 bytes, and an ending and perhaps a number follow.
+const LONGEST_NAME: usize = 200;
+
+/// A name with nothing in it that means something to a file system. Of one that is too long it is the beginning,
+/// and what tells it from all others.
 fn file_name(name: &str) -> String {
-    name.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
+    let plain = |byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let mut plain: String = name.bytes().map(plain).collect();
+    if plain.len() > LONGEST_NAME {
+        let sum = sha256(name.as_bytes());
+        plain.truncate(LONGEST_NAME - "~".len() - sum.len());
+        // No name that is short enough has this character.
+        plain.push('~');
+        plain.push_str(&sum);
+    }
+    plain
 }
 
 /// Takes entries and makes files of them.
@@ -222,4 +233,20 @@ impl Parts {
 fn folder_for(output: &Path) -> Result<UnfinishedFolder> {
     refuse_taken(output)?;
     UnfinishedFolder::create_in(folder_of(output), output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_short_enough_and_another_one() {
+        let beginning = "n".repeat(LONGEST_NAME - 1);
+        let long =
+            ["", "n", "nn", "nm", "n\u{fc}", "n\u{fd}"].map(|end| format!("{beginning}{end}"));
+        let names: BTreeSet<_> = long.iter().map(|name| file_name(name)).collect();
+        assert_eq!(names.len(), long.len());
+        assert!(names.iter().all(|name| name.len() <= LONGEST_NAME), "{names:?}");
+        assert!(names.contains(&long[0]) && names.contains(&long[1]));
+    }
 }
