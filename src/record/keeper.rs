@@ -43,6 +43,9 @@ const TOGETHER: usize = 64;
 /// How often what does not depend on frames is looked after.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How often it is tried to begin the next segment, while the last one takes more all the same.
+const BEGIN_EVERY: Duration = Duration::from_secs(5);
+
 /// What a power cut may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncWhen {
@@ -270,6 +273,8 @@ struct Desk {
     left: u64,
     syncer: Syncer,
     synced: Instant,
+    /// When the next segment could not be begun that it was time for; the last one is written to as before.
+    not_begun: Option<Instant>,
     connections: Connections,
     outage: Option<Outage>,
     /// The connections that were up when it began.
@@ -289,6 +294,7 @@ impl Desk {
             shared,
             syncer: Syncer::start(),
             synced: Instant::now(),
+            not_begun: None,
             connections: Connections::default(),
             outage: None,
             continued: None,
@@ -547,10 +553,13 @@ impl Desk {
         false
     }
 
-    /// Begins the next segment if it is time, or if `asked` to.
+    /// Begins the next segment if it is time, or if `asked` to. Where that fails, nothing is lost: the last one is
+    /// written to as before, and it is tried again.
     fn split(&mut self, asked: bool) -> Result<()> {
         let now = self.now();
-        if !self.segments.is_over(now, asked) {
+        if !self.segments.is_over(now, asked)
+            || self.not_begun.is_some_and(|tried| tried.elapsed() < BEGIN_EVERY)
+        {
             return Ok(());
         }
         // It may have to wait before it is sealed.
@@ -558,7 +567,14 @@ impl Desk {
         if self.shared.sync != SyncWhen::Never {
             self.syncer.sync(ended);
         }
-        self.segments.begin(now)?;
+        let was_tried = self.not_begun.take().is_some();
+        if let Err(error) = self.segments.begin(now) {
+            self.not_begun = Some(Instant::now());
+            if !was_tried {
+                (self.shared.notify)(Notice::Trouble { error: &error });
+            }
+            return Ok(());
+        }
         self.put(self.connections.continued(now).iter())
     }
 
@@ -734,6 +750,33 @@ mod tests {
             _ => None,
         });
         assert_eq!(gap.unwrap().from_ns, came.as_nanos());
+    }
+
+    #[test]
+    fn as_long_as_the_next_segment_cannot_be_begun_the_last_one_takes_more() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, away) = (place.path().join("capture"), place.path().join("away"));
+        std::fs::create_dir(&folder).unwrap();
+        let mut desk = desk(&folder, SyncWhen::Never);
+        let write = |desk: &mut Desk| {
+            let mut messages = vec![Message::Batch(batch(vec![connected(Timestamp::now())]))];
+            desk.take(&mut messages).unwrap();
+        };
+        write(&mut desk);
+        let first = desk.segments.path().unwrap().to_owned();
+        std::fs::rename(&folder, &away).unwrap();
+        desk.take(&mut vec![Message::Split]).unwrap();
+        assert!(desk.outage.is_none() && desk.segments.path() == Some(&*first));
+        write(&mut desk);
+        std::fs::rename(&away, &folder).unwrap();
+        desk.not_begun = desk.not_begun.and_then(|tried| tried.checked_sub(BEGIN_EVERY));
+        desk.take(&mut vec![Message::Split]).unwrap();
+        assert!(desk.segments.path() != Some(&*first));
+        write(&mut desk);
+        let (sealed, failed) = desk.segments.finish();
+        assert!(failed.is_none(), "{failed:?}");
+        // The second one begins with a word on each connection.
+        assert_eq!(sealed.iter().map(|sealed| sealed.entries).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
