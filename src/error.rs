@@ -43,6 +43,7 @@ pub(crate) enum Kind {
     Record { path: PathBuf, source: mcap::McapError },
     NotSealed { path: PathBuf },
     NotProven { path: PathBuf },
+    Gone { path: PathBuf },
     TooLittleRoom { folder: PathBuf, expected: u64, found: u64 },
     NothingWritten { frames: u64, reason: String },
     Hook { command: String, segment: PathBuf, found: String },
@@ -277,6 +278,7 @@ impl Error {
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
+            Kind::Gone { .. } => "all that is in it is written there once more",
             Kind::NotProven { .. } => "centralcap inspect says more; it is yours to delete",
             Kind::TooLittleRoom { .. } => "no segment is deleted for that",
             Kind::NotSealed { .. } => {
@@ -427,6 +429,9 @@ impl fmt::Display for Error {
                  less than what is missing",
                 folder.display()
             ),
+            Kind::Gone { path } => {
+                write!(f, "somebody has deleted or moved {} while it was recorded", path.display())
+            }
             Kind::NotProven { path } => {
                 write!(f, "not deleting {}: it is damaged at its end", path.display())
             }

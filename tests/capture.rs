@@ -532,6 +532,52 @@ fn a_file_to_which_several_paths_lead_is_read_once() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_segment_that_somebody_deletes_or_moves_while_it_is_recorded_is_written_anew() {
+    let entries = few();
+    let (first, second) = entries.split_at(entries.len() / 2);
+    for is_seen in [true, false] {
+        for moved in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let folder = place.path().join("capture");
+            fs::create_dir(&folder).unwrap();
+            let path = folder.join("a.mcap");
+            let mut segment = recording(&path, first);
+            assert!(segment.has_name());
+            if moved {
+                fs::rename(&folder, place.path().join("elsewhere")).unwrap();
+            } else {
+                fs::remove_dir_all(&folder).unwrap();
+            }
+            assert!(!segment.has_name());
+            if is_seen {
+                segment.restore().unwrap();
+                assert!(segment.has_name() && !segment.is_proven());
+                assert_eq!(read(segment.path()).0, first);
+            }
+            for entry in second {
+                segment.append(entry).unwrap();
+            }
+            segment.commit().unwrap();
+            let sealed = segment.seal(Compression::default()).unwrap();
+            assert!(sealed.damage.is_none(), "{sealed:?}");
+            assert_eq!(whole(&path), entries);
+        }
+    }
+}
+
+#[test]
+fn a_segment_whose_name_somebody_else_has_leaves_that_alone() {
+    let entries = few();
+    let (_folder, path, hot) = place();
+    let segment = recording(&path, &entries);
+    fs::remove_file(&hot).unwrap();
+    fs::write(&hot, "something else").unwrap();
+    assert!(segment.seal(Compression::default()).is_err());
+    assert_eq!(fs::read(&hot).unwrap(), b"something else");
+}
+
 #[test]
 fn a_segment_dropped_without_sealing_holds_what_was_committed() {
     let (_folder, path, hot) = place();

@@ -398,6 +398,27 @@ fn a_file_that_cannot_grow_is_followed_by_another_and_nothing_is_lost() {
     assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..300)));
 }
 
+#[test]
+fn a_folder_that_somebody_deletes_while_it_is_recorded_is_there_again_with_all_frames() {
+    let barrier = Arc::new(Barrier::new(2));
+    let script = said(0..10)
+        .into_iter()
+        .chain([Say::Settle(Arc::clone(&barrier))])
+        .chain(said(10..20))
+        .chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("capture");
+    let child = record(&feed, &folder, &[]).spawn().unwrap();
+    barrier.wait();
+    fs::remove_dir_all(&folder).unwrap();
+    wait_for("the folder", || folder.exists());
+    barrier.wait();
+    let words = ended(&child.wait_with_output().unwrap(), 0);
+    assert!(words.contains("somebody has deleted or moved"), "{words}");
+    assert!(frames_in(&entries(&folder)).into_iter().eq(frames(0..20)));
+}
+
 /// Sets the size beyond which no file can be written by the process.
 fn limit(child: &Child, size: Option<u64>) {
     prlimit(Some(pid(child)), Resource::Fsize, Rlimit { current: size, maximum: None }).unwrap();

@@ -12,19 +12,20 @@ use std::{
     mem,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use super::{
     About, Compression, HOT_SUFFIX, SEALED_SUFFIX, SET_ASIDE_SUFFIX, Sealed, Writer, seal,
-    unfinished::refuse_taken,
+    stretch::read_at,
+    unfinished::{create_folder, refuse_taken},
 };
 use crate::{
     entry::{Entry, FrameType},
     error::{Error, Kind, Result},
-    files::sync_folder_of,
+    files::{folder_of, is_named, sync_folder_of},
 };
 
 /// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.
@@ -116,23 +117,7 @@ impl HotSegment {
         refuse_hot_name(sealed_path)?;
         refuse_taken(sealed_path)?;
         let path = hot_path(sealed_path);
-        let file =
-            OpenOptions::new().create_new(true).append(true).open(&path).map_err(|error| {
-                match error.kind() {
-                    io::ErrorKind::AlreadyExists => {
-                        Kind::OutputExists { path: path.clone() }.into()
-                    }
-                    _ => Error::io("create", &path)(error),
-                }
-            })?;
-        match file.try_lock() {
-            // Between the two calls another recorder may have taken it for an empty left-over and
-            // deleted it; what is written to such a file is gone.
-            Ok(()) if path.exists() => {}
-            Ok(()) | Err(TryLockError::WouldBlock) => return Err(Kind::InUse { path }.into()),
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
-        }
-
+        let file = create_locked(&path)?;
         let begun = Self::begin(file, path.clone(), sealed_path, about, types);
         if begun.is_err() {
             std::fs::remove_file(path).ok();
@@ -249,6 +234,48 @@ impl HotSegment {
         self.file.set_len(mark.size).ok();
     }
 
+    /// Whether its name still leads to it: somebody may have deleted it, or moved it away.
+    pub fn has_name(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
+
+        match is_named(&self.file, &self.path) {
+            Ok(is_named) => is_named,
+            // Whatever else keeps us from looking.
+            Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+        }
+    }
+
+    /// Gives it a file of its name again with all that the kernel has of it. That takes as long as copying it.
+    pub fn restore(&mut self) -> Result<()> {
+        create_folder(folder_of(&self.path))?;
+        let file = create_locked(&self.path)?;
+        let copied = self.copy_to(&file);
+        if let Err(error) = copied {
+            std::fs::remove_file(&self.path).ok();
+            return Err(Error::io("write", &self.path)(error));
+        }
+        self.progress.restored(file.try_clone().map_err(Error::io("open", &self.path))?);
+        self.file = file;
+        // Nothing of it is on the disk yet.
+        (self.is_new, self.proven) = (true, u64::MAX);
+        Ok(())
+    }
+
+    fn copy_to(&self, mut file: &File) -> io::Result<()> {
+        let mut block = vec![0; PIECE_SIZE as usize];
+        let (mut at, size) = (0, self.size());
+        while at < size {
+            let wanted = block.len().min(usize::try_from(size - at).unwrap_or(usize::MAX));
+            let read = read_at(&self.file, at, &mut block[..wanted])?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_all(&block[..read])?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+
     /// How many bytes the kernel has of it.
     pub fn size(&self) -> u64 {
         self.progress.offset.load(Ordering::Relaxed)
@@ -256,6 +283,9 @@ impl HotSegment {
 
     /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there.
     pub fn seal(mut self, compression: Compression) -> Result<Sealed> {
+        if !self.has_name() {
+            self.restore()?;
+        }
         if !self.broken && !self.is_proven() {
             self.checkpoint()?;
         }
@@ -284,6 +314,22 @@ impl HotSegment {
             return Err(Error::io("write", &self.path)(source));
         }
         Ok(())
+    }
+}
+
+/// Creates a file that has no name yet, to be read and to be appended to, and takes its lock.
+fn create_locked(path: &Path) -> Result<File> {
+    let created = OpenOptions::new().create_new(true).read(true).append(true).open(path);
+    let file = created.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.to_owned() }.into(),
+        _ => Error::io("create", path)(error),
+    })?;
+    match file.try_lock() {
+        // Between the two calls another recorder may have taken it for an empty left-over and
+        // deleted it; what is written to such a file is gone.
+        Ok(()) if path.exists() => Ok(file),
+        Ok(()) | Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: path.to_owned() }.into()),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
     }
 }
 
@@ -374,6 +420,18 @@ struct Progress {
     wanted: AtomicBool,
     /// Nothing is written any more: the segment was dropped, or a write has failed.
     closed: AtomicBool,
+    /// What is to be written to from now on.
+    restored: Mutex<Option<File>>,
+}
+
+impl Progress {
+    fn restored(&self, file: File) {
+        *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    fn take_restored(&self) -> Option<File> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Collects records and writes them to the file when it is flushed, and only then: a writer that is
@@ -417,6 +475,9 @@ impl Write for Batch {
 
         if self.progress.closed.load(Ordering::Relaxed) {
             return Err(io::Error::other("the segment is closed"));
+        }
+        if let Some(file) = self.progress.take_restored() {
+            self.file = file;
         }
         self.prove();
         if let Err(error) = self.file.write_all(&self.pending) {

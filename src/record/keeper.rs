@@ -43,6 +43,9 @@ const TOGETHER: usize = 64;
 /// How often what does not depend on frames is looked after.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether somebody has deleted or moved the file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How often it is tried to begin the next segment, while the last one takes more all the same.
 const BEGIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -275,6 +278,8 @@ struct Desk {
     synced: Instant,
     /// When the next segment could not be begun that it was time for; the last one is written to as before.
     not_begun: Option<Instant>,
+    /// When it was last looked whether the file has its name still, and whether it had.
+    looked: (Instant, bool),
     connections: Connections,
     outage: Option<Outage>,
     /// The connections that were up when it began.
@@ -295,6 +300,7 @@ impl Desk {
             syncer: Syncer::start(),
             synced: Instant::now(),
             not_begun: None,
+            looked: (Instant::now(), true),
             connections: Connections::default(),
             outage: None,
             continued: None,
@@ -326,6 +332,9 @@ impl Desk {
         self.answer(batches);
         if self.left == 0 {
             self.shared.stop.send_replace(true);
+        }
+        if self.outage.is_none() {
+            self.look_after_name();
         }
         if self.outage.is_none()
             && let Err(error) = self.sync().and_then(|()| self.split(split))
@@ -403,6 +412,7 @@ impl Desk {
         }
         (self.shared.notify)(Notice::Trouble { error: &error });
         self.syncer = Syncer::start();
+        self.not_begun = None;
         self.segments.give_up();
         self.continued = Some(self.connections.continued(self.written));
         let now = Instant::now();
@@ -551,6 +561,31 @@ impl Desk {
         (self.shared.notify)(Notice::Trouble { error: &error });
         self.segments.give_up();
         false
+    }
+
+    /// Where somebody has deleted the file, or moved it away, all of it is still there as long as it is open: it is
+    /// written anew. Where that fails, it is tried again, and at the latest when it is sealed.
+    fn look_after_name(&mut self) {
+        let (looked, had_name) = self.looked;
+        if looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        let Ok(segment) = self.segments.segment() else { return };
+        let mut has_name = segment.has_name();
+        if !has_name {
+            let path = segment.path().to_owned();
+            let restored = segment.restore();
+            has_name = restored.is_ok();
+            if had_name {
+                (self.shared.notify)(Notice::Trouble { error: &Kind::Gone { path }.into() });
+            }
+            if let Err(error) = restored
+                && had_name
+            {
+                (self.shared.notify)(Notice::Trouble { error: &error });
+            }
+        }
+        self.looked = (Instant::now(), has_name);
     }
 
     /// Begins the next segment if it is time, or if `asked` to. Where that fails, nothing is lost: the last one is
