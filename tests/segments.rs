@@ -206,6 +206,41 @@ fn a_segment_that_the_command_has_not_had_stays() {
 }
 
 #[test]
+fn what_the_command_has_not_had_when_the_recorder_was_killed_the_next_one_hands_over() {
+    let barrier = Arc::new(Barrier::new(2));
+    let settle = || [Say::Settle(Arc::clone(&barrier))];
+    // Each half is a segment at least, even if it comes at once.
+    let script = said(0..40).into_iter().chain(settle()).chain(said(40..80)).chain(settle());
+    let feed = Feed::start(vec![Reply::Feed(script.chain([Say::Stay]).collect())]);
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let go = copies.path().join("go");
+    let waits =
+        format!("wait() {{ until test -e '{}'; do sleep 0.01; done; }}; wait", go.display());
+    let more = ["--split-size", "200kB", "--on-sealed", &waits];
+    let mut child = record(&feed, folder.path(), &more).spawn().unwrap();
+    for _ in 0..3 {
+        barrier.wait();
+    }
+    let sealed = || names(folder.path()).iter().filter(|name| name.ends_with("Z.mcap")).count();
+    wait_for("sealed segments", || sealed() >= 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(&go, "").unwrap();
+    barrier.wait();
+
+    let script = said(80..90).into_iter().chain([goodbye()]);
+    let again = Feed::start(vec![Reply::Feed(script.collect())]);
+    let hook = format!("cp -t '{}'", copies.path().display());
+    let more = ["--keep-files", "1", "--on-sealed", &hook];
+    ended(&record(&again, folder.path(), &more).output().unwrap(), 3);
+    fs::remove_file(go).unwrap();
+    assert!(frames_in(&entries(copies.path())).into_iter().eq(frames(0..90)));
+    // All have had their turn.
+    let all = fs::read_dir(folder.path()).unwrap().map(|item| item.unwrap().file_name());
+    assert!(all.into_iter().all(|name| name.to_str().unwrap().ends_with("Z.mcap")));
+}
+
+#[test]
 fn a_segment_that_is_not_proven_to_be_whole_stays() {
     let feed =
         || Feed::start(vec![Reply::Feed(said(0..10).into_iter().chain([goodbye()]).collect())]);
@@ -357,7 +392,7 @@ fn a_command_that_hangs_holds_up_no_sealing() {
     let hook =
         format!("run() {{ until test -e {go:?}; do sleep 0.01; done; echo $1 >>{log:?}; }}; run");
     let child = record(&feed, folder.path(), &["--on-sealed", &hook]).spawn().unwrap();
-    let sealed = || names(folder.path()).into_iter().filter(|name| !name.ends_with(HOT_SUFFIX));
+    let sealed = || names(folder.path()).into_iter().filter(|name| name.ends_with("Z.mcap"));
     for count in 1..=2 {
         barrier.wait();
         kill_process(pid(&child), Signal::HUP).unwrap();

@@ -3,9 +3,13 @@
 //! The commands run beside the sealing, which never waits for them. One that hangs holds up the ones
 //! behind it, but not for ever: when its time is over it is ended with all that it has started, the
 //! user is told, and the next one runs. At the end of the recording all that are left share that time.
+//!
+//! In a folder, a small file beside each segment says that it has not had its turn. Whoever is killed, or has no
+//! time left, leaves that to the next recording.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
@@ -16,6 +20,7 @@ use std::{
 use super::{
     Notice, Notify,
     export::exec::{kill, shell},
+    segments::is_name,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -25,27 +30,96 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// How often it is looked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// What is before and behind a segment's name in that of its small file, which is no capture's.
+const PREFIX: &str = ".centralcap-on-sealed-";
+const SUFFIX: &str = ".wanted";
+
 /// The segments for which the command is still to be run, or is running, those that will be sealed among them.
 #[derive(Clone, Default)]
-pub(super) struct Wanted(Arc<Mutex<HashSet<PathBuf>>>);
+pub(super) struct Wanted {
+    segments: Arc<Mutex<HashMap<PathBuf, Option<Token>>>>,
+    has_tokens: bool,
+}
 
 impl Wanted {
     pub(super) fn contains(&self, path: &Path) -> bool {
-        self.lock().contains(path)
+        self.lock().contains_key(path)
     }
 
     fn insert(&self, path: &Path) {
-        self.lock().insert(path.to_owned());
+        let mut segments = self.lock();
+        let is_locked = segments.len() < LOCKED_MOST;
+        let token = || {
+            let token = self.has_tokens.then(|| Token::take(path)).flatten()?;
+            Some(Token { lock: token.lock.filter(|_| is_locked), ..token })
+        };
+        segments.entry(path.to_owned()).or_insert_with(token);
     }
 
     fn remove(&self, path: &Path) {
+        if let Some(Some(token)) = self.lock().remove(path) {
+            token.discard();
+        }
+    }
+
+    /// The next recording is to run it.
+    fn leave(&self, path: &Path) {
         self.lock().remove(path);
     }
 
-    /// A set of names is as good after a panic as before.
-    fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A map of names is as good after a panic as before.
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Option<Token>>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// So many of the small files are open, at the most: a command may hang while segments come and come.
+const LOCKED_MOST: usize = 100;
+
+/// The file that says that a segment is wanted. It is locked as long as its owner lives; where it is not, another
+/// recording that starts meanwhile runs its command for the segment, too.
+struct Token {
+    path: PathBuf,
+    lock: Option<File>,
+}
+
+impl Token {
+    /// None where it cannot be made, or is somebody else's: then a kill may cost the segment its turn.
+    fn take(segment: &Path) -> Option<Self> {
+        let name = segment.file_name()?.to_str()?;
+        let path = segment.with_file_name(format!("{PREFIX}{name}{SUFFIX}"));
+        let lock = OpenOptions::new().create(true).append(true).open(&path).ok()?;
+        lock.try_lock().ok()?;
+        Some(Self { path, lock: Some(lock) })
+    }
+
+    fn discard(self) {
+        // If it stays, the command is run once more by the next recording.
+        fs::remove_file(self.path).ok();
+    }
+}
+
+/// The segments in a folder that have not had their turn, though whoever was to see to that lives no more; in the
+/// order of their names.
+pub(super) fn left_in(folder: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = fs::read_dir(folder) else { return Vec::new() };
+    let names = listing.flatten().filter_map(|item| item.file_name().into_string().ok());
+    let segment = |name: &str| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX).map(str::to_owned);
+    let segments = names.filter_map(|name| segment(&name)).filter(|name| is_name(name));
+    let mut left: Vec<_> = segments
+        .map(|name| folder.join(name))
+        .filter(|segment| {
+            let Some(token) = Token::take(segment) else { return false };
+            if !segment.exists() {
+                // It was deleted since. One that is sealed only now is wanted by then.
+                token.discard();
+                return false;
+            }
+            true
+        })
+        .collect();
+    left.sort();
+    left
 }
 
 /// The thread that runs them.
@@ -58,14 +132,26 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    pub(super) fn start(command: String, limit: Duration, notify: Notify) -> Self {
+    /// What is wanted is written down beside the segments, or not.
+    pub(super) fn start(
+        command: String,
+        limit: Duration,
+        has_tokens: bool,
+        notify: Notify,
+    ) -> Self {
         let (paths, receiver) = mpsc::channel::<PathBuf>();
         let end = Arc::new(OnceLock::new());
         let hook = Hook { command, limit, end: Arc::clone(&end) };
-        let wanted = Wanted::default();
+        let wanted = Wanted { has_tokens, ..Wanted::default() };
         let still_wanted = wanted.clone();
         let thread = thread::spawn(move || {
             for path in receiver {
+                if hook.is_over(Instant::now()) {
+                    let error = hook.failed(&path, "no time left".to_owned());
+                    notify(Notice::Trouble { error: &error });
+                    still_wanted.leave(&path);
+                    continue;
+                }
                 if let Err(error) = hook.run(&path) {
                     notify(Notice::Trouble { error: &error });
                 }
@@ -117,9 +203,6 @@ impl Hook {
     /// stdout, which is data.
     fn run(&self, path: &Path) -> Result<()> {
         let began = Instant::now();
-        if self.is_over(began) {
-            return Err(self.failed(path, "no time left".to_owned()));
-        }
         let spawned = with_argument(&self.command, path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -201,7 +284,7 @@ mod tests {
         };
         let command =
             format!("run() {{ {}; }}; run", command.replace("LOG", log.to_str().unwrap()));
-        let hooks = Hooks::start(command, limit, Arc::new(notify));
+        let hooks = Hooks::start(command, limit, false, Arc::new(notify));
         for path in ["a", "b", "c"] {
             hooks.run(Path::new(path));
         }
@@ -223,6 +306,37 @@ mod tests {
         let (log, told) = run(AMPLE, "echo $1 >>LOG; test $1 != b");
         assert_eq!(log, "a\nb\nc\n");
         assert!(told.len() == 1 && told[0].contains("with b, found exit status: 1"), "{told:?}");
+    }
+
+    #[test]
+    fn what_had_no_turn_is_left_to_whoever_comes_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let segment = |n| folder.path().join(format!("20260101T00000{n}.000Z.mcap"));
+        let [quick, slow, third, gone] = [1, 2, 3, 4].map(segment);
+        // Nobody else's file is handed to a command.
+        let stranger = folder.path().join(format!("{PREFIX}.{SUFFIX}"));
+        fs::write(stranger, "").unwrap();
+        let count = || fs::read_dir(folder.path()).unwrap().count();
+        let run = |limit, command: &str| {
+            let hooks = Hooks::start(command.to_owned(), limit, true, Arc::new(|_: Notice<'_>| {}));
+            for path in [&quick, &slow, &third] {
+                fs::write(path, "").unwrap();
+                hooks.expect(path);
+                hooks.run(path);
+            }
+            hooks.expect(&gone);
+            // Its owner lives.
+            assert!(left_in(folder.path()).is_empty());
+            hooks.finish();
+        };
+        // They share the time, which the second one uses up.
+        let command = "go() { case $1 in *1.000Z.mcap) sleep 1;; *) sleep 1000;; esac; }; go";
+        run(Duration::from_secs(2), command);
+        assert_eq!(left_in(folder.path()), [&*third]);
+        assert_eq!(left_in(folder.path()), [&*third]);
+        run(AMPLE, "true");
+        assert!(left_in(folder.path()).is_empty());
+        assert_eq!(count(), 3 + 1);
     }
 
     #[test]

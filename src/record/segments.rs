@@ -5,6 +5,7 @@
 //! whoever writes, who tells it in the ledger, and then lets the thread delete it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -355,12 +356,20 @@ impl Sealer {
         let waiting = Arc::new(AtomicUsize::new(0));
         let notify = Arc::clone(&care.notify);
         let watch = Watch::new(Arc::clone(&care.clock));
-        let ring = folder.map(|folder| Ring::new(folder, care.keep, watch, Arc::clone(&notify)));
         let hook = care.on_sealed.take();
-        let hooks = hook.map(|command| Hooks::start(command, hook::LIMIT, Arc::clone(&notify)));
-        if let Some(hooks) = &hooks {
-            care.sealed_before.iter().for_each(|path| hooks.run(path));
-        }
+        let hooks = hook.map(|command| {
+            // Who comes next records somewhere else than in one file.
+            let has_tokens = folder.is_some();
+            let left = folder.as_deref().map(hook::left_in).unwrap_or_default();
+            let hooks = Hooks::start(command, hook::LIMIT, has_tokens, Arc::clone(&notify));
+            // Of each only once.
+            let wanted: BTreeSet<_> = left.iter().chain(&care.sealed_before).collect();
+            for path in wanted {
+                hooks.run(path);
+            }
+            hooks
+        });
+        let ring = folder.map(|folder| Ring::new(folder, care.keep, watch, Arc::clone(&notify)));
         let wanted = hooks.as_ref().map(Hooks::wanted).unwrap_or_default();
         let mut work = Work {
             ring,
