@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU64, path::Path, time::Duration};
 
 use bytes::Bytes;
 use centralcap::{
@@ -12,7 +12,7 @@ use centralcap::{
     capture::Capture,
     fault::Faults,
     net::ws::Incoming,
-    pace::Speed,
+    pace::{Limit, Speed},
     protocol::Key,
     replay::{
         AtExpiry, Builder, Command, Control, Ending, Farewell, Given, LateJoin, ReplayServer,
@@ -166,6 +166,35 @@ async fn steps_let_so_many_frames_go() {
     control.resume().unwrap();
     assert!(audit.rest().await.0 == fixture.from("audit", 0)[3..]);
     assert!(monitoring.rest().await.0 == fixture.from("monitoring", 0)[5..]);
+}
+
+#[tokio::test]
+async fn no_client_gets_more_in_a_second_than_it_may_behind_a_pause() {
+    let fixture = Fixture::of(600);
+    for timeline in [Timeline::Client, Timeline::Shared] {
+        // All frames are due within 6 ms, and are held back.
+        let feed = fixture.feed().timeline(timeline).speed(speed("1000")).with(|options| {
+            options.limit = Some(Limit::new("100".parse().unwrap(), NonZeroU64::MIN));
+        });
+        let feed = feed.start().unwrap();
+        let control = feed.control();
+        let mut client = client(&feed, "audit").await;
+        client.messages(50).await;
+        control.pause().unwrap();
+        // It may have got what has not been counted yet.
+        let written = control.state().clients[0].frames as usize;
+        client.messages(written.saturating_sub(50)).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        control.resume().unwrap();
+        let resumed = Instant::now();
+        client.messages(20).await;
+        let took = resumed.elapsed();
+        // The frame that was under way at the pause may have been written behind it.
+        assert!(took + PRECISION >= Duration::from_millis(18 * 10), "{took:?}");
+        let report = feed.stop().await.unwrap();
+        let worst = report.lateness.unwrap().max;
+        assert!(worst < Duration::from_millis(300), "{worst:?} late, for a pause of 400 ms");
+    }
 }
 
 #[tokio::test]

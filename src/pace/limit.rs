@@ -35,7 +35,8 @@ impl FromStr for Rate {
 ///
 /// Frames take their tokens on schedule and not when somebody comes round to sending them: a late
 /// frame delays no other, and the rate is exact however long it goes on. (This is the virtual scheduling
-/// form of the generic cell rate algorithm, ITU-T I.371.)
+/// form of the generic cell rate algorithm, ITU-T I.371.) Only a pause is different: nothing could be sent in
+/// it, so what was held back by then is not due in it either.
 #[derive(Clone, Debug)]
 pub struct Limit {
     rate: Rate,
@@ -43,6 +44,8 @@ pub struct Limit {
     /// When the bucket will be full again, in fractions of which there are `rate.billionths` in a
     /// nanosecond: a token takes a whole number of them.
     full_at: u128,
+    /// When the last pause was over: what was scheduled before that is scheduled then.
+    resumed: Duration,
 }
 
 /// How long a token takes, in the fractions of `full_at`.
@@ -51,19 +54,26 @@ const TOKEN: u128 = 1_000_000_000 * 1_000_000_000;
 impl Limit {
     /// A full bucket.
     pub const fn new(rate: Rate, burst: NonZeroU64) -> Self {
-        Self { rate, burst: burst.get(), full_at: 0 }
+        Self { rate, burst: burst.get(), full_at: 0, resumed: Duration::ZERO }
+    }
+
+    /// A pause is over.
+    pub fn resume(&mut self, now: Duration) {
+        self.resumed = now;
     }
 
     /// When a frame is due that is scheduled for this time.
     pub fn due(&self, scheduled: Duration) -> Duration {
         let all_but_one = u128::from(self.burst - 1).saturating_mul(TOKEN);
         let token_at = self.full_at.saturating_sub(all_but_one).div_ceil(self.fractions());
-        scheduled.max(Duration::from_nanos(u64::try_from(token_at).unwrap_or(u64::MAX)))
+        let token_at = Duration::from_nanos(u64::try_from(token_at).unwrap_or(u64::MAX));
+        scheduled.max(self.resumed).max(token_at)
     }
 
     /// A frame that is scheduled for this time takes its token.
     pub fn take(&mut self, scheduled: Duration) {
-        let scheduled = u128::from(nanos(scheduled)).saturating_mul(self.fractions());
+        let scheduled = nanos(scheduled.max(self.resumed));
+        let scheduled = u128::from(scheduled).saturating_mul(self.fractions());
         self.full_at = self.full_at.max(scheduled).saturating_add(TOKEN);
     }
 
@@ -105,6 +115,23 @@ mod tests {
         assert_eq!(shaped(limit("10", 3), &scheduled), due);
         let due = [0, 0, 100, 200, 300, 400, 500, 600, 5000, 5000, 5100, 5200];
         assert_eq!(shaped(limit("10", 2), &scheduled), due);
+    }
+
+    #[test]
+    fn what_a_pause_has_held_up_does_not_come_at_once_behind_it() {
+        let mut limit = limit("10", 2);
+        let at = Duration::from_millis;
+        for _ in 0..4 {
+            limit.take(at(0));
+        }
+        // Paused from 250 to 5250, so whatever was scheduled for 0 is scheduled for 5000.
+        limit.resume(at(5250));
+        let due = [0; 5].map(|_| {
+            let due = limit.due(at(5000)).as_millis();
+            limit.take(at(5000));
+            due
+        });
+        assert_eq!(due, [5250, 5250, 5350, 5450, 5550]);
     }
 
     #[test]

@@ -535,10 +535,15 @@ impl Outlet<'_> {
         let mut leap = None;
         match order {
             Order::Change(at, change) => {
-                change.apply(&mut self.pace, at.saturating_duration_since(self.zero));
+                let (now, mut pace) = (at.saturating_duration_since(self.zero), self.pace.clone());
+                change.apply(&mut pace, now);
+                self.change_pace(now, pace);
                 leap = change.leap();
             }
-            Order::Clock(pace, to) => (self.pace, leap) = (pace, to),
+            Order::Clock(now, pace, to) => {
+                self.change_pace(now, pace);
+                leap = to;
+            }
             Order::Inject(faults) => {
                 if let Some(spoilt) = &mut self.spoilt {
                     spoilt.inject(faults);
@@ -555,6 +560,13 @@ impl Outlet<'_> {
         }
         self.keep_time();
         leap
+    }
+
+    fn change_pace(&mut self, now: Duration, pace: Pace) {
+        let was_paused = std::mem::replace(&mut self.pace, pace).is_paused();
+        if let Some(limit) = self.limit.as_mut().filter(|_| was_paused && !self.pace.is_paused()) {
+            limit.resume(now);
+        }
     }
 
     /// Says whether frames are due at times of their own, and where the clock stands.

@@ -74,7 +74,7 @@ impl Board {
             visitor.leaps += u64::from(leapt.is_some());
             // The others ask when they begin.
             if visitor.zero.is_some() {
-                visitor.tell(Order::Clock(self.clock.clone(), leapt));
+                visitor.tell(Order::Clock(now, self.clock.clone(), leapt));
             }
         }
     }

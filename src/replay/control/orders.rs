@@ -58,8 +58,8 @@ impl Change {
 pub(in crate::replay) enum Order {
     /// Its own clock changes at that instant.
     Change(Instant, Change),
-    /// The clock of all is this one now.
-    Clock(Pace, Option<Leap>),
+    /// The clock of all is this one at that time by it.
+    Clock(Duration, Pace, Option<Leap>),
     /// More rules for what goes wrong.
     Inject(Faults),
     /// All that was counted begins anew.
