@@ -554,6 +554,31 @@ async fn a_reset_is_a_beginning() {
 }
 
 #[tokio::test]
+async fn behind_a_reset_connections_have_the_numbers_in_which_they_came() {
+    let fixture = Fixture::of(30);
+    let rules = r#"
+        [[rule]]
+        when = { connection = 1, nth = 2 }
+        do = { stall = { for = "500ms" } }
+        [[rule]]
+        when = { connection = 2, nth = 1 }
+        do = "drop"
+    "#;
+    let faults = Faults::parse(rules, "rules", None).unwrap();
+    let feed = fixture.feed().speed(Speed::MAX).faults(faults).start().unwrap();
+    let control = feed.control();
+    let all = fixture.from("audit", 0);
+    let mut first = client(&feed, "audit").await;
+    assert!(first.messages(1).await == all[..1]);
+    // The first one hears of the reset when it is not stalled any more, which is later.
+    let mut second = client(&feed, "audit").await;
+    assert!(second.messages(all.len() - 1).await == all[1..]);
+    control.reset().unwrap();
+    assert!(second.messages(all.len() - 1).await == all[1..]);
+    assert!(first.messages(all.len() + 1).await == [&all[1..2], &all[..]].concat());
+}
+
+#[tokio::test]
 async fn dropping_the_server_ends_it() {
     let fixture = Fixture::of(30);
     let feed = fixture.feed().start().unwrap();

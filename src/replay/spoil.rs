@@ -46,13 +46,22 @@ impl Spoil {
     /// What a client is up against that was let in.
     pub(super) fn entered(
         &self,
-        share: &Arc<Share>,
+        share: &Share,
         stage: &Arc<Stage>,
         (peer, tell): (SocketAddr, &Arc<Tell>),
     ) -> Spoilt {
-        let spoiler = self.door().entered(&share.topic, &share.subscriptions);
-        let (share, stage, tell) = (Arc::clone(share), Arc::clone(stage), Arc::clone(tell));
-        Spoilt { spoiler, share, stage, tell, peer, reached: Position::default() }
+        let spoiler = self.counted(&share.topic, &share.subscriptions);
+        let (stage, tell) = (Arc::clone(stage), Arc::clone(tell));
+        Spoilt { spoiler, stage, tell, peer, reached: Position::default() }
+    }
+
+    /// Its part for a client with these subscriptions, which is counted.
+    pub(super) fn counted<'n>(
+        &self,
+        topic: &str,
+        subscriptions: impl IntoIterator<Item = &'n String>,
+    ) -> Spoiler {
+        self.door().entered(topic, subscriptions)
     }
 
     /// More rules, from now on. Returns all of them.
@@ -69,7 +78,6 @@ impl Spoil {
 /// What one client is up against.
 pub(super) struct Spoilt {
     spoiler: Spoiler,
-    share: Arc<Share>,
     stage: Arc<Stage>,
     tell: Arc<Tell>,
     peer: SocketAddr,
@@ -100,11 +108,9 @@ impl Spoilt {
         self.spoiler.inject(faults);
     }
 
-    /// As if the client had just got in.
-    pub(super) fn renew(&mut self) {
-        if let Some(spoil) = &self.stage.spoil {
-            *self = spoil.entered(&self.share, &self.stage, (self.peer, &self.tell));
-        }
+    /// As if the client had just got in, and met this.
+    pub(super) fn renew(&mut self, spoiler: Spoiler) {
+        (self.spoiler, self.reached) = (spoiler, Position::default());
     }
 }
 

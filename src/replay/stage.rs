@@ -549,9 +549,9 @@ impl Outlet<'_> {
                     spoilt.inject(faults);
                 }
             }
-            Order::Renew => {
+            Order::Renew(spoiler) => {
                 if let Some(spoilt) = &mut self.spoilt {
-                    spoilt.renew();
+                    spoilt.renew(*spoiler);
                 }
             }
         }

@@ -100,10 +100,15 @@ impl Board {
 
 impl Visitor {
     pub(super) fn tell(&self, order: Order) {
+        self.tell_of(|| order);
+    }
+
+    /// Tells it what is made for it, unless it hears nothing any more.
+    pub(super) fn tell_of(&self, order: impl FnOnce() -> Order) {
         // To be dropped is the last that a client hears: it could come round to a later order first.
         if self.farewell.is_some() {
             // Who has gone meanwhile needs no orders.
-            let _ = self.orders.send(order);
+            let _ = self.orders.send(order());
         }
     }
 

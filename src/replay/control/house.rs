@@ -305,7 +305,9 @@ impl House {
         self.spoil.renew();
         for visitor in board.visitors.values_mut() {
             visitor.delivered.values_mut().for_each(|count| *count = 0);
-            visitor.tell(Order::Renew);
+            // Counted here, in the order in which they came: they hear of it in any.
+            let spoiler = || self.spoil.counted(&visitor.topic, visitor.delivered.keys());
+            visitor.tell_of(|| Order::Renew(Box::new(spoiler())));
         }
         match self.timeline {
             Timeline::Shared => board.change_clock(&changes, self.by_clock(at)),

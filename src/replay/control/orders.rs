@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     entry::Timestamp,
-    fault::Faults,
+    fault::{Faults, Spoiler},
     pace::{Pace, Position, Speed},
 };
 
@@ -62,6 +62,6 @@ pub(in crate::replay) enum Order {
     Clock(Duration, Pace, Option<Leap>),
     /// More rules for what goes wrong.
     Inject(Faults),
-    /// All that was counted begins anew.
-    Renew,
+    /// All that was counted begins anew, and this is what goes wrong then.
+    Renew(Box<Spoiler>),
 }

@@ -90,7 +90,7 @@ impl Ties {
     fn heard(&mut self, order: &Order) {
         match order {
             Order::Change(_, Change::Leap(_)) | Order::Clock(_, _, Some(_)) => self.leaps += 1,
-            Order::Renew => self.resets += 1,
+            Order::Renew(_) => self.resets += 1,
             _ => {}
         }
     }
