@@ -462,6 +462,25 @@ mod tests {
         assert!(ties.unheard().is_none(), "it would play on before it is dropped");
     }
 
+    #[test]
+    fn a_reset_is_heard_as_a_whole() {
+        let house = house();
+        let (mut ties, _told) = enter(&house);
+        let resets = 2000;
+        let giving = Arc::clone(&house);
+        let giving = std::thread::spawn(move || {
+            (0..resets).for_each(|_| giving.give(Command::Reset, None).unwrap());
+        });
+
+        for _ in 0..resets {
+            while !matches!(ties.unheard(), Some(Order::Renew(_))) {}
+            let rest = [(); 3].map(|()| ties.unheard());
+            let rest = rest.map(|order| matches!(order, Some(Order::Change(..))));
+            assert_eq!(rest, [true; 3], "a frame could come between them");
+        }
+        giving.join().unwrap();
+    }
+
     #[tokio::test]
     async fn nobody_waits_for_frames_of_a_client_that_has_left() {
         let house = house();

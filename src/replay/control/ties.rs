@@ -90,7 +90,11 @@ impl Ties {
     fn heard(&mut self, order: &Order) {
         match order {
             Order::Change(_, Change::Leap(_)) | Order::Clock(_, _, Some(_)) => self.leaps += 1,
-            Order::Renew(_) => self.resets += 1,
+            Order::Renew(_) => {
+                self.resets += 1;
+                // A reset is several orders: all of them are there when it has been carried out.
+                drop(self.house.board());
+            }
             _ => {}
         }
     }
