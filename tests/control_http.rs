@@ -185,8 +185,13 @@ async fn commands_do_what_they_say() {
     assert_eq!(feed.post("/faults", rule).await.0, 200);
     feed.post("/seek", json!({"to": "+200ms"})).await;
     feed.post("/speed", json!({"speed": 100.5})).await;
+    // What a test has worked out is hardly ever a short decimal number.
+    for (said, speed) in [(1.0 / 3.0, "0.333333333"), (1e-7, "0.0000001"), (0.1 + 100.4, "100.5")] {
+        let (status, state) = feed.post("/speed", json!({"speed": said})).await;
+        assert_eq!((status, &state["speed"]), (200, &json!(speed)));
+    }
     let (_, state) = feed.post("/resume", json!({})).await;
-    assert_eq!((&state["speed"], &state["commands"]), (&json!("100.5"), &json!(6)));
+    assert_eq!((&state["speed"], &state["commands"]), (&json!("100.5"), &json!(9)));
     let texts: Vec<_> = [client.next().await, client.next().await].into();
     assert!(texts.iter().all(|text| format!("{text:?}").contains("injected")), "{texts:?}");
     let waited = json!({"frames": 7, "topic": "audit", "subscription": "a", "client": 1});
@@ -230,6 +235,7 @@ async fn what_is_wrong_is_a_problem_with_a_reason() {
         ("POST", "/seek", json!({"to": "noon"}), 400, "wrong-request"),
         ("POST", "/seek", json!({"to": "1999-12-31T00:00:00Z"}), 400, "wrong-request"),
         ("POST", "/speed", json!({"speed": 0}), 400, "wrong-request"),
+        ("POST", "/speed", json!({"speed": 1e-10}), 400, "wrong-request"),
         ("POST", "/speed", json!({"speed": [1]}), 400, "wrong-request"),
         ("POST", "/faults", json!({"rule": [{"do": "dorp"}]}), 400, "wrong-request"),
         ("POST", "/faults", json!({"rule": [{"when": null}]}), 400, "wrong-request"),

@@ -39,7 +39,7 @@ use super::{Command, Control, Farewell, Until};
 use crate::{
     error::{Error, Kind, Result},
     fault::Faults,
-    net, select,
+    net, pace, select,
 };
 
 /// How long a request may take to arrive, and its answer to leave.
@@ -113,13 +113,7 @@ static ROUTES: [Route; 12] = [
     Route {
         method: Method::POST,
         path: "/speed",
-        does: Does::Command(|body| {
-            let speed = match body_of::<Speed>(body)?.speed {
-                Json::String(text) => text,
-                other => other.to_string(),
-            };
-            Ok(Command::Speed(speed.parse()?))
-        }),
+        does: Does::Command(|body| Ok(Command::Speed(speed(&body_of::<Speed>(body)?.speed)?))),
     },
     Route {
         method: Method::POST,
@@ -184,6 +178,19 @@ struct Seek {
 #[serde(deny_unknown_fields)]
 struct Speed {
     speed: Json,
+}
+
+fn speed(said: &Json) -> Result<pace::Speed> {
+    match said {
+        Json::String(text) => text.parse(),
+        // A third is one, though no decimal number: it is taken to the billionth, as all speeds are.
+        Json::Number(number) => {
+            let rounded = number.as_f64().map(|number| format!("{number:.9}"));
+            let speed = rounded.and_then(|number| number.parse().ok());
+            speed.map_or_else(|| number.to_string().parse(), Ok)
+        }
+        other => other.to_string().parse(),
+    }
 }
 
 #[derive(Deserialize)]
