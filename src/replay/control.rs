@@ -224,8 +224,8 @@ pub struct State {
     /// The speed of the same.
     #[serde(serialize_with = "display")]
     pub speed: Speed,
-    /// How much of the recording the clock of all has played, over all rounds; None before it starts, and
-    /// with a clock for each.
+    /// How much of the recording the clock of all has played, over all rounds; it knows neither delays
+    /// between rounds nor an end, and runs on there. None before it starts, and with a clock for each.
     #[serde(serialize_with = "maybe_seconds")]
     pub played: Option<Duration>,
     /// When the first frame was received, from which moments are counted; None if there is none.
