@@ -7,7 +7,7 @@
 //! Keys are read from it and written back to it when they were renewed. Everything else in the file
 //! stays as it is, to the letter, and at any moment the file is the old or the new one.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -18,6 +18,7 @@ pub(crate) use self::rewrite::Stamp;
 pub use self::rewrite::{remove_left_over, replace_key, replace_only_key};
 use crate::{
     error::{Error, Kind, Result},
+    files,
     protocol::{Key, Protocol},
 };
 
@@ -95,7 +96,7 @@ impl<'de> Deserialize<'de> for Customers {
 
 /// Reads the file.
 pub fn read(path: &Path) -> Result<Vec<Account>> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = files::text(path)?;
     parse(path, &text)
 }
 
@@ -147,13 +148,13 @@ fn described(error: &serde_json::Error) -> String {
 
 /// Reads a file that holds one key and nothing else.
 pub fn read_key(path: &Path) -> Result<Key> {
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = files::text(path)?;
     Key::new(&text).ok_or_else(|| Kind::KeyFile { path: path.to_owned() }.into())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{fs, path::PathBuf};
 
     use super::*;
 

@@ -7,7 +7,7 @@
 //! so the same clients meet the same faults however they are scheduled. A rule that cannot be carried
 //! out on a frame leaves it as it is, and says so in the log.
 
-use std::{collections::HashMap, fmt, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -51,14 +51,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Reads a file of rules; or the log of an earlier run, whose rules and seed are taken. A seed that
-    /// is given goes before the log's.
-    pub fn read(path: &Path, seed: Option<u64>) -> Result<Self> {
-        let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::parse(&text, &path.display().to_string(), seed)
-    }
-
-    /// The same for a text; `origin` says where it is from if something is wrong with it.
+    /// The text of a file of rules; or of the log of an earlier run, whose rules and seed are taken. A seed
+    /// that is given goes before the log's. `origin` says where it is from if something is wrong with it.
     pub fn parse(text: &str, origin: &str, seed: Option<u64>) -> Result<Self> {
         let (texts, logged) = match log::head(text, origin)? {
             Some((texts, seed)) => (texts, Some(seed)),

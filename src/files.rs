@@ -6,6 +6,13 @@ use std::{
     path::Path,
 };
 
+use crate::error::{Error, Result};
+
+/// All of a text.
+pub fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(Error::io("read", path))
+}
+
 /// The folder that something is in.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {

@@ -11,6 +11,7 @@ use anyhow::Context;
 use centralcap::{
     error::Error,
     fault::{Applied, Faults, SCENARIOS, ValidationFails},
+    files,
 };
 
 /// What goes wrong, on purpose.
@@ -67,7 +68,9 @@ impl Args {
     /// More rules may come later, from a recording or by control, if they are `to_come`.
     pub(super) fn faults(&self, to_come: bool) -> Result<Option<Faults>, Error> {
         let faults = match (&self.faults, &self.scenario) {
-            (Some(path), _) => Some(Faults::read(path, self.seed)?),
+            (Some(path), _) => {
+                Some(Faults::parse(&files::text(path)?, &path.display().to_string(), self.seed)?)
+            }
             (None, Some(name)) => Some(Faults::scenario(name, self.seed)?),
             (None, None) => None,
         };
