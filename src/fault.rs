@@ -225,7 +225,7 @@ pub struct Cut {
 
 /// The end of a connection at a moment of the recording.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Moment {
+pub struct PlannedEnd {
     /// So much of the recording is played.
     pub at: Duration,
     /// How it ends.
@@ -369,7 +369,7 @@ pub struct Spoiler {
     /// Those that this connection may meet, and how many frames fitted each.
     rules: Vec<(Rule, u64)>,
     /// How it ends, by the first of these that comes, if no frame ends it before.
-    moments: Vec<Moment>,
+    planned: Vec<PlannedEnd>,
     /// Where it has come to by a leap; earlier moments are over.
     leapt_to: Duration,
     /// So much of the recording was played before the latest frame.
@@ -409,7 +409,7 @@ impl Spoiler {
             place,
             names: names.iter().map(ToString::to_string).collect(),
             rules: Vec::new(),
-            moments: Vec::new(),
+            planned: Vec::new(),
             leapt_to: Duration::ZERO,
             played: Duration::ZERO,
         };
@@ -429,24 +429,25 @@ impl Spoiler {
         };
         let rules = Arc::clone(&self.faults.rules);
         let new = rules.iter().skip(known).filter(meets);
-        let (moments, new): (Vec<_>, Vec<_>) = new.partition(|rule| rule.when.at.is_some());
+        let (planned, new): (Vec<_>, Vec<_>) = new.partition(|rule| rule.when.at.is_some());
         let has_name =
             |rule: &&Rule| self.names.iter().any(|name| rule.when.has_subscription(name));
-        let moments = moments.into_iter().filter(has_name).filter_map(|rule| self.moment(rule));
-        let to_come: Vec<_> = moments.filter(|moment| moment.at >= self.played).collect();
-        self.moments.extend(to_come);
+        let planned =
+            planned.into_iter().filter(has_name).filter_map(|rule| self.planned_end(rule));
+        let to_come: Vec<_> = planned.filter(|end| end.at >= self.played).collect();
+        self.planned.extend(to_come);
         self.rules.extend(new.into_iter().map(|rule| (rule.clone(), 0)));
     }
 
-    /// What a rule does at a moment, if it is drawn.
-    fn moment(&self, rule: &Rule) -> Option<Moment> {
+    /// The end that a rule has in store at a moment, if it is drawn.
+    fn planned_end(&self, rule: &Rule) -> Option<PlannedEnd> {
         let at = rule.when.at?;
         let mut dice = rule.when.takes(1, self.faults.dice(rule.number, &self.place, 0))?;
         let mut draft = Draft::new(Bytes::new());
         let drawn = draft.take(&rule.fault, &mut dice, |_, _, _| Err(String::new())).ok()?;
         let place =
             Place::Moment { topic: self.topic.clone(), connection: self.connection, ns: nanos(at) };
-        Some(Moment { at, end: draft.end?, applied: rule.applied(place, drawn) })
+        Some(PlannedEnd { at, end: draft.end?, applied: rule.applied(place, drawn) })
     }
 
     /// Whether nothing happens to any frame, as no rule is for this connection. There may be moments.
@@ -511,22 +512,22 @@ impl Spoiler {
     /// When the connection ends, if that is before a frame before which so much of the recording is played.
     /// Frames of the same moment go first.
     pub fn ends_before(&self, played: Duration) -> Option<Duration> {
-        let at = self.next_moment().map(|at| self.moments[at].at);
+        let at = self.next_end().map(|at| self.planned[at].at);
         at.filter(|&at| !self.is_over && at < played)
     }
 
     /// The moment has come at which the connection ends. Nothing follows.
-    pub fn end(&mut self) -> Option<Moment> {
-        let at = self.next_moment()?;
+    pub fn end(&mut self) -> Option<PlannedEnd> {
+        let at = self.next_end()?;
         self.is_over = true;
-        Some(self.moments.swap_remove(at))
+        Some(self.planned.swap_remove(at))
     }
 
     /// The index of the first of the earliest.
-    fn next_moment(&self) -> Option<usize> {
-        let moments = self.moments.iter().enumerate();
-        let to_come = moments.filter(|(_, moment)| moment.at >= self.leapt_to);
-        to_come.min_by_key(|(_, moment)| moment.at).map(|(index, _)| index)
+    fn next_end(&self) -> Option<usize> {
+        let planned = self.planned.iter().enumerate();
+        let to_come = planned.filter(|(_, end)| end.at >= self.leapt_to);
+        to_come.min_by_key(|(_, end)| end.at).map(|(index, _)| index)
     }
 
     /// What was held back and no further frame lets go.

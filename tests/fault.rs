@@ -13,7 +13,7 @@ use centralcap::{
     entry::Entry,
     error::Error,
     fault::{
-        Act, Applied, Cut, Door, End, FAULTS, Faults, Form, Message, Moment, Place, Refusal,
+        Act, Applied, Cut, Door, End, FAULTS, Faults, Form, Message, Place, PlannedEnd, Refusal,
         Request, SCENARIOS, Spoiler, Step, ValidationFails,
     },
     protocol,
@@ -278,7 +278,7 @@ fn a_connection_ends_at_a_moment_behind_the_frames_of_that_moment() {
         spoiler.end().inspect(|moment| assert_eq!(moment.at, at))
     };
     assert_eq!(ends("at = \"3s\"", 3), None);
-    let Moment { at, end, applied } = ends("at = \"3s\"", 4).unwrap();
+    let PlannedEnd { at, end, applied } = ends("at = \"3s\"", 4).unwrap();
     assert_eq!(at, seconds(3));
     assert_eq!(end, End::Close { code: Some(1012), reason: String::new() });
     let line = r#"{"event":"moment","topic":"audit","connection":1,"ns":3000000000,"rule":1,"fault":"close","code":1012}"#;

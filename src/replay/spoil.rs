@@ -19,7 +19,7 @@ use super::{
 use crate::{
     entry::{Entry, Subscription, What},
     fault::{
-        Act, Applied, Cut, Door, End, Faults, Form, Message, Moment, Refusal, Request, Spoiler,
+        Act, Applied, Cut, Door, End, Faults, Form, Message, PlannedEnd, Refusal, Request, Spoiler,
         Step,
     },
     net::server::{Ended, Gate, Peer},
@@ -226,7 +226,7 @@ impl Outlet<'_> {
             }
         }
         let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(None) };
-        let Some(Moment { end, applied, .. }) = spoiler.end() else { return Ok(None) };
+        let Some(PlannedEnd { end, applied, .. }) = spoiler.end() else { return Ok(None) };
         tell(News::Spoilt { peer: *peer, applied: &applied });
         self.tally.spoilt(applied.fault);
         Err(Exit::Spoilt(end))
