@@ -413,13 +413,14 @@ impl Spoiler {
             leapt_to: Duration::ZERO,
             played: Duration::ZERO,
         };
-        spoiler.inject(faults);
+        spoiler.inject(faults, Duration::ZERO);
         spoiler
     }
 
-    /// All rules, now that there are more: what the new ones count begins with the next frame, and moments
-    /// that are over are.
-    pub fn inject(&mut self, faults: Faults) {
+    /// All rules, now that there are more and so much of the recording has been played: what the new ones
+    /// count begins with the next frame, and moments that are over are.
+    pub fn inject(&mut self, faults: Faults, played: Duration) {
+        let played = self.played.max(played);
         let known = self.faults.rules.len();
         self.faults = faults;
         let meets = |rule: &&Rule| {
@@ -434,7 +435,7 @@ impl Spoiler {
             |rule: &&Rule| self.names.iter().any(|name| rule.when.has_subscription(name));
         let planned =
             planned.into_iter().filter(has_name).filter_map(|rule| self.planned_end(rule));
-        let to_come: Vec<_> = planned.filter(|end| end.at >= self.played).collect();
+        let to_come: Vec<_> = planned.filter(|end| end.at >= played).collect();
         self.planned.extend(to_come);
         self.rules.extend(new.into_iter().map(|rule| (rule.clone(), 0)));
     }

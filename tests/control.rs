@@ -395,6 +395,37 @@ async fn faults_are_injected_into_what_runs_and_what_comes() {
 }
 
 #[tokio::test]
+async fn a_moment_that_is_injected_waits_for_no_frame() {
+    let rules = |at: &str| {
+        let text =
+            format!("[[rule]]\nwhen = {{ at = \"{at}\" }}\ndo = {{ close = {{ code = 4001 }} }}");
+        Faults::parse(&text, "rules", None).unwrap()
+    };
+    // The next frame of audit comes after 30 s.
+    let fixture = Fixture::every(Duration::from_secs(10), 6);
+    let feed = fixture.feed().start().unwrap();
+    let mut waiting = client(&feed, "audit").await;
+    waiting.messages(1).await;
+    tokio::time::sleep(A_WHILE).await;
+    // One that is over, one that is to come, and one before that.
+    for at in ["20ms", "10s", "300ms"] {
+        feed.control().inject(rules(at)).unwrap();
+    }
+    let began = Instant::now();
+    let (rest, code) = timeout(Duration::from_secs(5), waiting.rest()).await.unwrap();
+    assert_eq!((rest.len(), code), (0, Some(4001)));
+    assert!(began.elapsed() > Duration::from_millis(100), "a moment that is over is over");
+
+    let feed = fixture.feed().speed(Speed::MAX).start().unwrap();
+    let mut done = client(&feed, "audit").await;
+    done.messages(2).await;
+    feed.control().wait(Until::End, PATIENCE).await.unwrap();
+    feed.control().inject(rules("1h")).unwrap();
+    let (rest, code) = timeout(Duration::from_secs(5), done.rest()).await.unwrap();
+    assert_eq!((rest.len(), code), (0, Some(4001)));
+}
+
+#[tokio::test]
 async fn clients_are_dropped_as_it_is_said() {
     let fixture = Fixture::of(300);
     let feed = fixture.feed().start().unwrap();

@@ -13,7 +13,7 @@ use super::{
     feed::Cue,
     offer::{Offer, Share},
     report::{self, Close, News},
-    stage::{Outlet, Part, Stage, Tell, say_goodbye},
+    stage::{Outlet, Part, Stage, Tell, Turn, say_goodbye},
     until,
 };
 use crate::{
@@ -103,9 +103,15 @@ impl Spoilt {
         self.spoiler.leap(to.recorded());
     }
 
-    /// All rules, now that there are more.
-    pub(super) fn inject(&mut self, faults: Faults) {
-        self.spoiler.inject(faults);
+    /// All rules, now that there are more and so much of the recording has been played.
+    pub(super) fn inject(&mut self, faults: Faults, played: Duration) {
+        self.spoiler.inject(faults, played);
+    }
+
+    /// Where its connection ends, if that is before the next frame, or if nothing follows.
+    fn ends_before(&self, next: Option<Position>) -> Option<Position> {
+        let at = self.spoiler.ends_before(next.map_or(Duration::MAX, Position::recorded))?;
+        Some(self.reached.towards(next.unwrap_or(self.reached), at))
     }
 
     /// As if the client had just got in, and met this.
@@ -210,19 +216,13 @@ impl Outlet<'_> {
         next: Option<Position>,
     ) -> Result<Option<Leap>, Exit> {
         loop {
-            let ends = |outlet: &Self| {
-                let Spoilt { spoiler, reached, .. } = outlet.spoilt.as_ref()?;
-                let at = spoiler.ends_before(next.map_or(Duration::MAX, Position::recorded))?;
-                Some(reached.towards(next.unwrap_or(*reached), at))
-            };
-            let Some(place) = ends(self) else { return Ok(None) };
+            let ends = self.spoilt.as_ref().and_then(|spoilt| spoilt.ends_before(next));
+            let Some(place) = ends else { return Ok(None) };
             self.flush().await?;
-            if let Some(leap) = self.until_place(place).await? {
-                return Ok(Some(leap));
-            }
-            // There may be other rules by now.
-            if ends(self) == Some(place) {
-                break;
+            match self.until_place(place).await? {
+                Turn::Due(_) => break,
+                Turn::Anew => {}
+                Turn::Leap(leap) => return Ok(Some(leap)),
             }
         }
         let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(None) };

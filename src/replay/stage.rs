@@ -360,10 +360,12 @@ pub(super) struct Outlet<'a> {
     ties: Option<Ties>,
 }
 
-/// What comes of waiting for a frame.
-enum Turn {
+/// What comes of waiting for a frame, or for a place.
+pub(super) enum Turn {
     /// It is due, since then.
     Due(Instant),
+    /// There are more rules for what goes wrong: something else may come before it.
+    Anew,
     /// It is not wanted any more.
     Leap(Leap),
 }
@@ -385,21 +387,23 @@ impl Outlet<'_> {
                 }
             };
             for cue in batch {
-                if self.spoilt.is_some()
-                    && !cue.state
-                    && let Some(leap) = self.until_moment(Some(cue.position)).await?
-                {
-                    return Ok(Some(leap));
-                }
-                match self.until_due(&cue).await? {
-                    Turn::Due(due) => {
-                        if let Some(cue) = self.hand_over(cue, due) {
-                            self.hand_over_spoilt(cue, due).await?;
-                        }
-                        self.flush_if_full().await?;
+                let due = loop {
+                    if self.spoilt.is_some()
+                        && !cue.state
+                        && let Some(leap) = self.until_moment(Some(cue.position)).await?
+                    {
+                        return Ok(Some(leap));
                     }
-                    Turn::Leap(leap) => return Ok(Some(leap)),
+                    match self.until_due(&cue).await? {
+                        Turn::Due(due) => break due,
+                        Turn::Anew => {}
+                        Turn::Leap(leap) => return Ok(Some(leap)),
+                    }
+                };
+                if let Some(cue) = self.hand_over(cue, due) {
+                    self.hand_over_spoilt(cue, due).await?;
                 }
+                self.flush_if_full().await?;
             }
         }
         self.hand_over_rest().await?;
@@ -407,15 +411,18 @@ impl Outlet<'_> {
             ties.say(self.zero, &self.pace);
             ties.done();
         }
-        if let Some(leap) = self.until_moment(None).await? {
-            return Ok(Some(leap));
-        }
-        if once {
-            return Ok(None);
-        }
-        match self.unless_sent_elsewhere(std::future::pending::<()>()).await? {
-            Ok(()) => Ok(None),
-            Err(leap) => Ok(Some(leap)),
+        loop {
+            if let Some(leap) = self.until_moment(None).await? {
+                return Ok(Some(leap));
+            }
+            if once {
+                return Ok(None);
+            }
+            if let Err(order) = self.until_time_or_order(None).await?
+                && let Some(leap) = self.obey(order)
+            {
+                return Ok(Some(leap));
+            }
         }
     }
 
@@ -459,8 +466,8 @@ impl Outlet<'_> {
         let (mut scheduled, mut due);
         loop {
             while let Some(order) = self.ties.as_mut().and_then(Ties::unheard) {
-                if let Some(leap) = self.obey(order) {
-                    return Ok(Turn::Leap(leap));
+                if let Some(turn) = self.turn_by(order) {
+                    return Ok(turn);
                 }
             }
             scheduled =
@@ -473,8 +480,8 @@ impl Outlet<'_> {
             match self.until_time_or_order(due).await? {
                 Ok(()) => break,
                 Err(order) => {
-                    if let Some(leap) = self.obey(order) {
-                        return Ok(Turn::Leap(leap));
+                    if let Some(turn) = self.turn_by(order) {
+                        return Ok(turn);
                     }
                 }
             }
@@ -496,17 +503,16 @@ impl Outlet<'_> {
         time <= self.past
     }
 
-    /// Waits for a place in the recording, whether there is a frame or not. Returns where to go instead if
-    /// the client is sent elsewhere.
-    pub(super) async fn until_place(&mut self, place: Position) -> Result<Option<Leap>, Ended> {
+    /// Waits for a place in the recording, whether there is a frame or not.
+    pub(super) async fn until_place(&mut self, place: Position) -> Result<Turn, Ended> {
         loop {
             let due = self.pace.due(place);
             let due = due.map(|due| self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY));
             match self.until_time_or_order(due).await? {
-                Ok(()) => return Ok(None),
+                Ok(()) => return Ok(Turn::Due(due.unwrap_or(self.zero))),
                 Err(order) => {
-                    if let Some(leap) = self.obey(order) {
-                        return Ok(Some(leap));
+                    if let Some(turn) = self.turn_by(order) {
+                        return Ok(turn);
                     }
                 }
             }
@@ -530,6 +536,15 @@ impl Outlet<'_> {
         self.zero.checked_add(due).unwrap_or(self.zero + A_CENTURY)
     }
 
+    /// Does as it is told. Returns what comes of waiting if that has changed it.
+    fn turn_by(&mut self, order: Order) -> Option<Turn> {
+        let is_more = matches!(order, Order::Inject(_));
+        match self.obey(order) {
+            Some(leap) => Some(Turn::Leap(leap)),
+            None => is_more.then_some(Turn::Anew),
+        }
+    }
+
     /// Does as it is told. Returns where to go if that is somewhere else.
     fn obey(&mut self, order: Order) -> Option<Leap> {
         let mut leap = None;
@@ -545,8 +560,9 @@ impl Outlet<'_> {
                 leap = to;
             }
             Order::Inject(faults) => {
+                let played = self.pace.played(self.zero.elapsed());
                 if let Some(spoilt) = &mut self.spoilt {
-                    spoilt.inject(faults);
+                    spoilt.inject(faults, played);
                 }
             }
             Order::Renew(spoiler) => {
