@@ -23,7 +23,7 @@ mod decimal;
 mod limit;
 mod track;
 
-/// How much faster than it was recorded a capture is played, exact to the billionth.
+/// How much faster than it was recorded a capture is played, to the billionth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speed {
     /// None for as fast as the client can read.
@@ -711,8 +711,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_finer_than_a_billionth_is_rounded() {
+        for (text, expected) in [
+            ("0.3333333333333333", "0.333333333"),
+            ("1.0000000005", "1.000000001"),
+            ("2.99999999999", "3"),
+            ("0.0000000005", "0.000000001"),
+        ] {
+            assert_eq!(speed(text).to_string(), expected);
+        }
+        assert!("18446744073.7095516159".parse::<Speed>().is_err(), "it does not fit");
+    }
+
+    #[test]
     fn nonsense_is_refused_with_an_example() {
-        for text in ["", "0", "0.0", "-1", "1e3", "fast", ".5", "1.", "1.0000000001", "inf"] {
+        for text in ["", "0", "0.0", "-1", "1e3", "fast", ".5", "1.", "0.0000000004", "inf"] {
             let error = text.parse::<Speed>().unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
         }

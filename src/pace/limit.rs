@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Frames a second, exact to the billionth.
+/// Frames a second, to the billionth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     billionths: NonZeroU64,
