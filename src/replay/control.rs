@@ -318,8 +318,8 @@ impl TryFrom<(Option<u16>, Option<String>)> for Farewell {
         match (code, reason) {
             (None, Some(_)) => Err(Error::usage("a code, as there is a reason", "none", hint)),
             (_, Some(reason)) if reason.len() > crate::fault::REASON_MAX => {
-                let found = format!("{}", reason.len());
-                Err(Error::usage("a reason of 123 bytes at most", found, hint))
+                let hint = "a close has no room for more beside the code, RFC 6455, section 5.5";
+                Err(Error::usage("a reason of 123 bytes at most", reason.len().to_string(), hint))
             }
             (code, reason) => Ok(Self::Close { code, reason: reason.unwrap_or_default() }),
         }
