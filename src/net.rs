@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub mod client;
 mod gulp;
+pub(crate) mod listening;
 pub mod pages;
 pub mod server;
 pub mod tls;

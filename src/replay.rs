@@ -62,7 +62,7 @@ use crate::{
     capture::Capture,
     error::{Error, Kind, Result},
     fault::Faults,
-    net::{self, tls::Identity},
+    net::{self, listening, tls::Identity},
     pace::{Limit, Rounds, Speed},
     select::Selection,
 };
@@ -90,9 +90,6 @@ const LATECOMERS: Duration = Duration::from_secs(1);
 
 /// So many connections are served at once. Whoever comes then waits for a place.
 const CONNECTIONS: usize = 4096;
-
-/// After a failed accept (usually no file descriptor is left) so long until the next.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// All clients have so long in the end, which is more than any goodbye takes.
 const LAST_MOMENT: Duration = Duration::from_secs(10);
@@ -371,14 +368,11 @@ impl Server {
                 }
                 changes = stage.key_changes() => note(changes, &mut report, &*tell),
                 Some(done) = connections.join_next() => report.add(stage.settled(done)),
-                accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                    Ok((stream, peer)) => {
-                        let (stopped, tell) = (stopped.clone(), Arc::clone(&tell));
-                        let guest = Guest { peer, stopped, tell };
-                        connections.spawn(Arc::clone(&stage).serve(stream, guest));
-                    }
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                },
+                (stream, peer) = listening::next(&listener), if connections.len() < CONNECTIONS => {
+                    let (stopped, tell) = (stopped.clone(), Arc::clone(&tell));
+                    let guest = Guest { peer, stopped, tell };
+                    connections.spawn(Arc::clone(&stage).serve(stream, guest));
+                }
                 () = until(patience) => {}
             }
         }

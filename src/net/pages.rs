@@ -16,13 +16,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, sync::Semaphore, time::timeout};
 
-use crate::error::{Error, Kind, Result};
+use super::listening::{self, Listening};
+use crate::error::{Error, Result};
 
 /// How long a request and its answer may take.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -32,9 +29,6 @@ const REQUEST_LIMIT: usize = 16 * 1024;
 
 /// How many are answered at once.
 const AT_ONCE: usize = 16;
-
-/// How long to wait where the system has no socket to spare.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,24 +50,17 @@ impl Page {
 
 /// An address that is ours; nobody is answered there yet.
 #[derive(Debug)]
-pub struct Pages {
-    listener: std::net::TcpListener,
-    address: SocketAddr,
-}
+pub struct Pages(Listening);
 
 impl Pages {
     /// Takes the address. Whoever connects from now on waits to be served.
     pub fn bind(address: SocketAddr) -> Result<Self> {
-        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(Self { address: listener.local_addr()?, listener })
-        });
-        bound.map_err(|source| Kind::Listen { address: address.to_string(), source }.into())
+        Listening::at(address).map(Self)
     }
 
     /// Where they are, with the port that was free.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// Answers until it is dropped. `page` is asked for the page at a path, and may take its time.
@@ -81,24 +68,18 @@ impl Pages {
     where
         P: Fn(&str) -> Option<Page> + Send + Sync + 'static,
     {
-        let address = self.address.to_string();
-        let listener = TcpListener::from_std(self.listener)
-            .map_err(|source| Error::from(Kind::Listen { address, source }))?;
+        let listener = self.0.open()?;
         let (page, places) = (Arc::new(page), Arc::new(Semaphore::new(AT_ONCE)));
         loop {
             let place = Arc::clone(&places).acquire_owned().await;
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    // A page that hangs keeps its place, so that no more than so many ever hang.
-                    let (page, place) = (Arc::clone(&page), Arc::new(place));
-                    let answer = move |path: &str| {
-                        let _place = &place;
-                        page(path)
-                    };
-                    tokio::spawn(timeout(TIME_LIMIT, serve_one(stream, Arc::new(answer))));
-                }
-                Err(_) => sleep(BREATH).await,
-            }
+            let (stream, _) = listening::next(&listener).await;
+            // A page that hangs keeps its place, so that no more than so many ever hang.
+            let (page, place) = (Arc::clone(&page), Arc::new(place));
+            let answer = move |path: &str| {
+                let _place = &place;
+                page(path)
+            };
+            tokio::spawn(timeout(TIME_LIMIT, serve_one(stream, Arc::new(answer))));
         }
     }
 }
@@ -162,7 +143,7 @@ mod tests {
         time::Instant,
     };
 
-    use super::*;
+    use super::{listening::BREATH, *};
 
     fn serve() -> SocketAddr {
         let pages = Pages::bind(([127, 0, 0, 1], 0).into()).unwrap();

@@ -29,17 +29,21 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json, json};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::Semaphore,
     task::JoinSet,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Command, Control, Farewell, Until};
 use crate::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     fault::Faults,
-    net, pace, select,
+    net::{
+        self,
+        listening::{self, Listening},
+    },
+    pace, select,
 };
 
 /// How long a request may take to arrive, and its answer to leave.
@@ -65,9 +69,6 @@ const WAITING: usize = 32;
 
 /// When the replay is over, those who wait for that are answered for so long.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// How long to wait where the system has no socket to spare.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// One thing that can be asked for.
 struct Route {
@@ -260,40 +261,32 @@ fn body_of<T: DeserializeOwned>(body: &str) -> Result<T> {
 
 /// An address at which a server can be controlled; nobody is answered there yet.
 #[derive(Debug)]
-pub struct Remote {
-    listener: std::net::TcpListener,
-    address: SocketAddr,
-}
+pub struct Remote(Listening);
 
 impl Remote {
     /// Takes the address; port 0 takes a free one. Whoever connects from now on waits to be served.
     pub fn bind(address: SocketAddr) -> Result<Self> {
-        let bound = std::net::TcpListener::bind(address).and_then(|listener| {
-            listener.set_nonblocking(true)?;
-            Ok(Self { address: listener.local_addr()?, listener })
-        });
-        bound.map_err(|source| Kind::Listen { address: address.to_string(), source }.into())
+        Listening::at(address).map(Self)
     }
 
     /// Where it is, with the port that was free.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 
     /// The same as a URL, without a slash at its end.
     pub fn url(&self) -> String {
-        format!("http://{}", net::reachable(self.address))
+        format!("http://{}", net::reachable(self.address()))
     }
 
     /// Answers until all is over, and a moment longer those who wait for that. Dropping the future leaves
     /// them without an answer.
     pub async fn serve(self, control: Control, over: impl Future<Output = ()>) -> Result<()> {
-        let address = self.address.to_string();
-        let listener = TcpListener::from_std(self.listener)
-            .map_err(|source| Error::from(Kind::Listen { address, source }))?;
+        let guarded = self.address().ip().is_loopback();
+        let listener = self.0.open()?;
         let desk = Arc::new(Desk {
             control,
-            guarded: self.address.ip().is_loopback(),
+            guarded,
             waiting: Semaphore::new(WAITING),
             answering: AtomicUsize::new(0),
         });
@@ -304,12 +297,9 @@ impl Remote {
                 biased;
                 () = &mut over => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < AT_ONCE => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(serve_one(stream, Arc::clone(&desk)));
-                    }
-                    Err(_) => sleep(BREATH).await,
-                },
+                (stream, _) = listening::next(&listener), if connections.len() < AT_ONCE => {
+                    connections.spawn(serve_one(stream, Arc::clone(&desk)));
+                }
             }
         }
         let deadline = Instant::now() + LAST_WORDS;
