@@ -21,6 +21,10 @@ use crate::{
     error::{Error, Result, Unjudged, counted},
 };
 
+/// So many words and signs an expression may have. Each of them may be a level deeper, for which those who
+/// parse it and run it go a level deeper on the stack: with thousands, that would be our end.
+const LONGEST: usize = 500;
+
 /// A jq expression, compiled.
 #[derive(Clone)]
 pub struct Condition {
@@ -53,6 +57,15 @@ impl FromStr for Condition {
                 "for example '.data.aps[]?.status == \"DOWN\"'",
             )
         };
+        let length = words_and_signs(text);
+        if length > LONGEST {
+            let expected = format!("a jq expression of {LONGEST} words and signs at most");
+            return Err(Error::usage(
+                expected,
+                length.to_string(),
+                "say it in several expressions",
+            ));
+        }
         let definitions = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let functions = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
         let arena = Arena::default();
@@ -66,6 +79,28 @@ impl FromStr for Condition {
         })?;
         Ok(Self { text: text.into(), filter: Arc::new(filter) })
     }
+}
+
+/// How many words and signs an expression has, a string being one of them.
+fn words_and_signs(text: &str) -> usize {
+    // What is in a string may be an expression, and what is in a comment may look like a string.
+    let has_plain_strings = !text.contains("\\(") && !text.contains('#');
+    let (mut count, mut in_word, mut in_string) = (0, false, false);
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        if in_string {
+            match char {
+                '\\' => drop(chars.next()),
+                '"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        let is_word = char.is_alphanumeric() || char == '_';
+        count += usize::from(!(char.is_whitespace() || is_word && in_word));
+        (in_word, in_string) = (is_word, char == '"' && has_plain_strings);
+    }
+    count
 }
 
 /// What is wrong with an expression.
@@ -216,6 +251,23 @@ impl<S: Sink> Sink for Filtered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_and_ends_nobody() {
+        let refused = |text: String| {
+            let error = text.parse::<Condition>().unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("at most"), "{error}");
+        };
+        for part in ["(", "[", "-", "{a:", ".a", "try ", "if . then ", "\"\\(", ".|", "# \"\n("] {
+            refused(part.repeat(10_000));
+        }
+        refused(format!("\"\\(1)\"|{}", "(".repeat(10_000)));
+        refused(format!("\"\\\\\"|{}", "(".repeat(10_000)));
+        // A long list is not deep.
+        let list = vec!["\"aa:bb:cc:dd:ee:ff\""; 100].join(",");
+        assert_eq!(words_and_signs(&list), 199);
+        assert!(format!("[.[] == ({list})] | any").parse::<Condition>().is_ok());
+    }
 
     #[test]
     fn anything_but_false_and_null_lets_a_frame_pass() {
