@@ -5,6 +5,7 @@
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jiff::fmt::temporal::Pieces;
 use serde::{Serialize, Serializer};
 
 mod generated {
@@ -137,6 +138,17 @@ impl FromStr for Timestamp {
                 "a moment looks like 2026-11-01T08:00:00Z: {error}"
             ))
         })?;
+        // RFC 3339, 5.6: less than a day. Jiff reads up to 25:59:59.
+        let offset = if text.ends_with(['Z', 'z']) {
+            None
+        } else {
+            Pieces::parse(text)?.to_numeric_offset()
+        };
+        if offset.is_some_and(|offset| offset.seconds().abs() >= 24 * 60 * 60) {
+            return Err(jiff::Error::from_args(format_args!(
+                "expected an offset of less than a day"
+            )));
+        }
         let nanos = u64::try_from(time.as_nanosecond());
         nanos.map(Self).map_err(|_| jiff::Error::from_args(format_args!("expected 1970 to 2554")))
     }

@@ -58,7 +58,7 @@ impl FromStr for Moment {
             Error::usage(
                 "a moment",
                 format!("{text:?}"),
-                "2026-11-01T08:00:00Z, or +10m from the start",
+                "2026-11-01T08:00:00Z or 2026-11-01T09:00:00+01:00, or +10m from the start",
             )
         })
     }
@@ -75,6 +75,17 @@ impl fmt::Display for Moment {
             },
         }
     }
+}
+
+/// A moment that cannot be counted from anywhere: RFC 3339.
+pub fn time(text: &str) -> Result<Timestamp> {
+    text.parse().map_err(|_| {
+        Error::usage(
+            "a moment from 1970 to 2554",
+            format!("{text:?}"),
+            "2026-11-01T08:00:00Z or 2026-11-01T09:00:00+01:00",
+        )
+    })
 }
 
 /// A duration as people write it: `1h30m`, `250ms`, `7d`.
@@ -340,8 +351,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_an_example() {
-        for text in ["yesterday", "+", "+soon", "+-5s"] {
+        for text in
+            ["yesterday", "+", "+soon", "+-5s", "2026-11-01T08:00:00", "2026-11-01T08:00:00+25:00"]
+        {
             let error = text.parse::<Moment>().unwrap_err();
+            assert!(error.is_usage() && error.hint().is_some(), "{text}");
+        }
+        for text in ["+10m", "2026-11-01", "1969-12-31T23:59:59Z", "2555-01-01T00:00:00Z"] {
+            let error = time(text).unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
         }
         assert!(glob("[").unwrap_err().is_usage());
