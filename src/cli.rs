@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use centralcap::{error::Error, plain};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::log::{Format, Level, Line};
 
@@ -194,8 +194,24 @@ fn begin_capture(output: &Path) -> anyhow::Result<()> {
     signal::leave_nothing_of(output).context("cannot wait for signals")
 }
 
+/// What options take a quantity of: a number, a duration, a moment, a size.
+const QUANTITIES: [&str; 4] = ["N", "D", "TIME", "SIZE"];
+
+/// A negative quantity is a wrong value and gets its words; clap would take -1h for an option that there is not.
+fn take_negative(option: Arg) -> Arg {
+    let names = option.get_value_names().unwrap_or_default();
+    let is_quantity = names.iter().any(|name| QUANTITIES.contains(&name.as_str()));
+    if is_quantity { option.allow_hyphen_values(true) } else { option }
+}
+
+fn parsed() -> clap::error::Result<Cli> {
+    let mut command = Cli::command().mut_subcommands(|command| command.mut_args(take_negative));
+    let found: ArgMatches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&found).map_err(|error| error.format(&mut command))
+}
+
 pub(crate) fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => {
             usage(&error);

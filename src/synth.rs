@@ -265,7 +265,8 @@ impl Iterator for Synth {
 }
 
 fn check(options: &Options, protocol: &dyn Protocol) -> Result<()> {
-    let refused = |expected: String, found: String| Err(Error::usage(expected, found, ""));
+    let hint = "what is left away is made up as synth --help says";
+    let refused = |expected: String, found: String| Err(Error::usage(expected, found, hint));
     let known: Vec<_> = protocol.topics().iter().map(|topic| topic.name).collect();
     for topic in &options.topics {
         if !known.contains(&&**topic) {

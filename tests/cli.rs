@@ -52,6 +52,45 @@ fn wrong_usage_is_2_and_says_so_on_stderr() {
 }
 
 #[test]
+fn a_value_that_is_none_is_told_in_our_words() {
+    let whole = "fixtures/small.mcap";
+    let wrong = |args: &[&str], expected: &str| {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}");
+        let said = stderr.lines().next().unwrap_or_default();
+        assert!(said.starts_with("error: invalid value ") && said.contains(expected), "{stderr}");
+        assert!(stderr.contains("\nhint: ") && !stderr.contains("tip:"), "{stderr}");
+    };
+    let moment = "expected a moment";
+    let number = "expected a whole number";
+    let duration = "expected a duration";
+    wrong(&["decode", whole, "--from", "-1h"], "expected a moment, found \"-1h\"");
+    wrong(&["decode", "--to", "-10m", whole], moment);
+    wrong(&["decode", whole, "--from", "2026-01-05T08:00:00+25:00"], moment);
+    wrong(&["decode", whole, "--from", "2026-01-05T08:00:00"], moment);
+    wrong(&["edit", whole, "--restamp", "2026-12-01", "-o", "x"], moment);
+    wrong(&["encode", "--start", "2026-01-05T08:00:00-24:00", "-o", "x"], moment);
+    wrong(&["synth", "--start", "1969-01-01T00:00:00Z", "-o", "x"], moment);
+    wrong(&["decode", whole, "--limit", "-1"], "expected a whole number, found \"-1\"");
+    wrong(&["decode", whole, "--skip", "many"], number);
+    wrong(&["decode", whole, "--threads", "0"], "expected a whole number of at least 1");
+    wrong(&["edit", whole, "--sample", "-1", "-o", "x"], number);
+    wrong(&["edit", whole, "--level", "-1", "-o", "x"], "expected a level");
+    wrong(&["edit", whole, "--split-by", "day", "-o", "x"], "expected one of topic");
+    wrong(&["inspect", whole, "--message", "-1"], "expected the number of a frame");
+    wrong(&["diff", whole, whole, "--show", "-1"], number);
+    wrong(&["synth", "--messages", "99999999999999999999", "-o", "x"], number);
+    wrong(&["synth", "--rate", "fast", "-o", "x"], "expected a number of frames a second");
+    wrong(&["replay", whole, "--speed", "-1"], "expected a speed");
+    wrong(&["replay", whole, "--timeout", "-1s"], duration);
+    wrong(&["replay", whole, "--seed", "-1"], number);
+    wrong(&["replay", whole, "--burst", "0", "--pps", "1"], number);
+    let record = ["record", "--hostname", "localhost", "--topic", "audit", "-o", "x"];
+    wrong(&[&record[..], &["--split-every", "-1h"]].concat(), duration);
+    wrong(&[&record[..], &["--split-size", "-1"]].concat(), "expected a size");
+}
+
+#[test]
 fn words_that_nobody_can_hear_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let made = folder.path().join("made.mcap");

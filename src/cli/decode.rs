@@ -79,7 +79,7 @@ pub(super) struct Args {
     strict: bool,
 
     /// How many threads decode, 16 at most [default: one for each core]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = select::count::<NonZero<usize>>)]
     threads: Option<NonZero<usize>>,
 
     /// Show what the schema does not know, under "@unknown".

@@ -55,7 +55,7 @@ pub(super) struct Args {
     any_order: bool,
 
     /// Show N differences at most; all are counted.
-    #[arg(long, value_name = "N", default_value_t = diff::SHOWN)]
+    #[arg(long, value_name = "N", default_value_t = diff::SHOWN, value_parser = select::number::<usize>)]
     show: usize,
 
     /// Print one JSON document; docs/diff-json.md says what is in it.

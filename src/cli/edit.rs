@@ -1,6 +1,6 @@
 //! `centralcap edit`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use centralcap::{
@@ -48,7 +48,7 @@ pub(super) struct Args {
 
     /// The first entry was received at this moment (RFC 3339), all others as long after it as they were;
     /// the times in frames move with that, and nothing else in them changes.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = centralcap::select::time)]
     restamp: Option<Timestamp>,
 
     /// Leave out frames of which the same was received at most so long before, as when two recorders took
@@ -59,8 +59,8 @@ pub(super) struct Args {
     dedup: Option<Duration>,
 
     /// Take N frames of each topic at most, spread evenly over all that are left; reads the inputs twice.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    sample: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = select::count::<NonZero<u64>>)]
+    sample: Option<NonZero<u64>>,
 
     /// Take the fewest and smallest frames that still have, for each topic and payload type, every field,
     /// enum value, unknown field and length of a list (none, one, more) that all frames have, and the first
@@ -140,7 +140,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         renames: args.rename,
         times: args.shift.or(args.restamp.map(Times::Restamped)),
         window: args.dedup,
-        sample: args.sample,
+        sample: args.sample.map(NonZero::get),
         minimise: args.minimise,
         split: args.split_by,
         redaction: args.redaction.redaction()?,

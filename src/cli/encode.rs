@@ -10,6 +10,7 @@ use centralcap::{
     encode::{self, Input, Options, START},
     entry::Timestamp,
     error::{self, counted},
+    select::time,
 };
 
 use super::{
@@ -40,7 +41,7 @@ pub(super) struct Args {
     raw: bool,
 
     /// When the first frame is received, if its line does not say (RFC 3339).
-    #[arg(long, value_name = "TIME", default_value_t = START)]
+    #[arg(long, value_name = "TIME", default_value_t = START, value_parser = time)]
     start: Timestamp,
 
     /// Encode with the .proto files in this folder before those that are bundled.

@@ -14,6 +14,8 @@ use centralcap::{
     files,
 };
 
+use super::select;
+
 /// What goes wrong, on purpose.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -41,7 +43,7 @@ pub(super) struct Args {
     pub(super) reproduce_session: bool,
 
     /// What the faults are drawn from [default: 1, or that of the log].
-    #[arg(long, value_name = "N", help_heading = "Faults")]
+    #[arg(long, value_name = "N", help_heading = "Faults", value_parser = select::number::<u64>)]
     seed: Option<u64>,
 
     /// Write each fault that is applied to this file, as a line of JSON.

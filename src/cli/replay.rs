@@ -70,7 +70,7 @@ pub(super) struct Args {
     pps: Option<Rate>,
 
     /// With --pps: up to N frames may follow each other at once after a time with fewer.
-    #[arg(long, value_name = "N", default_value = "1", requires = "pps")]
+    #[arg(long, value_name = "N", default_value = "1", requires = "pps", value_parser = select::count::<NonZeroU64>)]
     burst: NonZeroU64,
 
     /// Move the times in frames, the envelope's and the payload's, so that the feed looks live. Everything
@@ -83,7 +83,7 @@ pub(super) struct Args {
     once: bool,
 
     /// Start no clock before N clients are connected.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = select::number::<usize>)]
     wait_clients: usize,
 
     /// Start no clock before every topic that there is has a client.

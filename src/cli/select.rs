@@ -1,6 +1,6 @@
 //! The options that select entries, the same for every command that reads a capture.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use centralcap::{
     error::Error,
@@ -54,11 +54,11 @@ pub(super) struct SelectionArgs {
     to: Option<Moment>,
 
     /// Leave out the first N frames.
-    #[arg(long, value_name = "N", help_heading = "Selection", default_value_t = 0)]
+    #[arg(long, value_name = "N", help_heading = "Selection", default_value_t = 0, value_parser = number::<u64>)]
     skip: u64,
 
     /// Take N frames at most.
-    #[arg(long, value_name = "N", help_heading = "Selection")]
+    #[arg(long, value_name = "N", help_heading = "Selection", value_parser = number::<u64>)]
     limit: Option<u64>,
 }
 
@@ -118,4 +118,19 @@ pub(super) fn warn_that_none_holds(words: Words) {
 /// Parses an argument with the library's own words for what is wrong.
 pub(super) fn duration(text: &str) -> Result<std::time::Duration, Error> {
     centralcap::select::duration(text)
+}
+
+/// So many of something.
+pub(super) fn number<N: FromStr>(text: &str) -> Result<N, Error> {
+    number_of("a whole number", text)
+}
+
+/// The same where none of it makes no sense. N is a type that has no zero.
+pub(super) fn count<N: FromStr>(text: &str) -> Result<N, Error> {
+    number_of("a whole number of at least 1", text)
+}
+
+fn number_of<N: FromStr>(expected: &str, text: &str) -> Result<N, Error> {
+    let hint = "write digits only, such as 1000; less than 2^64 can be counted";
+    text.parse().map_err(|_| Error::usage(expected, format!("{text:?}"), hint))
 }

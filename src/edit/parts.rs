@@ -69,7 +69,11 @@ impl FromStr for SplitBy {
         let found = SPLITS.iter().find(|(name, _)| *name == text);
         found.map(|(_, split)| *split).ok_or_else(|| {
             let names = SPLITS.map(|(name, _)| name).join(", ");
-            Error::usage(format!("one of {names}"), format!("{text:?}"), "")
+            Error::usage(
+                format!("one of {names}"),
+                format!("{text:?}"),
+                "each of them gets a capture of its own",
+            )
         })
     }
 }
