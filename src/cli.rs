@@ -2,12 +2,13 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    panic,
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::Context;
-use centralcap::{error::Error, plain};
+use centralcap::{error::Error, plain, schema};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::log::{Format, Level, Line};
@@ -210,7 +211,19 @@ fn parsed() -> clap::error::Result<Cli> {
     Cli::from_arg_matches(&found).map_err(|error| error.format(&mut command))
 }
 
+/// What a capture brings along as its schema may be such that loading it panics. That is told as what it is, and is
+/// no fault of this program.
+fn keep_quiet_about_schemas() {
+    let told = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !schema::is_loading() {
+            told(panic);
+        }
+    }));
+}
+
 pub(crate) fn run() -> ExitCode {
+    keep_quiet_about_schemas();
     let cli = match parsed() {
         Ok(cli) => cli,
         Err(error) => {

@@ -2,15 +2,16 @@
 //!
 //! Descriptors are bundled (compiled from `proto/`), embedded in a capture, or compiled from the
 //! user's own `.proto` files. Descriptor sets from files are hostile until proven: prost-reflect
-//! panics on some broken ones, so they are loaded behind `catch_unwind`, and nobody hears of it.
+//! panics on some broken ones, in more places than could be checked before, so they are loaded behind
+//! `catch_unwind`. Who hears of such a panic is up to the program: [`is_loading`].
 
 use std::{
     cell::Cell,
     collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
-        Arc, LazyLock, Mutex, Once,
+        Arc, LazyLock, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -68,7 +69,7 @@ pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> 
         let size = data.len();
         return Err(fault(format!("they have {size} bytes, and may have {SET_LIMIT}")));
     }
-    match quietly(|| DescriptorPool::decode(data)) {
+    match caught(|| DescriptorPool::decode(data)) {
         Some(Ok(pool)) if has_long_name(&pool) => {
             Err(fault(format!("a name in them has more than {NAME_LIMIT} bytes")))
         }
@@ -81,25 +82,22 @@ pub fn from_descriptor_set(data: &[u8], origin: &str) -> Result<DescriptorPool> 
     }
 }
 
-/// What comes of it; None if that is a panic. Who prints panics hears nothing: it is no fault of ours, and is told
-/// as what it is.
-fn quietly<T>(load: impl FnOnce() -> T) -> Option<T> {
-    thread_local! {
-        static IS_QUIET: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
+thread_local! {
+    static IS_LOADING: Cell<bool> = const { Cell::new(false) };
+}
 
-    HOOK.call_once(|| {
-        let told = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !IS_QUIET.get() {
-                told(panic);
-            }
-        }));
-    });
-    IS_QUIET.set(true);
+/// Whether this thread is loading a descriptor set that came with a capture. A panic is then only one of the ways
+/// in which it is refused, and [`from_descriptor_set`] returns an error for it. A panic hook may want to ask, and
+/// be silent: hooks are the program's, and this library sets none.
+pub fn is_loading() -> bool {
+    IS_LOADING.get()
+}
+
+/// What comes of it; None if that is a panic.
+fn caught<T>(load: impl FnOnce() -> T) -> Option<T> {
+    IS_LOADING.set(true);
     let loaded = catch_unwind(AssertUnwindSafe(load));
-    IS_QUIET.set(false);
+    IS_LOADING.set(false);
     loaded.ok()
 }
 

@@ -1,12 +1,40 @@
 //! The compiled descriptors are the wire schema: every row of the two tables in `tests/data`, and
 //! nothing else.
 
-use std::collections::HashSet;
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
-use prost_reflect::{DescriptorPool, FileDescriptor};
+use std::{
+    collections::HashSet,
+    panic,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use centralcap::schema;
+use prost::Message;
+use prost_reflect::{DescriptorPool, FileDescriptor, prost_types::FileDescriptorSet};
 
 /// How many differing rows a failure names: enough to see the pattern.
 const ROWS_SHOWN: usize = 10;
+
+/// Hooks are the program's: who has set one hears of what loading a broken schema does, and can tell it from others.
+#[test]
+fn a_panic_over_a_schema_is_an_error_and_changes_no_hook() {
+    static HEARD: AtomicUsize = AtomicUsize::new(0);
+
+    let mut set = FileDescriptorSet::decode(schema::BUNDLED).unwrap();
+    set.file[0].syntax = Some("proto9".to_owned());
+    let broken = set.encode_to_vec();
+    panic::set_hook(Box::new(|_| {
+        HEARD.fetch_add(usize::from(schema::is_loading()), Ordering::Relaxed);
+    }));
+    for _ in 0..2 {
+        let refused = schema::from_descriptor_set(&broken, "a test").unwrap_err().to_string();
+        assert!(refused.contains("makes no sense as descriptors"), "{refused}");
+        assert!(!schema::is_loading());
+    }
+    drop(panic::take_hook());
+    assert_eq!(HEARD.load(Ordering::Relaxed), 2);
+}
 
 #[test]
 fn fields_equal_the_table() {
