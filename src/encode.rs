@@ -79,6 +79,16 @@ pub struct Summary {
     pub size: u64,
 }
 
+/// What files begin with that are taken for lines by mistake, what they are, and what to do.
+const NO_LINES: [(&[u8], &str, &str); 2] = [
+    (
+        mcap::MAGIC,
+        "a capture",
+        "decode makes lines of a capture, which encode takes: centralcap decode FILE.mcap --unknown",
+    ),
+    (&[0x1f, 0x8b], "what gzip has packed", "unpack it first, or pack it with zstd"),
+];
+
 /// Where lines come from.
 pub struct Input {
     name: String,
@@ -105,6 +115,17 @@ impl Input {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         Self::new(path.display().to_string(), file)
+    }
+
+    /// Asked before the first line: what is no text at all is told as what it is.
+    fn expect_lines(&mut self) -> Result<()> {
+        let begin = self.reader.fill_buf().map_err(Error::io("read", Path::new(&self.name)))?;
+        match NO_LINES.iter().find(|(magic, ..)| begin.starts_with(magic)) {
+            Some((_, found, hint)) => {
+                Err(Kind::NotLines { origin: self.name.clone(), found, hint }.into())
+            }
+            None => Ok(()),
+        }
     }
 
     /// The next line with its end, if there is one.
@@ -140,6 +161,7 @@ pub fn write(options: &Options, inputs: Vec<Input>, path: &Path) -> Result<Summa
     let mut summary = Summary::default();
     let mut text = Vec::new();
     for mut input in inputs {
+        input.expect_lines()?;
         let mut number = 1;
         while let Some(line) = input.next(number, &mut text)? {
             if !line.trim_ascii().is_empty() {

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     NoCapture { path: PathBuf },
     Pipe { expected: &'static str, found: String },
     NotACapture { path: PathBuf, found: String },
+    Compression { path: PathBuf, found: &'static str },
+    NotLines { origin: String, found: &'static str, hint: &'static str },
     Damaged(Damaged),
     Lost(Lost),
     Record { path: PathBuf, source: mcap::McapError },
@@ -230,6 +232,7 @@ impl Error {
         Some(match &*self.0 {
             Kind::Usage { hint, .. }
             | Kind::NotNow { hint, .. }
+            | Kind::NotLines { hint, .. }
             | Kind::Line(BadLine { hint, .. })
                 if !hint.is_empty() =>
             {
@@ -263,7 +266,12 @@ impl Error {
             Kind::InUse { .. } => "choose another output, or stop the recording that writes it",
             Kind::NoCapture { .. } => "a capture is a .mcap file, or a folder that holds some",
             Kind::Pipe { .. } => "what is read more than once is no pipe: write it to a file first",
-            Kind::NotACapture { .. } => "captures are MCAP files, made by record or synth",
+            Kind::NotACapture { .. } => {
+                "captures are MCAP files, made by record or synth, or by encode of lines"
+            }
+            Kind::Compression { .. } => {
+                "MCAP's own tool makes a copy that can be read: mcap compress OLD.mcap -o NEW.mcap --compression zstd"
+            }
             Kind::Damaged(Damaged { until: None, .. }) => {
                 "what comes before is whole; nothing behind it could be read"
             }
@@ -417,6 +425,14 @@ impl fmt::Display for Error {
             Kind::Pipe { expected, found } => write!(f, "expected {expected}, found {found}"),
             Kind::NotACapture { path, found } => {
                 write!(f, "expected a capture, found {found} in {}", path.display())
+            }
+            Kind::Compression { path, found } => write!(
+                f,
+                "expected chunks that are compressed by zstd or not at all in {}, found {found}, which is not supported",
+                path.display()
+            ),
+            Kind::NotLines { origin, found, .. } => {
+                write!(f, "expected lines of JSON in {origin}, found {found}")
             }
             Kind::Damaged(damaged) => write!(f, "{damaged}"),
             Kind::Lost(lost) => write!(f, "{lost}"),

@@ -241,6 +241,12 @@ impl Chunk {
     }
 }
 
+/// Whether a chunk is compressed with the other of MCAP's two ways. No damage makes of one name the other.
+pub(super) fn is_lz4(record: &[u8]) -> bool {
+    let record = mcap::parse_record(op::CHUNK, record);
+    matches!(record, Ok(Record::Chunk { header, .. }) if header.compression == "lz4")
+}
+
 /// Whether at least a quarter of a chunk's content is in messages, or it is so small that it does not matter.
 /// Looks at no more than tells.
 fn is_dense(content: &[u8]) -> bool {

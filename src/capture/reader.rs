@@ -23,7 +23,7 @@ use mcap::{
 
 use super::{
     PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
-    chunk::{Chunk, Unpacked},
+    chunk::{self, Chunk, Unpacked},
     hot::{self, CHECKPOINT, Checkpoint},
     record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, foreign, parse},
     rooms::Rooms,
@@ -400,8 +400,7 @@ impl Records {
                 Some(Ok(LinearReadEvent::Record { data, opcode: op::CHUNK }))
                     if !self.hot && self.state != State::Start =>
                 {
-                    let opened = self.chunk.open(data);
-                    let rest = opened.map_err(|reason| damaged(&self.path, self.offset, reason))?;
+                    let rest = opened(&mut self.chunk, data, &self.path, self.offset)?;
                     self.chunk_offset = self.offset;
                     self.offset += RECORD_HEADER_SIZE as u64 + data.len() as u64 - rest;
                     (self.chunked, self.searched) = (true, self.offset);
@@ -670,6 +669,14 @@ impl Records {
     fn not_a_capture(&self, found: &str) -> Error {
         Kind::NotACapture { path: self.path.clone(), found: found.to_owned() }.into()
     }
+}
+
+/// How many bytes of a chunk's record are none of its.
+fn opened(chunk: &mut Chunk, record: &[u8], path: &Path, offset: u64) -> Result<u64> {
+    if chunk::is_lz4(record) {
+        return Err(Kind::Compression { path: path.to_owned(), found: "lz4" }.into());
+    }
+    chunk.open(record).map_err(|reason| damaged(path, offset, reason))
 }
 
 fn damaged(path: &Path, offset: u64, reason: String) -> Error {
