@@ -312,14 +312,23 @@ impl Error {
                     "check the path; each folder on the way has to exist"
                 }
                 io::ErrorKind::PermissionDenied => "check who owns it and which permissions it has",
+                io::ErrorKind::IsADirectory => "name a file, not the folder that it is in",
+                io::ErrorKind::InvalidData => "what is read there is text in UTF-8",
                 _ => return None,
             },
+            Kind::KeyFile { .. } => {
+                "the key stands there as Central shows it: one line of visible ASCII"
+            }
+            Kind::Descriptors { .. } => {
+                "--proto DIR takes a folder with all .proto files that are needed"
+            }
             _ => return None,
         })
     }
 
-    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Kind::Io { doing, path: path.to_owned(), source }.into()
+    /// The system refuses to `doing` what is there.
+    pub fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Kind::Io { doing, path: path.to_owned(), source: as_told(source) }.into()
     }
 
     /// The same where the system's own words are not at hand any more.
@@ -519,6 +528,56 @@ impl fmt::Display for Lost {
 
 // Without a source: the sentence holds what the system said, and saying it twice helps nobody.
 impl std::error::Error for Error {}
+
+/// What the system says. Behind it, `tempfile` names a file that it has made up and nobody knows.
+fn as_told(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    match error.to_string().split_once(" at path \"") {
+        Some((told, _)) => io::Error::new(error.kind(), told.to_owned()),
+        None => error,
+    }
+}
+
+/// What is wrong with a server's TLS, and what can be done. rustls has names for that, which are for those who
+/// know it.
+pub(crate) fn tls(fault: &rustls::Error) -> String {
+    use rustls::{CertificateError as Certificate, InvalidMessage};
+
+    let told = match fault {
+        rustls::Error::InvalidCertificate(fault) => match fault {
+            // The latter where somebody of the same name is trusted, as the authority of an earlier replay is.
+            Certificate::UnknownIssuer | Certificate::BadSignature => {
+                "nobody who is trusted has signed the server's certificate (--ca FILE trusts who has)"
+            }
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                "the server's certificate has expired (it needs a new one, or the clock here is wrong)"
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                "the server's certificate is not valid yet (it may be that the clock here is wrong)"
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                "the server's certificate is for another name (--hostname takes one of those that are in it)"
+            }
+            // webpki's own, which rustls does not have.
+            Certificate::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                "the server shows the certificate of an authority as its own (give it one that is none, as by \
+                 openssl's -addext basicConstraints=critical,CA:FALSE)"
+            }
+            _ => return fault_of(fault),
+        },
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "what the server answers is no TLS (it may be another port, or a ws:// server)"
+        }
+        _ => return fault.to_string(),
+    };
+    told.to_owned()
+}
+
+fn fault_of(certificate: &rustls::CertificateError) -> String {
+    format!("the server's certificate is not valid: {certificate}")
+}
 
 /// `1 frame`, `2 frames`: for sentences.
 pub fn counted(count: u64, what: &str) -> String {

@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
 use centralcap::{
     error::Error,
     files::{self, Identity, folder_of},
@@ -105,7 +104,7 @@ impl Output {
         let way = match fs::metadata(path) {
             Ok(found) if !found.is_file() => {
                 let file = OpenOptions::new().write(true).open(path);
-                Way::Into(file.with_context(|| cannot_write(path))?)
+                Way::Into(file.map_err(Error::io("write", path))?)
             }
             _ => Way::Named(target(path)),
         };
@@ -118,8 +117,7 @@ impl Output {
         let Way::Named(target) = &self.way else { return Ok(()) };
         match fs::remove_file(target) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error)
-                    .with_context(|| format!("cannot remove {}", self.path.display()));
+                return Err(Error::io("remove", &self.path)(error).into());
             }
             _ => {}
         }
@@ -140,12 +138,12 @@ impl Output {
                 written => written,
             },
         };
-        written.with_context(|| cannot_write(&self.path))
+        Ok(written.map_err(Error::io("write", &self.path))?)
     }
 
     fn beside(&self, target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
         let file = files::temporary(0o666).tempfile_in(folder_of(target));
-        file.with_context(|| cannot_write(&self.path))
+        Ok(file.map_err(Error::io("write", &self.path))?)
     }
 }
 
@@ -157,8 +155,4 @@ fn target(path: &Path) -> PathBuf {
         target = folder_of(&target).join(next);
     }
     target
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }

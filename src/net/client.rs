@@ -28,7 +28,7 @@ use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use super::{gulp::Gulps, ws::Socket};
 use crate::{
-    error::{Error, Result},
+    error::{self, Error, Result},
     protocol::{Ask, Key, Protocol},
     session::{BODY_KEPT, Failure, NotConnected, Refused},
     threads::locked,
@@ -305,7 +305,8 @@ impl Connector {
             Err(error) => {
                 let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
                 let lasting = matches!(fault, Some(rustls::Error::InvalidCertificate(_)));
-                Err(failed(format!("TLS with {host} failed: {error}"), lasting))
+                let told = fault.map_or_else(|| error.to_string(), error::tls);
+                Err(failed(format!("TLS with {host} failed: {told}"), lasting))
             }
         }
     }
