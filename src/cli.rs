@@ -189,10 +189,22 @@ fn shown(text: &dyn std::fmt::Display) -> String {
 
 /// To be asked before a new capture is written: it needs a name, and none of it is left if a signal ends us.
 fn begin_capture(output: &Path) -> anyhow::Result<()> {
+    if output.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(no_file(&format!("the folder {}", output.display())).into());
+    }
+    begin_captures(output)
+}
+
+/// The same where the output may be a folder of captures.
+fn begin_captures(output: &Path) -> anyhow::Result<()> {
     if output == Path::new("-") {
-        return Err(Error::usage("a file", "-", "name the new capture with -o FILE.mcap").into());
+        return Err(no_file("-").into());
     }
     signal::leave_nothing_of(output).context("cannot wait for signals")
+}
+
+fn no_file(found: &str) -> Error {
+    Error::usage("a file", found, "name the new capture with -o FILE.mcap")
 }
 
 /// What options take a quantity of: a number, a duration, a moment, a size.

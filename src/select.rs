@@ -137,6 +137,15 @@ impl Selection {
             && limit.is_none()
     }
 
+    /// No moment is wanted, as far as can be said without a capture.
+    pub fn is_over_before_it_begins(&self) -> bool {
+        match (self.from, self.to) {
+            (Some(Moment::At(from)), Some(Moment::At(to))) => to <= from,
+            (Some(Moment::AfterStart(from)), Some(Moment::AfterStart(to))) => to <= from,
+            _ => self.to == Some(Moment::AfterStart(Duration::ZERO)),
+        }
+    }
+
     /// Nothing is left out.
     pub fn takes_everything(&self) -> bool {
         self.takes_all_frames() && self.subscriptions.is_empty()

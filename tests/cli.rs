@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
 };
 
@@ -85,9 +86,172 @@ fn a_value_that_is_none_is_told_in_our_words() {
     wrong(&["replay", whole, "--timeout", "-1s"], duration);
     wrong(&["replay", whole, "--seed", "-1"], number);
     wrong(&["replay", whole, "--burst", "0", "--pps", "1"], number);
+    wrong(&["replay", whole, "--listen", "localhost:1"], "expected a port, or an IP address");
     let record = ["record", "--hostname", "localhost", "--topic", "audit", "-o", "x"];
     wrong(&[&record[..], &["--split-every", "-1h"]].concat(), duration);
     wrong(&[&record[..], &["--split-size", "-1"]].concat(), "expected a size");
+}
+
+#[test]
+fn a_capture_with_chunks_of_lz4_is_not_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("other.mcap").to_str().unwrap().to_owned();
+    let out = folder.path().join("out").to_str().unwrap().to_owned();
+    let whole = fs::read("fixtures/small.mcap").unwrap();
+    // Behind the magic and the header: opcode, length, two times, two sizes and a checksum, as the format says.
+    let header = 8 + 1 + 8 + u64::from_le_bytes(whole[9..17].try_into().unwrap()) as usize;
+    let mut lz4 = whole[..header].to_vec();
+    lz4.push(6);
+    lz4.extend(47_u64.to_le_bytes());
+    lz4.extend([0; 28]);
+    lz4.extend(b"\x03\0\0\0lz4\x04\0\0\0\0\0\0\0\x04\x22\x4d\x18");
+    lz4.extend(&whole[header..]);
+    fs::write(&other, lz4).unwrap();
+    for args in [
+        &["decode", &other][..],
+        &["inspect", &other],
+        &["edit", &other, "-o", &out],
+        &["diff", &other, "fixtures/small.mcap"],
+    ] {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{args:?}: {stderr}");
+        let expected = format!("in {other}, found lz4, which is not supported\nhint: ");
+        assert!(stderr.contains(&expected) && stderr.contains("mcap compress"), "{stderr}");
+        assert!(!stderr.contains("damaged"), "{stderr}");
+    }
+}
+
+#[test]
+fn what_is_taken_for_something_else_by_mistake_is_told_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (packed, out) = (path("lines.ndjson.gz"), path("out.mcap"));
+    fs::write(&packed, [0x1f, 0x8b, 8, 0]).unwrap();
+    let wrong = |args: &[&str], code: i32, error: &str, hint: &str| {
+        let (found, stdout, stderr) = run(args);
+        assert_eq!((found, stdout.as_str()), (Some(code), ""), "{args:?}: {stderr}");
+        let lines: Vec<_> = stderr.lines().collect();
+        assert!(lines[0].starts_with("error: ") && lines[0].ends_with(error), "{stderr}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{stderr}");
+    };
+    let whole = "fixtures/small.mcap";
+    let a_capture = "expected lines of JSON in fixtures/small.mcap, found a capture";
+    wrong(&["encode", whole, "-o", &out], 1, a_capture, "centralcap decode");
+    wrong(&["encode", &packed, "-o", &out], 1, "found what gzip has packed", "unpack it");
+    wrong(
+        &["encode", "src", "-o", &out],
+        1,
+        "cannot read src: Is a directory (os error 21)",
+        "a file",
+    );
+    wrong(&["edit", whole, "-o", &path("new/")], 2, "new/", "-o FILE.mcap");
+    wrong(&["replay", whole, "--faults", whole], 1, "valid UTF-8", "text in UTF-8");
+    wrong(&["decode", whole, "--proto", "docs"], 1, "there is no .proto file", "--proto DIR");
+    // The file that is written first, and renamed, has a name that nobody has chosen.
+    let nowhere = "No such file or directory (os error 2)";
+    wrong(&["edit", whole, "-o", "/nowhere/new.mcap"], 1, nowhere, "check the path");
+    wrong(&["replay", whole, "--report", "/nowhere/report.json"], 1, nowhere, "check the path");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn why_nothing_is_selected_is_told() {
+    let whole = "fixtures/small.mcap";
+    for (options, why) in [
+        (&["--topic", "weather"][..], "; inspect shows which topics and subscriptions there are"),
+        (&["--from", "+9h"], "; inspect shows from when to when there are any"),
+        (&["--from", "+2m", "--to", "+1m"], ": --to is not after --from"),
+        (&["--limit", "0"], ": --limit 0 takes none"),
+        (&["--skip", "100000"], "; inspect shows how many there are"),
+    ] {
+        let (code, stdout, stderr) = run(&[&["decode", whole][..], options].concat());
+        let expected = format!("warning: no frame is selected{why}\n");
+        assert_eq!((code, stdout.as_str(), stderr), (Some(0), "", expected), "{options:?}");
+    }
+}
+
+/// Serves for as long as it is needed, and says where.
+struct Server(std::process::Child, String);
+
+impl Server {
+    fn start(options: &[&str]) -> Self {
+        let mut replay = centralcap(&["replay", "fixtures/small.mcap"]);
+        let mut child =
+            replay.args(options).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        Self(child, ready["hostname"].as_str().unwrap().to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_servers_tls_is_told_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key, other) = (path("cert.pem"), path("key.pem"), path("other.pem"));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    fs::write(&key, pair.serialize_pem()).unwrap();
+    let made = |change: &dyn Fn(&mut rcgen::CertificateParams)| {
+        let mut params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        change(&mut params);
+        params.self_signed(&pair).unwrap().pem()
+    };
+    let long_ago = |params: &mut rcgen::CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
+    };
+    let an_authority = |params: &mut rcgen::CertificateParams| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    };
+    let elsewhere = rcgen::CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap();
+    fs::write(&other, made(&|_| ())).unwrap();
+
+    let own = ["--cert", &cert, "--key", &key];
+    let said = |cert_pem: String, options: &[&str], trusted: &str| {
+        fs::write(&cert, cert_pem).unwrap();
+        let server = Server::start(options);
+        let out = path("out.mcap");
+        let output = centralcap(&["record", "--topic", "audit", "--stop-after-duration", "500ms"])
+            .args(["--hostname", &format!("wss://{}", server.1), "--ca", trusted, "-o", &out])
+            .env("CENTRALCAP_KEY", "any")
+            .output()
+            .unwrap();
+        fs::remove_file(&out).ok();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let failed = "audit: TLS with 127.0.0.1 failed: ";
+    let tells = |found: String, expected: &str, hint: &str| {
+        let line = found.lines().find_map(|line| line.strip_prefix(failed)).unwrap_or(&found);
+        assert!(line.starts_with(expected) && line.contains(hint), "{found}");
+    };
+    tells(
+        said(made(&an_authority), &own, &cert),
+        "the server shows the certificate of an authority as its own",
+        "CA:FALSE",
+    );
+    tells(said(made(&long_ago), &own, &cert), "the server's certificate has expired", "clock");
+    let elsewhere = elsewhere.self_signed(&pair).unwrap().pem();
+    tells(
+        said(elsewhere, &own, &cert),
+        "the server's certificate is for another name",
+        "--hostname",
+    );
+    let theirs = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(&other, theirs.cert.pem()).unwrap();
+    tells(said(made(&|_| ()), &own, &other), "nobody who is trusted has signed", "--ca FILE");
+    tells(said(String::new(), &[], &other), "nobody who is trusted has signed", "--ca FILE");
+    tells(said(made(&|_| ()), &["--plain"], &cert), "what the server answers is no TLS", "ws://");
+    // Whoever does as it is told is served.
+    let good = said(made(&|params| params.is_ca = rcgen::IsCa::ExplicitNoCa), &own, &cert);
+    assert!(good.contains("audit: connected"), "{good}");
 }
 
 #[test]

@@ -14,7 +14,10 @@ use centralcap::{
     sink::filter::Condition,
 };
 
-use super::{Outcome, Words, begin_capture, decode::StyleArgs, losses::Losses, record, select};
+use super::{
+    Outcome, Words, begin_capture, begin_captures, decode::StyleArgs, losses::Losses, record,
+    select,
+};
 
 /// Make one new capture of others: what is selected, merged in the order in which it was received.
 ///
@@ -131,7 +134,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         let (expected, found) = (format!("--dedup={window}"), format!("--dedup {window}"));
         return Err(Error::usage(expected, found, hint).into());
     }
-    begin_capture(&args.output)?;
+    if args.split_by.is_some() {
+        begin_captures(&args.output)?;
+    } else {
+        begin_capture(&args.output)?;
+    }
     let options = Options {
         selection: args.capture.selection(),
         condition: args.condition,

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     num::NonZeroU64,
     path::{Path, PathBuf},
     sync::Arc,
@@ -40,8 +40,8 @@ pub(super) struct Args {
     #[command(flatten)]
     select: select::Args,
 
-    /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = listen)]
+    /// Where to listen. A port alone is one of this machine; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", value_parser = listen)]
     listen: SocketAddr,
 
     /// How fast: 1, 0.5, 100, or max for as fast as a client reads.
@@ -169,9 +169,10 @@ enum LateJoin {
 }
 
 fn listen(text: &str) -> Result<SocketAddr, Error> {
-    text.parse().map_err(|_| {
-        let hint = "addresses look like 127.0.0.1:8443, [::1]:0 or 0.0.0.0:8443";
-        Error::usage("an IP address with a port", format!("{text:?}"), hint)
+    let here = text.parse().map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    here.or_else(|_| text.parse()).map_err(|_| {
+        let hint = "addresses look like 8443, 127.0.0.1:8443, [::1]:0 or 0.0.0.0:8443";
+        Error::usage("a port, or an IP address with a port", format!("{text:?}"), hint)
     })
 }
 

@@ -83,11 +83,28 @@ impl SelectionArgs {
     }
 }
 
+fn why_none(selection: &Selection) -> &'static str {
+    let Selection { topics, subscriptions, customers, finds, from, to, skip: _, limit } = selection;
+    let of_all =
+        topics.is_empty() && subscriptions.is_empty() && customers.is_empty() && finds.is_empty();
+    if *limit == Some(0) {
+        ": --limit 0 takes none"
+    } else if selection.is_over_before_it_begins() {
+        ": --to is not after --from"
+    } else if of_all && (from.is_some() || to.is_some()) {
+        "; inspect shows from when to when there are any"
+    } else if of_all {
+        "; inspect shows how many there are"
+    } else {
+        "; inspect shows which topics and subscriptions there are"
+    }
+}
+
 /// Says so if frames were to be selected and none was: a name may be misspelled.
 pub(super) fn warn_if_none(selection: &Selection, frames: u64, words: Words) -> bool {
     let is_none = frames == 0 && !selection.takes_everything();
     if is_none {
-        words.warn("no frame is selected; inspect shows which topics and subscriptions there are");
+        words.warn(format_args!("no frame is selected{}", why_none(selection)));
         for find in selection.finds.iter().filter(|find| find.is_nearly_an_address()) {
             words.warn(format_args!(
                 "--find {find} is no MAC address, which has six or eight pairs of digits: it was searched as \
