@@ -81,6 +81,8 @@ pub struct Options {
     pub message_limit: usize,
     /// Stop after so many frames.
     pub stop_after_messages: Option<u64>,
+    /// Stop when frames come to so many bytes.
+    pub stop_after_size: Option<u64>,
     /// Stop after so much time.
     pub stop_after_duration: Option<Duration>,
     /// Be content with one connection of each subscription, until the server closes it.
@@ -359,7 +361,10 @@ impl Recording {
         let shared = keeper::Shared {
             board: Arc::clone(&board),
             stop: stop_sender.clone(),
-            limit: options.stop_after_messages,
+            limit: keeper::Limit {
+                frames: options.stop_after_messages,
+                bytes: options.stop_after_size,
+            },
             kept,
             exports,
             sync: options.keeping.sync,
@@ -504,9 +509,11 @@ fn about(options: &Options) -> About {
         ("hostname".to_owned(), options.endpoint.authority()),
         ("message-limit".to_owned(), options.message_limit.to_string()),
     ]);
-    kept.extend(
-        options.stop_after_messages.map(|n| ("stop-after-messages".to_owned(), n.to_string())),
-    );
+    let limits = [
+        ("stop-after-messages", options.stop_after_messages),
+        ("stop-after-size", options.stop_after_size),
+    ];
+    kept.extend(limits.into_iter().filter_map(|(name, n)| Some((name.to_owned(), n?.to_string()))));
     About {
         started: options.clock.look().wall,
         host: gethostname::gethostname().to_string_lossy().into_owned(),

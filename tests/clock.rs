@@ -78,6 +78,7 @@ fn options(feed: &Feed, output: &Path, clock: Arc<Settable>) -> Options {
         output: output.to_owned(),
         message_limit: MESSAGE_LIMIT,
         stop_after_messages: None,
+        stop_after_size: None,
         stop_after_duration: None,
         once: true,
         keeping: Keeping::default(),

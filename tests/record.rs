@@ -125,15 +125,24 @@ fn frames_are_kept_bit_for_bit_and_the_request_is_the_vendors() {
 
 #[test]
 fn no_more_frames_are_kept_than_were_asked_for() {
-    let said = (0..50).map(|_| binary(FRAME)).chain([Say::Stay]).collect();
-    let feed = Feed::start(vec![Reply::Feed(said)]);
-    let place = Place::new();
-    let output = place.record(&feed.url(), &["--stop-after-messages", "7"]).output().unwrap();
-    assert_ends(&output, 0, &["7 frames"]);
-    let entries = place.entries();
-    assert_eq!(frames(&entries).len(), 7);
-    // Those that came after them are not missing: nobody wanted them.
-    assert!(matches!(events(&entries)[1], Event::Closed(ref c) if c.last_sequence == 7));
+    assert_eq!(FRAME.len(), 12);
+    for more in [
+        &["--stop-after-messages", "7"][..],
+        &["--stop-after-size", "73B"],
+        &["--stop-after-size", "84B"],
+        &["--stop-after-size", "85B", "--stop-after-messages", "7"],
+        &["--stop-after-size", "84B", "--stop-after-messages", "8"],
+    ] {
+        let said = (0..50).map(|_| binary(FRAME)).chain([Say::Stay]).collect();
+        let feed = Feed::start(vec![Reply::Feed(said)]);
+        let place = Place::new();
+        let output = place.record(&feed.url(), more).output().unwrap();
+        assert_ends(&output, 0, &["7 frames"]);
+        let entries = place.entries();
+        assert_eq!(frames(&entries).len(), 7, "{more:?}");
+        // Those that came after them are not missing: nobody wanted them.
+        assert!(matches!(events(&entries)[1], Event::Closed(ref c) if c.last_sequence == 7));
+    }
 }
 
 #[test]

@@ -152,6 +152,7 @@ async fn serve_and_record(
         output: folder.join(RECORDED),
         message_limit: MESSAGE_LIMIT,
         stop_after_messages: None,
+        stop_after_size: None,
         stop_after_duration: Some(AT_MOST),
         once: true,
         keeping: Keeping::default(),

@@ -131,6 +131,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     stop_after_messages: Option<u64>,
 
+    /// Stop when the frames come to so many bytes, as they were received: the one that reaches it is the last.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    stop_after_size: Option<u64>,
+
     /// Stop after so much time.
     #[arg(long, value_name = "D", value_parser = select::duration)]
     stop_after_duration: Option<Duration>,
@@ -356,6 +360,7 @@ impl Args {
             output: self.output.clone(),
             message_limit: self.message_limit,
             stop_after_messages: self.stop_after_messages,
+            stop_after_size: self.stop_after_size,
             stop_after_duration: self.stop_after_duration,
             once: self.once,
             keeping: self.keeping(),

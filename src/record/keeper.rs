@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     capture::{Sealed, Unsynced},
-    entry::{Entry, Timestamp},
+    entry::{Entry, Frame, Timestamp},
     error::{Error, Kind, Result},
 };
 
@@ -219,8 +219,7 @@ pub(super) struct Shared {
     pub board: Arc<Board>,
     /// Stops the recording: the limit is reached, or nothing can be written.
     pub stop: watch::Sender<bool>,
-    /// The recording ends with so many frames.
-    pub limit: Option<u64>,
+    pub limit: Limit,
     /// Whoever wants to see what was kept.
     pub kept: Option<Kept>,
     /// Whoever else gets it.
@@ -229,6 +228,39 @@ pub(super) struct Shared {
     pub on_full: OnFull,
     pub notify: Notify,
     pub clock: Arc<dyn Clock>,
+}
+
+/// How much is kept until the recording ends by itself. Without numbers it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Limit {
+    /// So many frames,
+    pub frames: Option<u64>,
+    /// or so many bytes of frames: that with which they come to it is the last one.
+    pub bytes: Option<u64>,
+}
+
+/// What counts for a [`Limit`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Amount {
+    frames: u64,
+    bytes: u64,
+}
+
+impl Amount {
+    fn reaches(self, limit: Limit) -> bool {
+        let reaches = |amount, limit: Option<u64>| limit.is_some_and(|limit| amount >= limit);
+        reaches(self.frames, limit.frames) || reaches(self.bytes, limit.bytes)
+    }
+
+    fn add(&mut self, frame: &Frame) {
+        self.frames += 1;
+        self.bytes += frame.data.len() as u64;
+    }
+
+    fn take_back(&mut self, frame: &Frame) {
+        self.frames -= 1;
+        self.bytes -= frame.data.len() as u64;
+    }
 }
 
 /// Starts the thread.
@@ -272,8 +304,8 @@ struct Desk {
     segments: Segments,
     watch: Watch,
     shared: Shared,
-    /// Frames that are still wanted.
-    left: u64,
+    /// Frames that were kept, or are about to be.
+    taken: Amount,
     syncer: Syncer,
     synced: Instant,
     /// When the next segment could not be begun that it was time for; the last one is written to as before.
@@ -295,7 +327,7 @@ impl Desk {
         Self {
             segments,
             watch,
-            left: shared.limit.unwrap_or(u64::MAX),
+            taken: Amount::default(),
             shared,
             syncer: Syncer::start(),
             synced: Instant::now(),
@@ -330,7 +362,7 @@ impl Desk {
             self.try_again(&batches);
         }
         self.answer(batches);
-        if self.left == 0 {
+        if self.taken.reaches(self.shared.limit) {
             self.shared.stop.send_replace(true);
         }
         if self.outage.is_none() {
@@ -346,12 +378,16 @@ impl Desk {
         self.let_go(leaving)
     }
 
-    /// The user asked for so many frames and gets no more.
+    /// The user asked for so much and gets no more.
     fn limited(&mut self, mut batch: Batch) -> Batch {
         batch.entries.retain(|entry| {
-            let wanted = entry.frame().is_none() || self.left > 0;
-            self.left -= u64::from(entry.frame().is_some() && wanted);
-            batch.left_out += u64::from(!wanted);
+            let Some(frame) = entry.frame() else { return true };
+            let wanted = !self.taken.reaches(self.shared.limit);
+            if wanted {
+                self.taken.add(frame);
+            } else {
+                batch.left_out += 1;
+            }
             wanted
         });
         batch
@@ -460,7 +496,9 @@ impl Desk {
         for entry in batches.iter().flat_map(|batch| &batch.entries) {
             self.connections.see(entry);
             // The limit counts what is kept.
-            self.left = self.left.saturating_add(u64::from(entry.frame().is_some()));
+            if let Some(frame) = entry.frame() {
+                self.taken.take_back(frame);
+            }
             outage.lose(entry.clone(), &self.connections);
         }
         self.outage = Some(outage);
@@ -742,7 +780,7 @@ mod tests {
         let board = Arc::new(Board::new(folder.to_owned(), segments.sealing()));
         let exports = Exports::start(Vec::new(), &board, &notify).unwrap();
         let (stop, on_full) = (watch::channel(false).0, OnFull::Wait);
-        let (limit, kept) = (None, None);
+        let (limit, kept) = (Limit::default(), None);
         let shared = Shared { board, stop, limit, kept, exports, sync, on_full, notify, clock };
         Desk::new(segments, shared)
     }
@@ -778,7 +816,9 @@ mod tests {
         desk.fail(Error::io_on("write", None)).unwrap();
         // The folder is gone: nothing can be begun there.
         drop(folder);
-        desk.try_again(&[batch(vec![lost])]);
+        let lost = desk.limited(batch(vec![lost]));
+        desk.try_again(&[lost]);
+        assert_eq!(desk.taken, Amount::default());
         let told = desk.outage.as_ref().unwrap().ledger(came.after(Duration::from_secs(9)));
         let gap = told.iter().find_map(|entry| match &entry.what {
             What::Event(SessionEvent { event: Some(Event::Gap(gap)), .. }) => Some(*gap),
