@@ -28,9 +28,13 @@ const KEY: &str = "synthetic-key-for-tests";
 impl Place {
     /// `record` of one topic from a feed.
     fn record(&self, feed: &str, more: &[&str]) -> Command {
+        self.record_topic(feed, "monitoring", more)
+    }
+
+    fn record_topic(&self, feed: &str, topic: &str, more: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
         command
-            .args(["record", "--hostname", feed, "--topic", "monitoring", "-o"])
+            .args(["record", "--hostname", feed, "--topic", topic, "-o"])
             .arg(self.path("capture.mcap"))
             .args(more)
             .env("CENTRALCAP_KEY", KEY)
@@ -253,7 +257,7 @@ fn a_recording_that_can_come_to_nothing_ends_and_says_why() {
     let cases: Vec<(Vec<Reply>, &[&str])> = vec![
         (
             vec![no("401 Unauthorized", ""), no("401 Unauthorized", "")],
-            &["status 401", "could not be renewed", "nothing was recorded"],
+            &["status 401", "could not be renewed", "check the key", "nothing was recorded"],
         ),
         (vec![no("400 Bad Request", "Unsubscribed Topic\n")], &["status 400: Unsubscribed Topic"]),
         (vec![no("404 Not Found", "")], &["status 404"]),
@@ -309,6 +313,8 @@ fn wrong_usage_is_refused_before_anything_is_done() {
     refuse_input(&two, 1, &["two subscriptions named", "hint:"]);
     let words = ["expected a topic (apprf, audit,", "--unknown-topics"];
     refuse_input(&one.replace("audit", "audits"), 2, &words);
+    let mut nothing = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
+    nothing.arg("record");
     for (mut command, words) in [
         (place.record("ws://192.0.2.1", &[]), ["expected wss://", "hint:"]),
         (place.record("ftp://192.0.2.1", &[]), ["expected a host", "hint:"]),
@@ -316,6 +322,19 @@ fn wrong_usage_is_refused_before_anything_is_done() {
         (place.record("127.0.0.1:1", &["--input", "x"]), ["--input", "cannot be used"]),
         (place.record("127.0.0.1:1", &["--name", "x\ny"]), ["expected a name", "hint:"]),
         (place.record("127.0.0.1:1", &["--split-every", "0s"]), ["a length of time", "hint:"]),
+        (place.record("127.0.0.1:1", &["--keep-age", "0s"]), ["a length of time", "hint:"]),
+        (place.record("127.0.0.1:1", &["--sync", "often"]), ["each, never or a duration", "hint:"]),
+        (place.record("127.0.0.1:1", &["--keep-files", "x"]), ["a whole number of at", "hint:"]),
+        (place.record("127.0.0.1:1", &["--stop-after-messages", "0"]), ["of at least 1", "hint:"]),
+        (
+            place.record_topic("127.0.0.1:1", "", &["--unknown-topics"]),
+            ["expected a topic", "hint:"],
+        ),
+        (
+            place.record_topic("127.0.0.1:1", "x\ny", &["--unknown-topics"]),
+            ["expected a topic", "hint:"],
+        ),
+        (nothing, ["--input <FILE>", "--topic <TOPIC>"]),
     ] {
         assert_ends(&command.output().unwrap(), 2, &words);
     }

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
@@ -24,7 +25,7 @@ use centralcap::{
         SyncWhen, SystemClock, Target, metrics,
     },
 };
-use clap::ValueEnum;
+use clap::{ArgGroup, ValueEnum};
 use tokio::task::JoinHandle;
 
 mod notices;
@@ -50,6 +51,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// environment variable CENTRALCAP_KEY or in --key-file. Ctrl-C ends the recording and finishes the
 /// capture.
 #[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("subscriptions").args(["input", "topic"]).required(true))]
 pub(super) struct Args {
     /// Where the feed is: HOST, HOST:PORT, or a whole wss:// URL.
     #[arg(long, value_name = "HOST", value_parser = Endpoint::parse)]
@@ -57,11 +59,11 @@ pub(super) struct Args {
 
     /// The subscriptions, in the vendor's format. Renewed keys are written back to it, and what is
     /// changed in it takes effect while recording.
-    #[arg(long, alias = "jsoninput", value_name = "FILE", required_unless_present = "topic")]
+    #[arg(long, alias = "jsoninput", value_name = "FILE")]
     input: Option<PathBuf>,
 
     /// One topic, for one subscription without an input file.
-    #[arg(long, conflicts_with = "input")]
+    #[arg(long, value_parser = topic)]
     topic: Option<String>,
 
     /// The name of that subscription [default: the topic].
@@ -94,15 +96,15 @@ pub(super) struct Args {
     split_every: Option<Duration>,
 
     /// Keep so many segments of this folder, and delete the oldest. Those without frames do not count.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Segments")]
-    keep_files: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = select::count::<NonZeroU64>, help_heading = "Segments")]
+    keep_files: Option<NonZeroU64>,
 
     /// Keep segments of this size altogether, and delete the oldest.
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
     keep_size: Option<u64>,
 
     /// Delete segments that ended so long ago.
-    #[arg(long, value_name = "D", value_parser = select::duration, help_heading = "Segments")]
+    #[arg(long, value_name = "D", value_parser = age, help_heading = "Segments")]
     keep_age: Option<Duration>,
 
     /// Delete the oldest segments while less than this is free on the disk, if deleting them is enough.
@@ -128,8 +130,8 @@ pub(super) struct Args {
     on_sealed: Option<String>,
 
     /// Stop after so many frames.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    stop_after_messages: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = select::count::<NonZeroU64>)]
+    stop_after_messages: Option<NonZeroU64>,
 
     /// Stop when the frames come to so many bytes, as they were received: the one that reaches it is the last.
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -204,17 +206,33 @@ fn size(text: &str) -> Result<u64, Error> {
 
 /// Like those in an input file.
 fn name(text: &str) -> Result<String, Error> {
+    called("a name", text)
+}
+
+/// Without another one it is the subscription's name.
+fn topic(text: &str) -> Result<String, Error> {
+    called("a topic", text)
+}
+
+fn called(expected: &str, text: &str) -> Result<String, Error> {
     if text.is_empty() || text.chars().any(char::is_control) {
         let hint = "all that is told of the subscription goes by its name";
-        return Err(Error::usage("a name", format!("{text:?}"), hint));
+        return Err(Error::usage(expected, format!("{text:?}"), hint));
     }
     Ok(text.to_owned())
 }
 
 fn every(text: &str) -> Result<Duration, Error> {
+    some_time(text, "leave it away for one segment, or take a minute (1m) or an hour (1h)")
+}
+
+fn age(text: &str) -> Result<Duration, Error> {
+    some_time(text, "leave it away to keep segments however old they are, or take a week (7d)")
+}
+
+fn some_time(text: &str, hint: &'static str) -> Result<Duration, Error> {
     let time = select::duration(text)?;
     if time.is_zero() {
-        let hint = "leave it away for one segment, or take a minute (1m) or an hour (1h)";
         return Err(Error::usage("a length of time", format!("{text:?}"), hint));
     }
     Ok(time)
@@ -224,7 +242,10 @@ fn sync(text: &str) -> Result<SyncWhen, Error> {
     match text {
         "each" => Ok(SyncWhen::Each),
         "never" => Ok(SyncWhen::Never),
-        time => select::duration(time).map(SyncWhen::Every),
+        time => select::duration(time).map(SyncWhen::Every).map_err(|_| {
+            let hint = "durations look like 1s or 250ms";
+            Error::usage("each, never or a duration", format!("{text:?}"), hint)
+        }),
     }
 }
 
@@ -359,7 +380,7 @@ impl Args {
             keys,
             output: self.output.clone(),
             message_limit: self.message_limit,
-            stop_after_messages: self.stop_after_messages,
+            stop_after_messages: self.stop_after_messages.map(NonZeroU64::get),
             stop_after_size: self.stop_after_size,
             stop_after_duration: self.stop_after_duration,
             once: self.once,
@@ -373,7 +394,7 @@ impl Args {
         Keeping {
             split: Split { size: self.split_size, every: self.split_every },
             keep: Keep {
-                files: self.keep_files.and_then(|files| usize::try_from(files).ok()),
+                files: self.keep_files.and_then(|files| usize::try_from(files.get()).ok()),
                 size: self.keep_size,
                 age: self.keep_age,
                 min_free: self.min_free,

@@ -121,7 +121,8 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
             error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
         )),
         Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
-            "{}: nothing to hope for unless something is changed; where others have hope, trying again in {:.0} s",
+            "{}: this does not pass by itself: check the key, the topic and the host; trying again in {:.0} s, \
+             but the recording ends if all subscriptions are refused like this",
             subscription.name,
             time.as_secs_f64()
         )),
