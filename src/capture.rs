@@ -15,7 +15,7 @@ pub use self::{
     past::{LOST_KEPT, PastDamage, RESULT},
     place::{Place, Places},
     reader::each_record,
-    seal::{LeftOvers, Sealed, Unsealed, seal, seal_left_overs, sealed_left_over},
+    seal::{LeftOver, LeftOvers, Sealed, left_overs, seal, seal_left_overs, sealed_left_over},
     summary::{Contents, contents},
     tail::Tail,
     unfinished::discard,

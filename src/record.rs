@@ -27,14 +27,14 @@ use self::{
     export::Exports,
     input::InputFile,
     keys::Keys,
-    segments::{Care, LeftHot, Place, Segments},
+    segments::{Care, LeftHot, Place, Segments, has_room_to_seal, tell_sealed},
     subscribers::{Common, Hopeless, Subscribers},
 };
 use crate::{
     accounts::Account,
     capture::{
-        About, Compression, LeftOvers, SEALED_SUFFIX, Sealed, Unsealed, seal_left_overs,
-        sealed_left_over, unfinished::create_folder,
+        About, Compression, LeftOver, SEALED_SUFFIX, Sealed, left_overs, seal, sealed_left_over,
+        unfinished::create_folder,
     },
     entry::{Entry, SessionEvent, Subscription},
     error::{Error, Kind, Result},
@@ -230,7 +230,7 @@ pub enum Notice<'a> {
 #[derive(Debug)]
 pub struct Report {
     /// The segments that were recorded, in order, those that the ring deleted since among them; and what an earlier
-    /// run had left that could be sealed only now, or not at all.
+    /// run had left.
     pub sealed: Vec<Sealed>,
     /// What became of each subscription.
     pub subscriptions: Vec<Status>,
@@ -268,22 +268,22 @@ impl Report {
     }
 }
 
-/// A recording that is about to start: its file is there, and the ones before it are sealed.
+/// A recording that is about to start: its file is there, and the ones before it are sealed or about to be.
 pub struct Recording {
     options: Options,
     types: FrameTypes,
     segments: Segments,
     path: PathBuf,
     board: Arc<Board>,
-    left_overs: Vec<Sealed>,
     covered: Covered,
     notify: Notify,
     split: Arc<tokio::sync::Notify>,
 }
 
 impl Recording {
-    /// Checks the options, seals what an earlier run left behind, and creates the file. `notify` is
-    /// told what happens from then on.
+    /// Checks the options, looks what an earlier run left behind, and creates the file. `notify` is told what
+    /// happens from then on. What was left in a folder is sealed meanwhile: as long as nothing is recorded, that is
+    /// a gap.
     pub fn prepare(options: Options, notify: Notify) -> Result<Self> {
         for (index, account) in options.accounts.iter().enumerate() {
             if options.accounts[..index].iter().any(|other| other.name == account.name) {
@@ -295,27 +295,23 @@ impl Recording {
         if let Err(error) = options.keys.tidy() {
             notify(Notice::Trouble { error: &error });
         }
-        let (place, left_overs) = place(&options)?;
-        for Unsealed { error, .. } in &left_overs.unsealed {
-            notify(Notice::Trouble { error });
-        }
+        let (place, left) = place(&options, &notify)?;
         let names: Vec<_> = options.accounts.iter().map(|account| &*account.name).collect();
         let covered = match &place {
             Place::File(_) => Covered::new(),
-            Place::Folder(folder) => earlier::covered_in(folder, &left_overs.unsealed, &names),
+            Place::Folder(folder) => earlier::covered_in(folder, &left.hot, &names),
         };
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
         let Keeping { split, keep, compression, on_sealed, .. } = options.keeping.clone();
         let clock = Arc::clone(&options.clock);
-        let LeftOvers { sealed: left_overs, unsealed } = left_overs;
         let care = Care {
             keep,
             compression,
             on_sealed,
-            sealed_before: left_overs.iter().filter_map(|sealed| sealed.path.clone()).collect(),
-            left_hot: unsealed.into_iter().map(LeftHot::of_earlier_run).collect(),
+            sealed_before: left.sealed,
+            left_hot: left.hot.into_iter().map(LeftHot::of_earlier_run).collect(),
             notify: Arc::clone(&notify),
             clock,
         };
@@ -326,12 +322,7 @@ impl Recording {
             board.add(&account.name);
         }
         let split = Arc::new(tokio::sync::Notify::new());
-        Ok(Self { options, types, segments, path, board, left_overs, covered, notify, split })
-    }
-
-    /// The segments of an earlier run that were sealed first.
-    pub fn left_overs(&self) -> &[Sealed] {
-        &self.left_overs
+        Ok(Self { options, types, segments, path, board, covered, notify, split })
     }
 
     /// Where the frames go first.
@@ -469,9 +460,28 @@ async fn after(time: Option<Duration>) {
     }
 }
 
-/// Where the segments go, after what was left behind there was sealed as far as it could be.
-fn place(options: &Options) -> Result<(Place, LeftOvers)> {
-    let output = &options.output;
+/// What an earlier run has left.
+#[derive(Default)]
+struct Left {
+    /// What was sealed of it.
+    sealed: Vec<Sealed>,
+    /// What is still hot.
+    hot: Vec<LeftOver>,
+}
+
+impl Left {
+    fn sealed(&mut self, sealed: Sealed, notify: &Notify) {
+        let sealed = Sealed { is_left_over: true, ..sealed };
+        tell_sealed(&sealed, notify);
+        self.sealed.push(sealed);
+    }
+}
+
+/// Where the segments go, and what was left behind there. What will find room is sealed while recording; what perhaps
+/// will not, is so before: it may fill the disk, and then costs nothing that is recorded.
+fn place(options: &Options, notify: &Notify) -> Result<(Place, Left)> {
+    let (output, compression) = (&options.output, options.keeping.compression);
+    let mut left = Left::default();
     let is_file = output.to_string_lossy().ends_with(SEALED_SUFFIX) && !output.is_dir();
     if is_file {
         if !options.keeping.split.is_never() || options.keeping.keep != Keep::default() {
@@ -489,19 +499,34 @@ fn place(options: &Options) -> Result<(Place, LeftOvers)> {
             ));
         }
         // What a killed run left under this very name is sealed, which takes the name.
-        return match sealed_left_over(output, options.keeping.compression)? {
+        return match sealed_left_over(output, compression)? {
             Some(Sealed { path: Some(path), entries, .. }) => {
                 Err(Kind::SealedInstead { path, entries }.into())
             }
             left_over => {
-                let sealed = left_over.into_iter().collect();
-                Ok((Place::File(output.clone()), LeftOvers { sealed, ..LeftOvers::default() }))
+                if let Some(sealed) = left_over {
+                    left.sealed(sealed, notify);
+                }
+                Ok((Place::File(output.clone()), left))
             }
         };
     }
     create_folder(output)?;
-    let left_overs = seal_left_overs(output, options.keeping.compression)?;
-    Ok((Place::Folder(output.clone()), left_overs))
+    for left_over in left_overs(output)? {
+        if has_room_to_seal(&left_over.path) {
+            left.hot.push(left_over);
+            continue;
+        }
+        match seal(&left_over.path, &left_over.sealed_path, compression) {
+            Ok(sealed) => left.sealed(sealed, notify),
+            Err(error) if error.is_in_use() => {}
+            Err(error) => {
+                notify(Notice::Trouble { error: &error });
+                left.hot.push(left_over);
+            }
+        }
+    }
+    Ok((Place::Folder(output.clone()), left))
 }
 
 fn about(options: &Options) -> About {

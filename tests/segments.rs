@@ -10,18 +10,26 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Barrier},
+    sync::{Arc, Barrier, Mutex, mpsc},
     time::Duration,
 };
 
 use bytes::Bytes;
 use centralcap::{
-    capture::{About, Capture, HOT_SUFFIX, HotSegment},
+    accounts::Account,
+    capture::{About, Capture, Compression, HOT_SUFFIX, HotSegment, seal},
     entry::{
         Entry, SessionEvent, What,
         session_event::{Event, Gap, SegmentDeleted, gap::Cause},
     },
     inspect,
+    net::{
+        client::Endpoint,
+        trust::{self, Trust},
+        ws::MESSAGE_LIMIT,
+    },
+    protocol::{self, Key},
+    record::{Keeping, KeySource, Notice, Options, Recording, SystemClock},
     select::Selection,
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
@@ -309,10 +317,81 @@ fn left_over(folder: &Path, name: &str, is_blocked: bool) -> PathBuf {
 }
 
 #[test]
+fn what_an_earlier_run_has_left_is_sealed_while_the_next_one_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["20260101T000000.000Z.mcap", "20260102T000000.000Z.mcap"];
+    let left = names.map(|name| left_over(folder.path(), name, false));
+    let feed = Feed::start(vec![Reply::Feed(said(0..5).into_iter().chain([Say::Stay]).collect())]);
+    let options = Options {
+        protocol: protocol::by_name("classic"),
+        endpoint: Endpoint::parse(&feed.url()).unwrap(),
+        tls: trust::client_config(Trust::Anybody).unwrap(),
+        accounts: vec![Account {
+            name: "monitoring".to_owned(),
+            username: None,
+            key: Key::new(KEY).unwrap(),
+            topic: "monitoring".to_owned(),
+        }],
+        unknown_topics: false,
+        keys: KeySource::Memory,
+        output: folder.path().to_owned(),
+        message_limit: MESSAGE_LIMIT,
+        stop_after_messages: Some(5),
+        stop_after_size: None,
+        stop_after_duration: None,
+        once: true,
+        keeping: Keeping::default(),
+        exports: Vec::new(),
+        clock: Arc::new(SystemClock::new()),
+    };
+    // Sealing takes as long as it takes until something is recorded.
+    let (sender, receiver) = mpsc::channel();
+    let (receiver, happened) = (Mutex::new(receiver), Arc::new(Mutex::new(Vec::new())));
+    let heard = Arc::clone(&happened);
+    let notify = move |notice: Notice<'_>| {
+        if let Notice::Sealed { sealed } = notice
+            && sealed.is_left_over
+        {
+            let came = receiver.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            heard.lock().unwrap().push((sealed.path.clone().unwrap(), came.is_ok()));
+        }
+    };
+    let kept = move |kept: Vec<Entry>| frames_in(&kept).iter().for_each(|_| _ = sender.send(()));
+    let recording = Recording::prepare(options, Arc::new(notify)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let running = recording.run(std::future::pending(), Some(Box::new(kept)));
+    let report = runtime.block_on(running).unwrap();
+    assert_eq!(*happened.lock().unwrap(), left.map(|path| (path, true)));
+    let of_earlier_run = report.sealed.iter().filter(|sealed| sealed.is_left_over);
+    assert_eq!((of_earlier_run.count(), report.recorded().count()), (2, 1));
+    assert_eq!(frames_in(&entries(folder.path())).len(), 2 + 5);
+}
+
+#[test]
+fn what_was_being_sealed_when_the_recorder_was_killed_the_command_has_once() {
+    let (folder, log) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let name = "20260101T000000.000Z.mcap";
+    let path = left_over(folder.path(), name, false);
+    let hot = folder.path().join(format!("20260101T000000.000Z{HOT_SUFFIX}"));
+    let bytes = fs::read(&hot).unwrap();
+    seal(&hot, &path, Compression::default()).unwrap();
+    fs::write(&hot, bytes).unwrap();
+    fs::write(folder.path().join(format!(".centralcap-on-sealed-{name}.wanted")), "").unwrap();
+
+    let feed = Feed::start(vec![Reply::Feed(said(0..5).into_iter().chain([goodbye()]).collect())]);
+    let hook = format!("echo >>'{}'", log.path().display());
+    let words = ended(&record(&feed, folder.path(), &["--on-sealed", &hook]).output().unwrap(), 0);
+    assert!(words.contains(&format!("sealed {} of an earlier run", path.display())), "{words}");
+    assert!(!hot.exists());
+    let handed_over = fs::read_to_string(log.path()).unwrap();
+    assert_eq!(handed_over.lines().filter(|line| line.ends_with(name)).count(), 1, "{handed_over}");
+}
+
+#[test]
 fn what_cannot_be_sealed_of_an_earlier_run_is_sealed_when_it_can() {
     let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let sealed = left_over(folder.path(), "20260101T000000.000Z.mcap", false);
-    let blocked = left_over(folder.path(), "20260102T000000.000Z.mcap", true);
+    let blocked = left_over(folder.path(), "20260101T000000.000Z.mcap", true);
+    let sealed = left_over(folder.path(), "20260102T000000.000Z.mcap", false);
 
     let barrier = Arc::new(Barrier::new(2));
     let script = said(0..5).into_iter().chain([Say::Settle(Arc::clone(&barrier)), goodbye()]);
@@ -320,9 +399,9 @@ fn what_cannot_be_sealed_of_an_earlier_run_is_sealed_when_it_can() {
     let hook = format!("cp -t '{}'", copies.path().display());
     let child = record(&feed, folder.path(), &["--on-sealed", &hook]).spawn().unwrap();
     barrier.wait();
-    assert!(sealed.is_file() && blocked.is_dir());
+    wait_for("the second one to be sealed", || sealed.is_file());
     fs::remove_dir(&blocked).unwrap();
-    wait_for("the second one to be sealed", || blocked.is_file());
+    wait_for("the first one to be sealed", || blocked.is_file());
     barrier.wait();
     let words = ended(&child.wait_with_output().unwrap(), 0);
     assert!(words.contains(&format!("{}: Is a directory", blocked.display())), "{words}");

@@ -59,46 +59,49 @@ impl Sealed {
     }
 }
 
+/// A hot segment that an earlier run has left.
+#[derive(Clone, Debug)]
+pub struct LeftOver {
+    /// The hot segment.
+    pub path: PathBuf,
+    /// The name that it will have.
+    pub sealed_path: PathBuf,
+}
+
 /// What became of the hot segments that an earlier run has left.
 #[derive(Debug, Default)]
 pub struct LeftOvers {
     /// Those that were sealed.
     pub sealed: Vec<Sealed>,
-    /// Those that could not be, for want of room perhaps. They are as they were.
-    pub unsealed: Vec<Unsealed>,
+    /// Those that could not be, for want of room perhaps, and why. They are as they were.
+    pub unsealed: Vec<(LeftOver, Error)>,
 }
 
-/// A hot segment that could not be sealed.
-#[derive(Debug)]
-pub struct Unsealed {
-    /// The hot segment.
-    pub path: PathBuf,
-    /// The name that it will have.
-    pub sealed_path: PathBuf,
-    /// Why.
-    pub error: Error,
-}
-
-/// Seals every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing
-/// left half-done is swept away.
-pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<LeftOvers> {
+/// Finds every hot segment in `folder` that no living recorder owns, oldest name first. What a sealing left
+/// half-done is swept away.
+pub fn left_overs(folder: &Path) -> Result<Vec<LeftOver>> {
     unfinished::sweep(folder);
     let listing = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut found = Vec::new();
     for item in listing {
         let path = item.map_err(Error::io("read", folder))?.path();
-        if path.to_string_lossy().ends_with(HOT_SUFFIX) && path.is_file() {
-            found.push(path);
+        let is_owned = || File::open(&path).is_ok_and(|file| hot::is_owned(&file));
+        if path.to_string_lossy().ends_with(HOT_SUFFIX) && path.is_file() && !is_owned() {
+            found.push(LeftOver { sealed_path: hot::sealed_path(&path), path });
         }
     }
-    found.sort();
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+/// Seals those.
+pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<LeftOvers> {
     let mut left = LeftOvers::default();
-    for path in found {
-        let sealed_path = hot::sealed_path(&path);
-        match seal(&path, &sealed_path, compression) {
+    for left_over in left_overs(folder)? {
+        match seal(&left_over.path, &left_over.sealed_path, compression) {
             Ok(sealed) => left.sealed.push(Sealed { is_left_over: true, ..sealed }),
             Err(error) if error.is_in_use() => {}
-            Err(error) => left.unsealed.push(Unsealed { path, sealed_path, error }),
+            Err(error) => left.unsealed.push((left_over, error)),
         }
     }
     Ok(left)

@@ -286,10 +286,6 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         })
     };
     let recording = Recording::prepare(options, notify)?;
-    let mut outcome = Outcome::Done;
-    for sealed in recording.left_overs() {
-        outcome = tell_left_over(sealed, words).max(outcome);
-    }
     let subscriptions =
         if count == 1 { "1 subscription" } else { &format!("{count} subscriptions") };
     let path = recording.path().display();
@@ -339,7 +335,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let concluded = report.and_then(|report| conclude(report, words));
     // Whatever has ended it: what was kept is printed.
     let printed = printer.map_or(Ok(Outcome::Done), |printer| printer.finish(words));
-    Ok(concluded?.max(printed?).max(outcome))
+    Ok(concluded?.max(printed?))
 }
 
 impl Args {
@@ -443,23 +439,6 @@ impl Args {
         let name = self.name.clone().unwrap_or_else(|| topic.clone());
         let account = Account { name, username: self.username.clone(), key, topic };
         Ok((vec![account], source))
-    }
-}
-
-fn tell_left_over(sealed: &Sealed, words: Words) -> Outcome {
-    if let Some(path) = &sealed.path {
-        words.say(format_args!(
-            "sealed {} of an earlier run: {} entries",
-            path.display(),
-            sealed.entries
-        ));
-    }
-    match &sealed.damage {
-        Some(damage) => {
-            words.warn(damage);
-            Outcome::Lossy
-        }
-        None => Outcome::Done,
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use super::{ring::sealed_in, segments::is_name};
 use crate::{
-    capture::{Capture, Unsealed},
+    capture::{Capture, LeftOver},
     entry::{
         Entry, Timestamp, What,
         session_event::{ClockStepped, Event, gap::Cause},
@@ -33,12 +33,11 @@ const LOOK_BACK_SIZE: u64 = 256 * 1024 * 1024;
 /// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
 /// just begun another one. Earlier ones are read for those of the `names` that it does not tell of. What cannot be
 /// read says nothing, and what stands behind it counts.
-pub(super) fn covered_in(folder: &Path, unsealed: &[Unsealed], names: &[&str]) -> Covered {
-    let is_ours = |unsealed: &&Unsealed| {
-        unsealed.sealed_path.file_name().and_then(OsStr::to_str).is_some_and(is_name)
-    };
-    let unsealed = unsealed.iter().filter(is_ours).map(|unsealed| unsealed.path.clone());
-    let mut segments: Vec<_> = sealed_in(folder).into_iter().chain(unsealed).collect();
+pub(super) fn covered_in(folder: &Path, hot: &[LeftOver], names: &[&str]) -> Covered {
+    let is_ours =
+        |hot: &&LeftOver| hot.sealed_path.file_name().and_then(OsStr::to_str).is_some_and(is_name);
+    let hot = hot.iter().filter(is_ours).map(|hot| hot.path.clone());
+    let mut segments: Vec<_> = sealed_in(folder).into_iter().chain(hot).collect();
     // A moment stands first in each name.
     segments.sort();
     let (mut courses, mut size) = (Courses::default(), 0);

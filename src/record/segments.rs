@@ -24,7 +24,7 @@ use super::{
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
-    capture::{About, Compression, HOT_SUFFIX, HotSegment, SEALED_SUFFIX, Sealed, Unsealed, seal},
+    capture::{About, Compression, HOT_SUFFIX, HotSegment, LeftOver, SEALED_SUFFIX, Sealed, seal},
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
 };
@@ -99,27 +99,46 @@ pub(super) struct Care {
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
     /// What was sealed of an earlier run, for which that is still to be done.
-    pub sealed_before: Vec<PathBuf>,
-    /// What could not be sealed so far.
+    pub sealed_before: Vec<Sealed>,
+    /// What is not sealed so far.
     pub left_hot: Vec<LeftHot>,
     pub notify: Notify,
     pub clock: Arc<dyn Clock>,
 }
 
-/// A hot segment that could not be sealed.
+/// A hot segment that an earlier run has left, or that could not be sealed.
 pub(super) struct LeftHot {
     path: PathBuf,
     /// The name that it will have.
     sealed_path: PathBuf,
     /// It is no part of this recording.
     is_of_earlier_run: bool,
+    /// Why it could not be sealed was told already.
+    is_told: bool,
+    /// The command has had the sealed one, or will: it was there already when the recording began.
+    is_handed_over: bool,
 }
 
 impl LeftHot {
-    /// What it was told of already.
-    pub(super) fn of_earlier_run(unsealed: Unsealed) -> Self {
-        let Unsealed { path, sealed_path, error: _ } = unsealed;
-        Self { path, sealed_path, is_of_earlier_run: true }
+    pub(super) fn of_earlier_run(left_over: LeftOver) -> Self {
+        let LeftOver { path, sealed_path } = left_over;
+        Self { path, sealed_path, is_of_earlier_run: true, is_told: false, is_handed_over: false }
+    }
+
+    /// Another recording has sealed what both have found; or is at it, when there is no time to see that.
+    fn is_sealed_by_another(&self, error: &Error, is_end: bool) -> bool {
+        let is_gone = || !self.path.exists();
+        self.is_of_earlier_run && (is_gone() || (is_end && error.is_in_use()))
+    }
+
+    fn of_this_run(segment: &HotSegment) -> Self {
+        Self {
+            path: segment.path().to_owned(),
+            sealed_path: segment.sealed_path().to_owned(),
+            is_of_earlier_run: false,
+            is_told: false,
+            is_handed_over: false,
+        }
     }
 }
 
@@ -323,6 +342,23 @@ pub(super) fn free_space(_: &Path) -> Option<u64> {
     None
 }
 
+/// Whether a hot segment is sure to find room for what is sealed of it.
+pub(super) fn has_room_to_seal(hot: &Path) -> bool {
+    let size = fs::metadata(hot).map_or(0, |metadata| metadata.len());
+    let free = hot.parent().and_then(free_space);
+    free.is_none_or(|free| free > size)
+}
+
+/// Says what became of a segment. What is wrong with one of an earlier run is told at once.
+pub(super) fn tell_sealed(sealed: &Sealed, notify: &Notify) {
+    if sealed.path.is_some() {
+        notify(Notice::Sealed { sealed });
+    }
+    if let Some(error) = sealed.damage.as_ref().filter(|_| sealed.is_left_over) {
+        notify(Notice::Trouble { error });
+    }
+}
+
 /// What the sealing thread is asked for.
 enum Job {
     Seal(Box<HotSegment>),
@@ -363,7 +399,11 @@ impl Sealer {
             let left = folder.as_deref().map(hook::left_in).unwrap_or_default();
             let hooks = Hooks::start(command, hook::LIMIT, has_tokens, Arc::clone(&notify));
             // Of each only once.
-            let wanted: BTreeSet<_> = left.iter().chain(&care.sealed_before).collect();
+            let sealed = care.sealed_before.iter().filter_map(|sealed| sealed.path.as_ref());
+            let wanted: BTreeSet<_> = left.iter().chain(sealed).collect();
+            for left_hot in &mut care.left_hot {
+                left_hot.is_handed_over = wanted.contains(&left_hot.sealed_path);
+            }
             for path in wanted {
                 hooks.run(path);
             }
@@ -375,9 +415,9 @@ impl Sealer {
             ring,
             named,
             hooks,
+            results: std::mem::take(&mut care.sealed_before).into_iter().map(Ok).collect(),
             care,
             waiting: Arc::clone(&waiting),
-            results: Vec::new(),
             left_empty: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
@@ -438,27 +478,24 @@ struct Work {
 
 impl Work {
     fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
+        // What is older has the command first, and is looked at by the ring when all of it is sealed.
+        self.retry(false);
+        self.name_leaving();
         let mut tended = Instant::now();
         loop {
             match jobs.recv_timeout(TEND_EVERY.saturating_sub(tended.elapsed())) {
                 Ok(Job::Seal(segment)) => {
-                    let left = LeftHot {
-                        path: segment.path().to_owned(),
-                        sealed_path: segment.sealed_path().to_owned(),
-                        is_of_earlier_run: false,
-                    };
+                    let left = LeftHot::of_this_run(&segment);
                     self.expect(&left);
                     let sealed = segment.seal(self.care.compression);
                     self.waiting.fetch_sub(1, Ordering::Relaxed);
                     match sealed {
                         Ok(sealed) => self.sealed(sealed, &left),
                         // Whatever it is, the hot segment is whole, and may be sealed later.
-                        Err(error) if self.ring.is_some() => {
-                            (self.care.notify)(Notice::Trouble { error: &error });
-                            self.care.left_hot.push(left);
-                        }
+                        Err(error) if self.ring.is_some() => self.not_sealed(&error, left),
                         Err(error) => self.results.push(Err(error)),
                     }
+                    self.name_leaving();
                 }
                 Ok(Job::Discard(segment)) => self.left_empty.push(*segment),
                 Ok(Job::Settle(settled)) => {
@@ -491,48 +528,53 @@ impl Work {
         self.results.extend(undeleted.map(Err));
     }
 
-    /// Tries again what could not be done, at the end whatever it takes. Before, a segment has to find room for
-    /// as much as it has: trying fills the disk, and what is recorded meanwhile is lost.
+    /// Tries what an earlier run left, and again what could not be done, at the end whatever it takes. Before, a
+    /// segment has to find room for as much as it has: trying fills the disk, and what is recorded meanwhile is lost.
     fn retry(&mut self, is_end: bool) {
-        let has_room = |left: &LeftHot| {
-            let size = fs::metadata(&left.path).map_or(0, |metadata| metadata.len());
-            let free = left.path.parent().and_then(free_space);
-            free.is_none_or(|free| free > size)
-        };
         for left in std::mem::take(&mut self.care.left_hot) {
-            if !is_end && !has_room(&left) {
+            if !is_end && !has_room_to_seal(&left.path) {
                 self.care.left_hot.push(left);
                 continue;
             }
             self.expect(&left);
             match seal(&left.path, &left.sealed_path, self.care.compression) {
                 Ok(sealed) => self.sealed(sealed, &left),
-                // Another recording has sealed what both have found.
-                Err(_) if left.is_of_earlier_run && !left.path.exists() => {}
-                Err(_) => self.care.left_hot.push(left),
+                Err(error) if left.is_sealed_by_another(&error, is_end) => {}
+                Err(error) if error.is_in_use() => self.care.left_hot.push(left),
+                Err(error) => self.not_sealed(&error, left),
             }
         }
         self.left_empty.retain(|segment| segment.discard().is_err());
     }
 
+    /// It is tried again, and told once.
+    fn not_sealed(&mut self, error: &Error, left: LeftHot) {
+        if !left.is_told {
+            (self.care.notify)(Notice::Trouble { error });
+        }
+        self.care.left_hot.push(LeftHot { is_told: true, ..left });
+    }
+
+    fn hooks_for(&self, left: &LeftHot) -> Option<&Hooks> {
+        self.hooks.as_ref().filter(|_| !left.is_handed_over)
+    }
+
     /// Once it has its name, it is the command's before anybody deletes it.
     fn expect(&self, left: &LeftHot) {
-        if let Some(hooks) = &self.hooks {
+        if let Some(hooks) = self.hooks_for(left) {
             hooks.expect(&left.sealed_path);
         }
     }
 
     fn sealed(&mut self, sealed: Sealed, was: &LeftHot) {
-        if let Some(path) = &sealed.path {
-            (self.care.notify)(Notice::Sealed { sealed: &sealed });
-            if let Some(hooks) = &self.hooks {
-                hooks.run(path);
-            }
-        } else if let Some(hooks) = &self.hooks {
-            hooks.expect_no_more(&was.sealed_path);
+        let sealed = Sealed { is_left_over: was.is_of_earlier_run, ..sealed };
+        tell_sealed(&sealed, &self.care.notify);
+        match (&sealed.path, self.hooks_for(was)) {
+            (Some(path), Some(hooks)) => hooks.run(path),
+            (None, Some(hooks)) => hooks.expect_no_more(&was.sealed_path),
+            (_, None) => {}
         }
-        self.results.push(Ok(Sealed { is_left_over: was.is_of_earlier_run, ..sealed }));
-        self.name_leaving();
+        self.results.push(Ok(sealed));
     }
 
     fn name_leaving(&mut self) {

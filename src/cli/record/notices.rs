@@ -87,9 +87,10 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
         Notice::InputFileBroken { error } => Some(format!(
             "the input file has changed, but cannot be used; all goes on as before: {error}"
         )),
-        Notice::Sealed { sealed } if verbose => {
+        Notice::Sealed { sealed } if verbose || sealed.is_left_over => {
+            let of = if sealed.is_left_over { " of an earlier run" } else { "" };
             let path = sealed.path.as_ref()?;
-            Some(format!("sealed {}: {} entries", path.display(), sealed.entries))
+            Some(format!("sealed {}{of}: {} entries", path.display(), sealed.entries))
         }
         Notice::Removing { path, size } => {
             Some(format!("deleting {} ({})", path.display(), ByteSize::b(*size).display().iec()))
@@ -162,10 +163,13 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
         Notice::Removed { subscription } => Line::new(Info, "removed").of(subscription),
         Notice::KeyGiven { subscription } => Line::new(Info, "key_given").of(subscription),
         Notice::InputFileBroken { error } => because(Line::new(Warn, "input_file_broken"), error),
-        Notice::Sealed { sealed } => Line::new(Debug, "sealed")
-            .with_maybe("path", sealed.path.as_ref().map(|path| path.display().to_string()))
-            .with("entries", sealed.entries)
-            .with("bytes", sealed.sealed_size),
+        Notice::Sealed { sealed } => {
+            Line::new(if sealed.is_left_over { Info } else { Debug }, "sealed")
+                .with_maybe("path", sealed.path.as_ref().map(|path| path.display().to_string()))
+                .with("entries", sealed.entries)
+                .with("bytes", sealed.sealed_size)
+                .with("left_over", sealed.is_left_over)
+        }
         Notice::Removing { path, size } => {
             let line = Line::new(Info, "removing").with("path", path.display().to_string());
             line.with("bytes", *size)
