@@ -14,7 +14,11 @@ use std::{
 
 use centralcap::capture::{Compression, seal_left_overs};
 use rustix::process::{Pid, Signal, kill_process};
-use support::{command::centralcap, place::names_in, wait::wait_for};
+use support::{
+    command::{centralcap, centralcap_with},
+    place::names_in,
+    wait::wait_for,
+};
 
 /// Longer than any test runs.
 const FOR_EVER: &str = "last(range(100000000000)) > 0";
@@ -142,4 +146,31 @@ fn who_records_next_sweeps_the_folders_of_who_was_killed_and_nothing_else() {
         sweep();
         assert_eq!(names_in(folder), [""; 0], "{name}");
     }
+}
+
+#[test]
+fn who_records_one_file_sweeps_what_was_left_beside_it_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    let there = || names_in(folder).join(" ");
+    let synth = || start(folder, &["synth", "--messages", "100000000", "-o", "out.mcap"]);
+    let killed = synth();
+    wait_for("file", there, || !names_in(folder).is_empty());
+    drop(killed);
+    let [left] = &names_in(folder)[..] else { panic!("{}", there()) };
+    let _living = synth();
+    wait_for("file", there, || names_in(folder).len() == 2);
+    let strangers = [".centralcap-notes.part", ".centralcap-0123456789abcdef-x.part"];
+    for name in strangers {
+        fs::write(folder.join(name), "half of something").unwrap();
+    }
+    let before = names_in(folder);
+
+    let one = folder.join("one.mcap").to_str().unwrap().to_owned();
+    let record = ["record", "--hostname", "127.0.0.1:1", "--topic", "audit", "-o", &one];
+    let end = ["--stop-after-duration", "10ms"];
+    let ran = centralcap_with(&[("CENTRALCAP_KEY", "synthetic")], record.iter().chain(&end));
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let after = before.into_iter().filter(|name| name != left).chain(["one.mcap".to_owned()]);
+    assert_eq!(names_in(folder), after.collect::<Vec<_>>());
 }

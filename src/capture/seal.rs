@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    files::sync_folder_of,
+    files::{folder_of, sync_folder_of},
 };
 
 /// What became of a hot segment.
@@ -107,8 +107,10 @@ pub fn seal_left_overs(folder: &Path, compression: Compression) -> Result<LeftOv
     Ok(left)
 }
 
-/// Seals what an earlier run left behind under this very name, if it did.
+/// Seals what an earlier run left behind under this very name, if it did. What a sealing left half-done is swept
+/// away.
 pub fn sealed_left_over(sealed_path: &Path, compression: Compression) -> Result<Option<Sealed>> {
+    unfinished::sweep(folder_of(sealed_path));
     let hot = hot::hot_path(sealed_path);
     hot.exists().then(|| seal(&hot, sealed_path, compression)).transpose()
 }

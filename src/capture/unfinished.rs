@@ -22,6 +22,9 @@ use crate::{
 const PREFIX: &str = ".centralcap-";
 const SUFFIX: &str = ".part";
 
+/// So many characters of a name are random.
+const RANDOM: usize = 6;
+
 /// How the names of this process's begin. Not by its id: containers that share a folder have the same.
 static OWN_PREFIX: LazyLock<String> =
     LazyLock::new(|| format!("{PREFIX}{:016x}-", fastrand::u64(..)));
@@ -38,7 +41,7 @@ fn door() -> MutexGuard<'static, ()> {
 /// Makes what has the names of this process.
 fn begin(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = files::temporary(mode);
-    builder.prefix(OWN_PREFIX.as_str()).suffix(SUFFIX);
+    builder.prefix(OWN_PREFIX.as_str()).rand_bytes(RANDOM).suffix(SUFFIX);
     builder
 }
 
@@ -56,12 +59,17 @@ impl Unfinished {
         refuse_taken(path)?;
         let _door = door();
         let folder = folder_of(path);
-        let made = begin(0o666).tempfile_in(folder);
-        let made = made.map_err(Error::io("create a file in", folder))?;
-        let (file, temporary) = made.into_parts();
-        // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
-        file.try_lock().ok();
-        Ok((file, Self { temporary, path: path.to_owned() }))
+        loop {
+            let made = begin(0o666).tempfile_in(folder);
+            let made = made.map_err(Error::io("create a file in", folder))?;
+            let (file, temporary) = made.into_parts();
+            // Says that somebody lives who will finish it. Where there are no locks, nobody sweeps either.
+            let is_being_swept = matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+            // Whoever sweeps may have come before the lock.
+            if !is_being_swept && temporary.exists() {
+                return Ok((file, Self { temporary, path: path.to_owned() }));
+            }
+        }
     }
 
     /// The name that it will have.
@@ -217,7 +225,8 @@ pub fn discard(output: &Path) -> impl FnOnce() + Send + use<> {
     let folder = folder_towards(output).to_owned();
     move || {
         mem::forget(door());
-        each(&folder, &OWN_PREFIX, |path| {
+        let is_own = |name: &str| name.starts_with(&*OWN_PREFIX) && name.ends_with(SUFFIX);
+        each(&folder, is_own, |path| {
             if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.ok();
         });
     }
@@ -226,7 +235,7 @@ pub fn discard(output: &Path) -> impl FnOnce() + Send + use<> {
 /// Deletes the files and folders that others left half-written in a folder who were killed meanwhile. All of it
 /// is still where it came from.
 pub(super) fn sweep(folder: &Path) {
-    each(folder, PREFIX, |path| {
+    each(folder, is_name, |path| {
         // Whoever lives and will finish it has it locked. Whoever begins it now sees that it goes.
         let Ok(left) = File::open(path) else { return };
         if left.try_lock().is_ok() {
@@ -235,12 +244,21 @@ pub(super) fn sweep(folder: &Path) {
     });
 }
 
-fn each(folder: &Path, prefix: &str, mut visit: impl FnMut(&Path)) {
+/// Whether one of us has given that name: nobody else's file is ever deleted.
+fn is_name(name: &str) -> bool {
+    let middle = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+    middle.and_then(|middle| middle.split_once('-')).is_some_and(|(process, random)| {
+        process.len() == 16
+            && process.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+            && random.len() == RANDOM
+            && random.bytes().all(|it| it.is_ascii_alphanumeric())
+    })
+}
+
+fn each(folder: &Path, is_wanted: impl Fn(&str) -> bool, mut visit: impl FnMut(&Path)) {
     let Ok(listing) = fs::read_dir(folder) else { return };
     for item in listing.flatten() {
-        let name = item.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with(prefix) && name.ends_with(SUFFIX) {
+        if item.file_name().to_str().is_some_and(&is_wanted) {
             visit(&item.path());
         }
     }
