@@ -436,6 +436,41 @@ fn what_is_wrong_with_what_an_earlier_run_has_left_is_told_at_the_end() {
 }
 
 #[test]
+fn what_was_sealed_of_a_damaged_segment_is_the_commands_though_the_rest_cannot_be_set_aside() {
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // With `.damaged` it would be too long for a file.
+    let name = format!("{}.mcap", "x".repeat(255 - HOT_SUFFIX.len() - 1));
+    let path = folder.path().join(&name);
+    let mut made = Entries::new();
+    for number in 0..2 {
+        let of = subscription("monitoring", "monitoring");
+        made.frame(Duration::ZERO, &of, message("monitoring", number, 10));
+    }
+    let about = About { started: START, host: String::new(), options: BTreeMap::new() };
+    let mut hot = HotSegment::create(&path, &about, &[]).unwrap();
+    for entry in &made.made {
+        hot.append(entry).unwrap();
+        drop(hot.checkpoint().unwrap());
+    }
+    let hot_path = hot.path().to_owned();
+    drop(hot);
+    let mut bytes = fs::read(&hot_path).unwrap();
+    let checkpoint = 9 + 20;
+    let last = bytes.len() - checkpoint - 1;
+    bytes[last] ^= 1;
+    fs::write(&hot_path, bytes).unwrap();
+
+    let feed = Feed::start(vec![Reply::Feed(said(0..5).into_iter().chain([goodbye()]).collect())]);
+    let hook = format!("cp -t '{}'", copies.path().display());
+    let output = record(&feed, folder.path(), &["--on-sealed", &hook]).output().unwrap();
+    let words = ended(&output, 3);
+    let stays = format!("all that was written stays in {}", hot_path.display());
+    assert!(words.contains(&stays), "{words}");
+    let copied = frames_in(&entries(&copies.path().join(&name)));
+    assert_eq!(copied, [made.made[0].frame().unwrap().data.clone()]);
+}
+
+#[test]
 fn what_was_kept_is_printed_before_an_error_ends_it() {
     let barrier = Arc::new(Barrier::new(2));
     let said = |count| {

@@ -36,7 +36,7 @@ pub struct Sealed {
     pub sealed_size: u64,
     /// What was wrong with the hot segment. If it was only a record cut off at the end, everything
     /// before that was sealed. Otherwise what checkpoints prove to be whole was sealed, and the hot
-    /// file is kept, as `NAME.mcap.damaged`. It may also be that the sealed segment was there already
+    /// file is kept, as `NAME.mcap.damaged` where it can be renamed. It may also be that the sealed segment was there already
     /// and is itself damaged: then the hot one stays as it is.
     pub damage: Option<Error>,
     /// The hot file, where it was not deleted.
@@ -173,10 +173,11 @@ pub(super) fn seal_locked(
         sealed.path = Some(sealed_path.to_owned());
     }
     if broken {
+        // Where it cannot get that name it keeps its own, and what is sealed stands all the same.
         let kept = hot::set_aside_path(sealed_path);
-        fs::rename(hot, &kept).map_err(Error::io("rename", hot))?;
-        sealed.kept = Some(kept);
-        sync_folder_of(hot).map_err(Error::io("write", hot))?;
+        let renamed = fs::rename(hot, &kept).is_ok();
+        sealed.kept = Some(if renamed { kept } else { hot.to_owned() });
+        sync_folder_of(hot).ok();
     } else {
         remove(hot)?;
     }
@@ -286,7 +287,9 @@ fn copy_record(record: Record, target: &mut SealedFile) -> Result<(), McapError>
     Ok(())
 }
 
+/// A power cut may undo that, which costs nothing: the sealed segment stands.
 fn remove(hot: &Path) -> Result<()> {
     fs::remove_file(hot).map_err(Error::io("delete", hot))?;
-    sync_folder_of(hot).map_err(Error::io("write", hot))
+    sync_folder_of(hot).ok();
+    Ok(())
 }
