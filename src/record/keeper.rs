@@ -313,6 +313,8 @@ struct Desk {
     /// When it was last looked whether the file has its name still, and whether it had.
     looked: (Instant, bool),
     connections: Connections,
+    /// What has to go, as soon as the ledger has it.
+    leaving: Vec<Leaving>,
     outage: Option<Outage>,
     /// The connections that were up when it began.
     continued: Option<Vec<Entry>>,
@@ -334,6 +336,7 @@ impl Desk {
             not_begun: None,
             looked: (Instant::now(), true),
             connections: Connections::default(),
+            leaving: Vec::new(),
             outage: None,
             continued: None,
             written,
@@ -452,7 +455,7 @@ impl Desk {
         self.segments.give_up();
         self.continued = Some(self.connections.continued(self.written));
         let now = Instant::now();
-        self.outage = Some(Outage::new(since, error.to_string(), now));
+        self.outage = Some(Outage::new(since, &error, now));
         self.shared.board.set_outage(Some(now));
         Ok(())
     }
@@ -487,9 +490,9 @@ impl Desk {
                     self.written = now;
                     return;
                 }
-                Err(_) => {
+                Err(error) => {
                     self.continued = Some(continued);
-                    outage.failed_again(Instant::now());
+                    outage.failed_again(&error, Instant::now());
                 }
             }
         }
@@ -533,11 +536,15 @@ impl Desk {
         self.tell(entries)
     }
 
-    /// Writes down what has to go, and only then lets it be deleted.
+    /// Writes down what has to go, and only then lets it be deleted. What cannot be told stays until it can, unless
+    /// deleting may be what makes room to write again: it is told then.
     fn let_go(&mut self, leaving: Vec<Leaving>) -> Result<()> {
-        if leaving.is_empty() {
+        self.leaving.extend(leaving);
+        let is_kept = self.outage.as_ref().is_some_and(|outage| !outage.is_full());
+        if self.leaving.is_empty() || is_kept {
             return Ok(());
         }
+        let leaving = std::mem::take(&mut self.leaving);
         let told = self.told(&leaving);
         self.tell(told)?;
         self.segments.delete(leaving);
@@ -586,7 +593,8 @@ impl Desk {
         if self.segments.path().is_none() {
             return;
         }
-        let leaving = self.segments.last_leaving();
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.extend(self.segments.last_leaving());
         let told = self.told(&leaving);
         if !told.is_empty() && self.write_last(&told) {
             self.segments.delete(leaving);
@@ -735,6 +743,13 @@ impl Syncer {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::File,
+        io,
+        path::{Path, PathBuf},
+        time::UNIX_EPOCH,
+    };
+
     use super::{
         super::{
             SystemClock,
@@ -754,11 +769,11 @@ mod tests {
     };
 
     /// A desk that writes into the folder.
-    fn desk(folder: &std::path::Path, sync: SyncWhen) -> Desk {
+    fn desk(folder: &Path, sync: SyncWhen) -> Desk {
         desk_that_keeps(folder, sync, Keep::default())
     }
 
-    fn desk_that_keeps(folder: &std::path::Path, sync: SyncWhen, keep: Keep) -> Desk {
+    fn desk_that_keeps(folder: &Path, sync: SyncWhen, keep: Keep) -> Desk {
         let notify: Notify = Arc::new(|_| {});
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let about = About {
@@ -854,21 +869,36 @@ mod tests {
         assert_eq!(sealed.iter().map(|sealed| sealed.entries).collect::<Vec<_>>(), [2, 3]);
     }
 
+    /// A segment that an earlier recording has sealed.
+    fn sealed_before(folder: &Path) -> PathBuf {
+        let entry = connected(Timestamp::from_nanos(1));
+        let path = folder.join("20260101T000000.000Z.mcap");
+        let about = About {
+            started: entry.received,
+            host: String::new(),
+            options: std::collections::BTreeMap::new(),
+        };
+        let mut sealed = SealedFile::create(&path, &about, &[]).unwrap();
+        sealed.append(&entry).unwrap();
+        sealed.finish().unwrap();
+        path
+    }
+
+    /// Of how many deleted segments the ledger of these tells.
+    fn deletions_told(paths: &[&PathBuf]) -> usize {
+        let is_told = |entry: &Entry| {
+            let What::Event(SessionEvent { event, .. }) = &entry.what else { return false };
+            matches!(event, Some(Event::SegmentDeleted(_)))
+        };
+        let capture = Capture::open(paths).unwrap();
+        capture.entries().map(Result::unwrap).filter(is_told).count()
+    }
+
     #[test]
     fn what_has_to_go_at_the_end_stays_if_that_cannot_be_told() {
         for can_be_told in [true, false] {
             let folder = tempfile::tempdir().unwrap();
-            let entry = connected(Timestamp::from_nanos(1));
-            let old = folder.path().join("20260101T000000.000Z.mcap");
-            let about = About {
-                started: entry.received,
-                host: String::new(),
-                options: std::collections::BTreeMap::new(),
-            };
-            let mut sealed = SealedFile::create(&old, &about, &[]).unwrap();
-            sealed.append(&entry).unwrap();
-            sealed.finish().unwrap();
-
+            let old = sealed_before(folder.path());
             let keep = Keep { size: Some(1), ..Keep::default() };
             let mut desk = desk_that_keeps(folder.path(), SyncWhen::Never, keep);
             desk.write(&[batch(vec![connected(Timestamp::now())])]).unwrap();
@@ -882,18 +912,36 @@ mod tests {
             let (sealed, failed) = desk.segments.finish();
             assert!(failed.is_none() && sealed.len() == 1, "{failed:?} {sealed:?}");
             assert_eq!(old.exists(), !can_be_told);
-            let capture = Capture::open(&[sealed[0].path.as_ref().unwrap()]).unwrap();
-            let entries = capture.entries().map(Result::unwrap);
-            let tells = |entry: Entry| {
-                matches!(
-                    entry.what,
-                    What::Event(SessionEvent { event: Some(Event::SegmentDeleted(_)), .. })
-                )
-            };
-            assert_eq!(
-                entries.filter(|entry| tells(entry.clone())).count(),
-                usize::from(can_be_told)
-            );
+            let told = deletions_told(&[sealed[0].path.as_ref().unwrap()]);
+            assert_eq!(told, usize::from(can_be_told));
+        }
+    }
+
+    #[test]
+    fn what_has_to_go_in_an_outage_stays_until_it_can_be_told_unless_room_is_missing() {
+        for is_full in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let old = sealed_before(folder.path());
+            let file = File::options().write(true).open(&old).unwrap();
+            file.set_modified(UNIX_EPOCH).unwrap();
+            let keep = Keep { age: Some(Duration::from_secs(3600)), ..Keep::default() };
+            let mut desk = desk_that_keeps(folder.path(), SyncWhen::Never, keep);
+            desk.write(&[batch(vec![connected(Timestamp::now())])]).unwrap();
+            let kind = if is_full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+            desk.fail(Error::io("write", &old)(kind.into())).unwrap();
+            let leaving = desk.segments.last_leaving();
+            desk.let_go(leaving).unwrap();
+            // By then it is deleted, if it was to be.
+            desk.segments.last_leaving();
+            assert_eq!(old.exists(), !is_full);
+
+            desk.try_again(&[]);
+            assert!(desk.outage.is_none());
+            desk.let_go(Vec::new()).unwrap();
+            let (sealed, failed) = desk.segments.finish();
+            assert!(failed.is_none() && !old.exists(), "{failed:?}");
+            let paths: Vec<_> = sealed.iter().filter_map(|sealed| sealed.path.as_ref()).collect();
+            assert_eq!(deletions_told(&paths), 1);
         }
     }
 

@@ -11,9 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::entry::{
-    Entry, SessionEvent, Subscription, Timestamp, What,
-    session_event::{ClockStepped, Continued, DroppedFrames, Event, Gap, gap::Cause},
+use crate::{
+    entry::{
+        Entry, SessionEvent, Subscription, Timestamp, What,
+        session_event::{ClockStepped, Continued, DroppedFrames, Event, Gap, gap::Cause},
+    },
+    error::Error,
 };
 
 /// How long to wait before the second try, and the longest wait: what a full disk leaves behind is
@@ -32,6 +35,8 @@ pub(super) struct Outage {
     /// Not after anything that was lost was received.
     since: Timestamp,
     reason: String,
+    /// Room is what is missing, as far as is known.
+    is_full: bool,
     /// What will be written down, in order.
     entries: Vec<Entry>,
     /// How many bytes the text messages among them have, at most [`TEXT_KEPT`].
@@ -128,10 +133,11 @@ impl Connections {
 
 impl Outage {
     /// Nothing can be written any more, for this reason.
-    pub(super) fn new(since: Timestamp, reason: String, now: Instant) -> Self {
+    pub(super) fn new(since: Timestamp, reason: &Error, now: Instant) -> Self {
         Self {
             since,
-            reason,
+            reason: reason.to_string(),
+            is_full: reason.is_full(),
             entries: Vec::new(),
             text: 0,
             last: HashMap::new(),
@@ -146,8 +152,9 @@ impl Outage {
         now.duration_since(self.tried) >= self.wait
     }
 
-    /// It was tried again, and failed.
-    pub(super) fn failed_again(&mut self, now: Instant) {
+    /// It was tried again, and failed for this reason, which may be another one by now.
+    pub(super) fn failed_again(&mut self, reason: &Error, now: Instant) {
+        self.is_full = reason.is_full();
         self.tried = now;
         self.wait = (2 * self.wait).clamp(FIRST_WAIT, LONGEST_WAIT);
     }
@@ -160,6 +167,11 @@ impl Outage {
     /// The next try is the last one, and now.
     pub(super) fn hurry(&mut self) {
         self.wait = Duration::ZERO;
+    }
+
+    /// Whether deleting something may end it.
+    pub(super) const fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// Why nothing can be written.
@@ -260,6 +272,10 @@ mod tests {
         Timestamp::from_nanos(seconds * 1_000_000_000)
     }
 
+    fn failed() -> Error {
+        Error::io_on("write", None)
+    }
+
     fn subscription(name: &str) -> Arc<Subscription> {
         Arc::new(Subscription {
             name: name.to_owned(),
@@ -285,7 +301,7 @@ mod tests {
         let mut connections = Connections::default();
         connections.see(&event(&east, 3, Event::Gap(Gap::default())));
         connections.see(&event(&west, 1, Event::Gap(Gap::default())));
-        let mut outage = Outage::new(at(10), "disk full".to_owned(), Instant::now());
+        let mut outage = Outage::new(at(10), &failed(), Instant::now());
         for entry in [
             frame(&east, 11),
             frame(&west, 11),
@@ -333,7 +349,7 @@ mod tests {
         let text = || event(&of, 1, Event::TextFrame(TextFrame { data: data.clone() }));
         let mut connections = Connections::default();
         connections.see(&text());
-        let mut outage = Outage::new(at(10), String::new(), Instant::now());
+        let mut outage = Outage::new(at(10), &failed(), Instant::now());
         for _ in 0..10 {
             outage.lose(text(), &connections);
         }
@@ -377,7 +393,7 @@ mod tests {
     fn a_clock_that_is_set_makes_no_outage_longer_and_no_connection_older() {
         let of = subscription("east");
         let step = ClockStepped { from_ns: at(1012).as_nanos(), to_ns: at(12).as_nanos() };
-        let mut outage = Outage::new(at(1010), String::new(), Instant::now());
+        let mut outage = Outage::new(at(1010), &failed(), Instant::now());
         outage.lose(frame(&of, 1011), &Connections::default());
         outage.clock_stepped(step);
         let What::Event(told) = &outage.ledger(at(20))[1].what else { panic!("a frame") };
@@ -396,16 +412,16 @@ mod tests {
     #[test]
     fn it_is_tried_at_once_and_then_less_often_but_always_within_five_seconds() {
         let start = Instant::now();
-        let mut outage = Outage::new(at(0), String::new(), start);
+        let mut outage = Outage::new(at(0), &failed(), start);
         assert!(outage.is_time(start));
         let mut now = start;
         for _ in 0..20 {
-            outage.failed_again(now);
+            outage.failed_again(&failed(), now);
             assert!(!outage.is_time(now));
             now += LONGEST_WAIT;
             assert!(outage.is_time(now));
         }
-        outage.failed_again(now);
+        outage.failed_again(&failed(), now);
         assert!(!outage.is_time(now + LONGEST_WAIT.mul_f64(0.99)));
     }
 }
