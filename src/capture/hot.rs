@@ -204,6 +204,8 @@ impl HotSegment {
     fn break_if_failed(&mut self, written: Result<()>) -> Result<()> {
         if written.is_err() {
             (self.entries, self.broken) = (self.committed, true);
+            // What of it the kernel has taken all the same comes again in the next segment.
+            self.end = self.end.min(self.size());
         }
         written
     }
@@ -231,7 +233,15 @@ impl HotSegment {
         (self.entries, self.committed) = (mark.entries, mark.entries);
         self.broken = true;
         // For whoever else may come to seal it.
-        self.file.set_len(mark.size).ok();
+        self.cut_off().ok();
+    }
+
+    /// Takes what does not count out of the file.
+    fn cut_off(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() > self.end {
+            self.file.set_len(self.end)?;
+        }
+        Ok(())
     }
 
     /// Whether its name still leads to it: somebody may have deleted it, or moved it away.
@@ -286,7 +296,10 @@ impl HotSegment {
         if !self.has_name() {
             self.restore()?;
         }
-        if !self.broken && !self.is_proven() {
+        if self.broken {
+            // Where that failed before: whoever else may come to seal it knows of no end.
+            self.cut_off().ok();
+        } else if !self.is_proven() {
             self.checkpoint()?;
         }
         // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
@@ -491,5 +504,44 @@ impl Write for Batch {
         self.pending.clear();
         self.pending.shrink_to(KEPT);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, fs};
+
+    use super::*;
+    use crate::entry::{SessionEvent, Subscription, Timestamp, What};
+
+    #[test]
+    fn what_a_write_that_failed_has_left_is_not_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (started, host) = (Timestamp::from_nanos(1), String::new());
+        let about = About { started, host, options: BTreeMap::new() };
+        let path = folder.path().join("a.mcap");
+        let mut segment = HotSegment::create(&path, &about, &[]).unwrap();
+        let subscription = Subscription {
+            name: "campus".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        };
+        let what = What::Event(SessionEvent::default());
+        let entry = Entry { subscription: Arc::new(subscription), received: started, what };
+        segment.append(&entry).unwrap();
+        segment.commit().unwrap();
+        let before = fs::read(segment.path()).unwrap();
+        segment.append(&entry).unwrap();
+        segment.commit().unwrap();
+        let record = fs::read(segment.path()).unwrap().split_off(before.len());
+
+        // Neither can be written to such a one, nor can it be cut off.
+        segment.progress.restored(File::open(segment.path()).unwrap());
+        segment.append(&entry).unwrap();
+        assert!(segment.commit().is_err());
+        OpenOptions::new().append(true).open(segment.path()).unwrap().write_all(&record).unwrap();
+        let sealed = segment.seal(Compression::default()).unwrap();
+        assert_eq!((sealed.entries, sealed.damage.is_some()), (2, false));
     }
 }
