@@ -110,6 +110,7 @@ fn a_capture_with_chunks_of_lz4_is_not_called_damaged() {
     for args in [
         &["decode", &other][..],
         &["inspect", &other],
+        &["inspect", "--verify", &other],
         &["edit", &other, "-o", &out],
         &["diff", &other, "fixtures/small.mcap"],
     ] {

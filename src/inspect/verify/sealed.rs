@@ -35,7 +35,11 @@ pub(super) fn verify(
     let mut sealed = Sealed::new(path, contents, again, size);
     sealed.magic(path)?;
     let scanner = Scanner::new(file, size).map_err(failed)?;
-    let mut scanner = workers::each_piece(scanner, |piece| sealed.piece(piece)).map_err(failed)?;
+    let read = workers::each_piece(scanner, |piece| sealed.piece(piece));
+    if sealed.is_lz4 {
+        return Err(Kind::Compression { path: path.to_owned(), found: "lz4" }.into());
+    }
+    let mut scanner = read.map_err(failed)?;
     sealed.end(&mut scanner).map_err(failed)?;
     Ok(sealed.finish())
 }
@@ -67,6 +71,8 @@ struct Sealed<'c, 'v> {
     summary: index::Summary,
     /// The summary was asked who has a channel.
     is_declared: bool,
+    /// It is compressed in the other of MCAP's two ways, which is no fault of it, and cannot be read.
+    is_lz4: bool,
 }
 
 impl<'c, 'v> Sealed<'c, 'v> {
@@ -77,6 +83,7 @@ impl<'c, 'v> Sealed<'c, 'v> {
             path,
             contents,
             is_declared: false,
+            is_lz4: false,
             file,
             size,
             section: Section::Start,
@@ -217,6 +224,10 @@ impl<'c, 'v> Sealed<'c, 'v> {
 
     /// A chunk, whose content was unpacked or is to be read now.
     fn chunk(&mut self, head: Head, header: Option<&Header>, content: &Content) -> io::Result<()> {
+        if header.is_some_and(|header| header.compression == "lz4") {
+            self.is_lz4 = true;
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let spot = Spot::at(head.offset);
         self.end_chunk();
         self.contents.findings.looked_at(Check::Records, 1);
