@@ -26,6 +26,7 @@ pub(crate) use self::{
     past::{past_damage, records_of_damage},
     proof::Summary,
     record::MESSAGE_HEADER_SIZE,
+    salvage::Search,
     summary::declared,
 };
 use crate::{

@@ -465,6 +465,53 @@ fn each_flipped_bit_of_a_hot_segment_is_seen_up_to_its_last_checkpoint() {
 }
 
 #[test]
+fn behind_a_wrong_length_in_a_hot_segment_is_looked_at_what_follows() {
+    let place = Place::new();
+    let steps = || (0..10).map(|number| F(u64::from(number), number + 1));
+    let path = hot(&place, steps().collect());
+    assert_eq!(verdict(&path).frames, 10);
+    let whole = fs::read(&path).unwrap();
+    // Where messages begin, and their lengths.
+    let (mut at, mut messages) = (8, Vec::new());
+    while at < whole.len() {
+        let length = u64::from_le_bytes(whole[at + 1..at + 9].try_into().unwrap());
+        if whole[at] == op::MESSAGE {
+            messages.push(at);
+        }
+        at += 9 + length as usize;
+    }
+    let with = |message: usize, length: u64| {
+        let mut data = whole.clone();
+        data[messages[message] + 1..][..8].copy_from_slice(&length.to_le_bytes());
+        fs::write(&path, &data).unwrap();
+        let verdict = verdict(&path);
+        let (checks, words) = faults(&verdict);
+        assert!(checks.contains(&Check::Records), "{words}");
+        let place = format!("at {} None: expected", messages[message]);
+        let next = format!("reading went on at byte {}", messages[message + 1]);
+        assert!(words.contains(&place) && words.contains(&next), "{words}");
+        (verdict.frames, verdict.segments[0].unproven, words)
+    };
+    // A checkpoint stands before the last one.
+    for length in [1_000_000, u64::MAX] {
+        let (frames, unproven, words) = with(4, length);
+        assert_eq!((frames, unproven), (9, 1), "{words}");
+        assert!(words.contains("expected 9 messages before it, found 8"), "{words}");
+    }
+    // What no checkpoint proves is read as well, also where it is a file that was set aside.
+    let set_aside = place.path("h.mcap.damaged");
+    let mut data = whole.clone();
+    let without_proof = messages[9];
+    data.truncate(without_proof);
+    let proof = data.len() - 9 - 20;
+    data.truncate(proof);
+    data[messages[4] + 1..][..8].copy_from_slice(&1_000_000_u64.to_le_bytes());
+    fs::write(&set_aside, &data).unwrap();
+    let verdict = verdict(&set_aside);
+    assert_eq!((verdict.frames, verdict.segments[0].unproven), (8, 8), "{:?}", faults(&verdict));
+}
+
+#[test]
 fn a_checkpoint_that_does_not_hold_is_one_fault() {
     let place = Place::new();
     let path = hot(&place, good());

@@ -55,7 +55,7 @@ const NEAR: u64 = 365 * 86_400 * 1_000_000_000;
 
 /// The search for what is whole.
 #[derive(Default)]
-pub(super) struct Search {
+pub(crate) struct Search {
     /// So many bytes were read, and unpacked, of what was none.
     in_vain: u64,
     /// So many records of hot segments were found.
@@ -104,7 +104,7 @@ impl Search {
     /// Where the next record of a hot segment begins that does so at `from` or behind it: one that is whole, has
     /// the content of its kind, and behind which another one begins, or the file ends. A message is one that was
     /// received around the `latest`, if there is one. What is in frames may look like that, but hardly does.
-    pub(super) fn next_record(
+    pub(crate) fn next_record(
         &mut self,
         file: &File,
         from: u64,

@@ -159,11 +159,11 @@ fn one(
     findings.begin(path);
     let known = if segment.hot { Vec::new() } else { past_damage(path) };
     let mut contents = Contents::new(findings, ledgers, known.into_iter().collect());
+    let again = File::open(path).map_err(Error::io("open", path));
+    let again = again.map_err(|error| segment.unopened(error))?;
     let (state, own) = if segment.hot {
-        (State::Hot, hot::verify(path, file, bytes, live, &mut contents)?)
+        (State::Hot, hot::verify(path, [file, again], bytes, live, &mut contents)?)
     } else {
-        let again = File::open(path).map_err(Error::io("open", path));
-        let again = again.map_err(|error| segment.unopened(error))?;
         (State::Sealed, sealed::verify(path, [file, again], bytes, &mut contents)?)
     };
     contents.finish();

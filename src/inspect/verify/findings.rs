@@ -195,6 +195,14 @@ fn fault(path: &Path, spot: Spot, (expected, found): (String, String)) -> Fault 
     Fault { path: path.to_owned(), offset, in_chunk, expected, found }
 }
 
+/// What became of reading behind a place that is no record.
+pub(super) fn went_on(until: Option<u64>) -> String {
+    match until {
+        Some(until) => format!("reading went on at byte {until}"),
+        None => "nothing behind it could be read".to_owned(),
+    }
+}
+
 /// A text cut to so many bytes.
 pub(super) fn bounded(mut text: String, limit: usize) -> String {
     if text.len() > limit {

@@ -1,4 +1,5 @@
-//! A hot segment: records behind each other, and checkpoints that say what all before them was.
+//! A hot segment: records behind each other, and checkpoints that say what all before them was. Behind what is no
+//! record reading goes on where whoever reads entries goes on, too.
 
 use std::{
     fs::File,
@@ -11,20 +12,20 @@ use mcap::records::op;
 use super::{
     Segment,
     contents::{Contents, HELD},
-    findings::{Check, Spot},
+    findings::{Check, Spot, went_on},
     records::{Head, Next, Records, Summed},
 };
 use crate::{
-    capture::{CHECKPOINT, Checkpoint, RECORD_LIMIT},
+    capture::{CHECKPOINT, Checkpoint, RECORD_LIMIT, Search},
     error::{Error, Kind, Result, counted},
 };
 
 const READ_SIZE: usize = 256 * 1024;
 
-/// Looks at the first `size` bytes of a hot segment, which its recorder may be writing.
+/// Looks at the first `size` bytes of a hot segment, of which both are open, and which its recorder may be writing.
 pub(super) fn verify(
     path: &Path,
-    file: File,
+    [file, again]: [File; 2],
     size: u64,
     is_live: bool,
     contents: &mut Contents<'_>,
@@ -34,7 +35,10 @@ pub(super) fn verify(
     let failed = |error: io::Error| Error::io("read", path)(error);
     (&mut from).take(mcap::MAGIC.len() as u64).read_to_end(&mut magic).map_err(failed)?;
     let segment = Segment::default();
-    let mut hot = Hot { contents, segment, size, is_live, at: 0, proven: None };
+    let search = Search::default();
+    let (at, proven, missing, is_behind) = (0, None, 0, false);
+    let mut hot =
+        Hot { contents, segment, again, search, size, is_live, at, proven, missing, is_behind };
     if magic == mcap::MAGIC {
         hot.records(Records::new(from, magic.len() as u64)).map_err(failed)?;
     } else if !mcap::MAGIC.starts_with(&magic) {
@@ -53,12 +57,19 @@ pub(super) fn verify(
 struct Hot<'c, 'v> {
     contents: &'c mut Contents<'v>,
     segment: Segment,
+    /// For what has to be looked up.
+    again: File,
+    search: Search,
     size: u64,
     is_live: bool,
     /// Where the last record ended.
     at: u64,
     /// What the last checkpoint said.
     proven: Option<Checkpoint>,
+    /// So many messages were passed over before it.
+    missing: u64,
+    /// Something was passed over since then.
+    is_behind: bool,
 }
 
 type Source = Records<Summed<BufReader<io::Take<File>>>>;
@@ -83,16 +94,27 @@ impl Hot<'_, '_> {
             };
             let spot = Spot::at(head.offset);
             self.contents.findings.looked_at(Check::Records, 1);
-            if let Some((expected, found)) = misfit(head, is_first) {
-                let behind = "nothing behind it could be read";
-                let found = format!("{found}; {behind}");
-                self.contents.findings.fault(Check::Records, spot, || (expected, found));
-                break;
-            }
+            let misfit = misfit(head, is_first);
             is_first = false;
-            if head.end() > self.size {
-                self.torn(head.offset, self.size - head.offset);
-                break;
+            let is_torn = misfit.is_none() && head.end() > self.size;
+            if misfit.is_some() || is_torn {
+                // A live recorder may be in the middle of it.
+                let until = if is_torn && self.is_live { None } else { self.behind(&records)? };
+                if is_torn && until.is_none() {
+                    self.torn(head.offset, self.size - head.offset);
+                    break;
+                }
+                let (expected, found) = misfit.unwrap_or_else(|| {
+                    let found = format!("opcode {:#04x} with {}", head.opcode, head.length);
+                    ("a record that ends before the file".to_owned(), found)
+                });
+                self.contents.findings.fault(Check::Records, spot, || {
+                    (expected, format!("{found}; {}", went_on(until)))
+                });
+                let Some(until) = until else { break };
+                records.skip_to(until)?;
+                (self.at, self.is_behind) = (until, true);
+                continue;
             }
             self.at = head.end();
             if head.opcode == op::MESSAGE {
@@ -120,8 +142,15 @@ impl Hot<'_, '_> {
             }
         }
         let proven = self.proven.map_or(0, |proof| proof.entries);
-        self.segment.unproven = self.contents.messages.saturating_sub(proven);
+        self.segment.unproven = (self.contents.messages + self.missing).saturating_sub(proven);
         Ok(())
+    }
+
+    /// Where the next record begins behind what is none. A wrong length may have swallowed it.
+    fn behind(&mut self, records: &Source) -> io::Result<Option<u64>> {
+        let latest = self.contents.span.map(|(_, latest)| latest);
+        let next = self.search.next_record(&self.again, records.at(), latest)?;
+        Ok(next.filter(|&next| next < self.size))
     }
 
     /// Whether a checkpoint holds. If not, what it says is returned.
@@ -134,7 +163,11 @@ impl Hot<'_, '_> {
             });
             return None;
         };
-        let there = Checkpoint { offset: spot.offset, entries: self.contents.messages, crc };
+        let entries = self.contents.messages + self.missing;
+        let there = Checkpoint { offset: spot.offset, entries, crc };
+        if std::mem::take(&mut self.is_behind) {
+            self.missing = said.entries.saturating_sub(self.contents.messages);
+        }
         let since = self.proven.map_or(0, |proof| proof.offset);
         self.proven = Some(said);
         if said == there {

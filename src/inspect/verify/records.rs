@@ -116,6 +116,12 @@ impl<R: BufRead> Records<R> {
         Ok(true)
     }
 
+    /// Goes to a place behind this one, whatever the record says about its length.
+    pub(in crate::inspect) fn skip_to(&mut self, place: u64) -> io::Result<bool> {
+        self.rest = place.saturating_sub(self.at);
+        self.skip()
+    }
+
     /// Goes to the end of the record in a way that needs no reading.
     pub(in crate::inspect) fn skip_by(
         &mut self,

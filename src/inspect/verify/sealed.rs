@@ -13,7 +13,7 @@ use super::{
     Segment,
     chunk::{self, Header},
     contents::{Contents, HELD},
-    findings::{Check, Spot},
+    findings::{Check, Spot, went_on},
     index,
     records::{HEAD_SIZE, Head, Records},
     scan::{MAGIC_SIZE, Piece, Scanner},
@@ -150,11 +150,8 @@ impl<'c, 'v> Sealed<'c, 'v> {
             Piece::Broken(broken) => {
                 let spot = Spot::at(broken.offset);
                 self.contents.findings.fault(Check::Records, spot, || {
-                    let then = match broken.until {
-                        Some(until) => format!("; reading went on at byte {until}"),
-                        None => "; nothing behind it could be read".to_owned(),
-                    };
-                    (broken.expected.to_owned(), format!("{}{then}", broken.found))
+                    let then = went_on(broken.until);
+                    (broken.expected.to_owned(), format!("{}; {then}", broken.found))
                 });
                 self.sum = None;
                 self.declare(spot);
