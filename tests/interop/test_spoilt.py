@@ -1,12 +1,16 @@
-"""Faults of a replay as PyPI's websocket-client and requests meet them, over TLS."""
+"""Faults of a replay as PyPI's websocket-client, websockets and requests meet them, over TLS."""
 
+import asyncio
 import contextlib
 import json
 import ssl
+import time
 
 import pytest
 import requests
 import websocket
+import websockets.asyncio.client
+import websockets.exceptions
 from harness import DEADLINE, by_subscription, key_of, replay, until
 
 KEY = key_of("north")
@@ -43,6 +47,148 @@ def receive(client, count):
     received = [client.recv_data() for _ in range(count)]
     assert {opcode for opcode, _ in received} == {websocket.ABNF.OPCODE_BINARY}
     return [data for _, data in received]
+
+
+@contextlib.contextmanager
+def third(source, tmp_path, fault, *arguments):
+    """A client whose third frame meets a fault, and the log."""
+    rule = f"[[rule]]\nwhen = {{ nth = 3 }}\ndo = {fault}"
+    with spoilt(source, tmp_path, *rules(tmp_path, rule), *arguments) as (feed, log):
+        client = connect(feed)
+        yield client, log
+        client.shutdown()
+
+
+def on_the_wire(message):
+    """A message as a server sends it."""
+    frame = websockets.frames.Frame(websockets.frames.Opcode.BINARY, message)
+    return frame.serialize(mask=False)
+
+
+def test_a_dropped_frame_does_not_come(source, tmp_path):
+    with third(source, tmp_path, '"drop"') as (client, _):
+        expected = frames(source)
+        assert receive(client, len(expected) - 1) == expected[:2] + expected[3:]
+
+
+def test_a_duplicate_comes_again(source, tmp_path):
+    with third(source, tmp_path, "{ duplicate = { times = 2 } }") as (client, _):
+        first, second, twice, *rest = frames(source)
+        expected = [first, second, twice, twice, twice, *rest]
+        assert receive(client, len(expected)) == expected
+
+
+def test_a_reordered_frame_comes_behind_others(source, tmp_path):
+    with third(source, tmp_path, "{ reorder = { within = 4 } }") as (client, log):
+        first, second, late, *rest = frames(source)
+        received = receive(client, len(rest) + 3)
+        (line,) = log()
+        by = line["by"]
+        assert 1 <= by <= 4
+        assert received == [first, second, *rest[:by], late, *rest[by:]]
+
+
+def test_a_delayed_frame_is_waited_for_with_an_answer_to_every_ping(source, tmp_path):
+    begun = time.monotonic()
+    fault = '{ delay = { by = "1s", jitter = "200ms" } }'
+    with third(source, tmp_path, fault) as (client, log):
+        expected = frames(source)
+        assert receive(client, 2) == expected[:2]
+        client.ping("17")
+        opcode, frame = client.recv_data_frame(control_frame=True)
+        assert (opcode, frame.data) == (websocket.ABNF.OPCODE_PONG, b"17")
+        assert receive(client, 1) == expected[2:3]
+        lasted = time.monotonic() - begun
+        (line,) = log()
+        assert 1.0 <= line["ns"] / 1e9 <= min(1.2, lasted)
+        assert receive(client, 10) == expected[3:13]
+
+
+def test_nothing_is_answered_in_a_stall(source, tmp_path):
+    begun = time.monotonic()
+    with third(source, tmp_path, '{ stall = { for = "500ms" } }') as (client, _):
+        expected = frames(source)
+        assert receive(client, 2) == expected[:2]
+        # A ping that comes while the second frame is written is still answered.
+        time.sleep(0.1)
+        client.ping("17")
+        opcode, frame = client.recv_data_frame(control_frame=True)
+        assert (opcode, frame.data) == (websocket.ABNF.OPCODE_BINARY, expected[2])
+        assert time.monotonic() - begun >= 0.5
+        # The others follow, and the answer, too.
+        received = []
+        while (event := client.recv_data_frame(control_frame=True))[0] != websocket.ABNF.OPCODE_PONG:
+            received.append(event[1].data)
+        assert event[1].data == b"17"
+        assert received == expected[3 : 3 + len(received)]
+
+
+def test_an_oversized_message_is_as_large_as_it_says(source, tmp_path):
+    expected = frames(source)
+    with third(source, tmp_path, "{ oversize = {} }") as (client, _):
+        small, _, large, following = receive(client, 4)
+        assert (small, following) == (expected[0], expected[3])
+        assert len(large) == 17 * 1024 * 1024
+        # What it grew by is a field that nobody knows.
+        (found,) = (frame.decoded for frame in source.frames if frame.data == expected[2])
+        message = type(found).FromString(large)
+        assert message != found
+        message.DiscardUnknownFields()
+        assert message == found
+
+
+def test_an_oversized_message_is_too_much_for_who_has_a_limit(source, tmp_path):
+    async def read(feed):
+        trust = ssl.create_default_context(cafile=feed.ca)
+        headers = {"Authorization": KEY, "Topic": TOPIC}
+        connecting = websockets.asyncio.client.connect(
+            feed.url, additional_headers=headers, ssl=trust, open_timeout=DEADLINE
+        )
+        received = []
+        async with connecting as client:
+            with pytest.raises(websockets.exceptions.ConnectionClosedError) as closed:
+                while True:
+                    received.append(await client.recv())
+        assert closed.value.sent.code == 1009
+        return received
+
+    rule = "[[rule]]\nwhen = { nth = 3 }\ndo = { oversize = {} }"
+    with spoilt(source, tmp_path, *rules(tmp_path, rule)) as (feed, _):
+        received = asyncio.run(asyncio.wait_for(read(feed), DEADLINE))
+        assert received == frames(source)[:2]
+
+
+def test_a_slow_message_comes_in_small_pieces(source, tmp_path):
+    begun = time.monotonic()
+    with third(source, tmp_path, '{ slow = { bytes = 20, every = "5ms" } }') as (client, _):
+        expected = frames(source)
+        assert receive(client, 2) == expected[:2]
+        # What is read of TLS at once is what was written at once.
+        wire, pieces = on_the_wire(expected[2]), []
+        while sum(map(len, pieces)) < len(wire):
+            pieces.append(client.sock.recv(len(wire)))
+            assert 1 <= len(pieces[-1]) <= 20
+        assert b"".join(pieces) == wire
+        assert time.monotonic() - begun >= 0.005 * (len(pieces) - 1)
+        # Only this one is slow.
+        assert receive(client, 10) == expected[3:13]
+
+
+def test_half_a_message_and_then_nothing_until_the_reset(source, tmp_path):
+    fault = '{ half-open = { part = 0.5, for = "700ms" } }'
+    begun = time.monotonic()
+    # Without TLS, as above: a reset would not be told from an end.
+    with third(source, tmp_path, fault, "--plain") as (client, _):
+        expected = frames(source)
+        assert receive(client, 2) == expected[:2]
+        client.ping("anybody?")
+        wire = on_the_wire(expected[2])
+        half, received = wire[: len(wire) // 2], b""
+        with pytest.raises(ConnectionResetError):
+            while piece := client.sock.recv(len(wire)):
+                received += piece
+        assert time.monotonic() - begun >= 0.7
+        assert received == half
 
 
 def test_a_close_is_that_close(source, tmp_path):
