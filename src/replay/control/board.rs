@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::Instant,
 };
 
@@ -12,6 +15,10 @@ use super::{
     orders::{Change, Leap, Order, Origin},
 };
 use crate::{entry::Timestamp, pace::Pace};
+
+/// So many orders may wait for a client, which is more than a test gives while somebody stalls. Each of them counts
+/// as it is, so none can be left out for another: who has not heard so many is dropped.
+pub(super) const ORDERS: usize = 10_000;
 
 /// What a house knows of its clients, at one instant.
 pub(super) struct Board {
@@ -55,7 +62,7 @@ pub(super) struct Visitor {
     pub leaps: u64,
     /// and after so many of them it had got its last frame.
     pub done: Option<u64>,
-    pub orders: mpsc::UnboundedSender<Order>,
+    pub orders: mpsc::Sender<Order>,
     pub farewell: Option<oneshot::Sender<Farewell>>,
 }
 
@@ -99,17 +106,26 @@ impl Board {
 }
 
 impl Visitor {
-    pub(super) fn tell(&self, order: Order) {
-        self.tell_of(|| order);
+    /// Whether it hears orders. To be dropped is the last: it could come round to a later one first.
+    pub(super) const fn hears(&self) -> bool {
+        self.farewell.is_some()
     }
 
-    /// Tells it what is made for it, unless it hears nothing any more.
-    pub(super) fn tell_of(&self, order: impl FnOnce() -> Order) {
-        // To be dropped is the last that a client hears: it could come round to a later order first.
-        if self.farewell.is_some() {
-            // Who has gone meanwhile needs no orders.
-            let _ = self.orders.send(order());
+    pub(super) fn tell(&mut self, order: Order) {
+        if !self.hears() {
+            return;
         }
+        match self.orders.try_send(order) {
+            Err(TrySendError::Full(_)) => self.drop_with(Farewell::Reset),
+            // Who has gone meanwhile needs no orders.
+            Err(TrySendError::Closed(_)) | Ok(()) => {}
+        }
+    }
+
+    /// Ends its connection, unless that is on the way out already.
+    pub(super) fn drop_with(&mut self, farewell: Farewell) {
+        // Who has gone meanwhile cannot be told.
+        let _ = self.farewell.take().map(|told| told.send(farewell));
     }
 
     pub(super) fn change(&mut self, change: Change, at: Instant) {

@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     super::{Options, Timeline, hold::Hold, keys::Keys, offer::Share, spoil::Spoil},
     COMMANDS_REPORTED, Command, Farewell, Given, State, Until, Visitor as Seen,
-    board::{Board, Visitor},
+    board::{Board, ORDERS, Visitor},
     orders::{Change, Leap, Order, Origin},
     ties::Ties,
 };
@@ -123,7 +123,7 @@ impl House {
         share: &Share,
         with: impl FnOnce() -> T,
     ) -> (Ties, oneshot::Receiver<Farewell>, T) {
-        let (to, orders) = mpsc::unbounded_channel();
+        let (to, orders) = mpsc::channel(ORDERS);
         let (farewell, told) = oneshot::channel();
         let (id, resets, made) = self.change_board(|board| {
             board.came += 1;
@@ -193,7 +193,7 @@ impl House {
             }
             Command::Inject(faults) => {
                 let faults = self.spoil.inject(&faults);
-                for visitor in board.visitors.values() {
+                for visitor in board.visitors.values_mut() {
                     visitor.tell(Order::Inject(faults.clone()));
                 }
                 Ok(())
@@ -201,11 +201,7 @@ impl House {
             Command::Drop(farewell) => {
                 let all = board.visitors.iter_mut();
                 let those = all.filter(|(id, _)| client.is_none_or(|client| client == **id));
-                for (_, visitor) in those {
-                    // Who is on the way out already cannot be told.
-                    let told = visitor.farewell.take();
-                    let _ = told.map(|told| told.send(farewell.clone()));
-                }
+                those.for_each(|(_, visitor)| visitor.drop_with(farewell.clone()));
                 Ok(())
             }
             Command::Expire(account) => match &self.keys {
@@ -306,8 +302,10 @@ impl House {
         for visitor in board.visitors.values_mut() {
             visitor.delivered.values_mut().for_each(|count| *count = 0);
             // Counted here, in the order in which they came: they hear of it in any.
-            let spoiler = || self.spoil.counted(&visitor.topic, visitor.delivered.keys());
-            visitor.tell_of(|| Order::Renew(Box::new(spoiler())));
+            if visitor.hears() {
+                let spoiler = self.spoil.counted(&visitor.topic, visitor.delivered.keys());
+                visitor.tell(Order::Renew(Box::new(spoiler)));
+            }
         }
         match self.timeline {
             Timeline::Shared => board.change_clock(&changes, self.by_clock(at)),
@@ -460,6 +458,24 @@ mod tests {
         assert!(told.try_recv().is_ok());
         assert!(matches!(ties.unheard(), Some(Order::Change(_, Change::Pause))));
         assert!(ties.unheard().is_none(), "it would play on before it is dropped");
+    }
+
+    #[test]
+    fn who_hears_nothing_is_dropped_and_nobody_else() {
+        let house = house();
+        let (_stalled, mut told) = enter(&house);
+        let (mut ties, mut listening) = enter(&house);
+
+        for given in 0..=ORDERS {
+            assert!(told.try_recv().is_err(), "dropped with {given} orders unheard");
+            let command = if given % 2 == 0 { Command::Pause } else { Command::Resume };
+            house.give(command, None).unwrap();
+            assert!(ties.unheard().is_some());
+        }
+
+        assert_eq!(told.try_recv(), Ok(Farewell::Reset));
+        assert!(listening.try_recv().is_err() && ties.unheard().is_none());
+        assert!(house.give(Command::Pause, None).is_ok());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::pace::{Pace, Position};
 pub(in crate::replay) struct Ties {
     house: Arc<House>,
     id: u64,
-    orders: mpsc::UnboundedReceiver<Order>,
+    orders: mpsc::Receiver<Order>,
     /// As many as it has heard of.
     leaps: u64,
     resets: u64,
@@ -25,7 +25,7 @@ impl Ties {
     pub(super) const fn new(
         house: Arc<House>,
         id: u64,
-        orders: mpsc::UnboundedReceiver<Order>,
+        orders: mpsc::Receiver<Order>,
         resets: u64,
     ) -> Self {
         Self { house, id, orders, leaps: 0, resets }
