@@ -392,9 +392,11 @@ impl<'a> Item<'a> {
             if !fits {
                 return Err(item.wrong("an HTTP header"));
             }
-            // It says itself how long its body is; raw-answer says anything.
-            if name.eq_ignore_ascii_case("content-length") {
-                return Err(item.wrong("another header than the length"));
+            // An answer says itself how long it is, and that the connection ends with it; raw-answer says
+            // anything.
+            let own = ["connection", "content-length", "transfer-encoding"];
+            if own.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                return Err(item.wrong(format!("another header than {}", own.join(", "))));
             }
             Ok((name.to_owned(), text.to_owned()))
         });
