@@ -244,6 +244,26 @@ async fn a_seek_goes_to_any_moment() {
 }
 
 #[tokio::test]
+async fn a_seek_to_the_start_of_the_capture_goes_to_the_first_frame() {
+    let fixture = Fixture::of(30);
+    for timeline in [Timeline::Client, Timeline::Shared] {
+        let feed = fixture.feed().timeline(timeline).with(|options| options.selection.skip = 10);
+        let feed = feed.start().unwrap();
+        let control = feed.control();
+        let mut client = client(&feed, "audit").await;
+        let all = fixture.from("audit", 10);
+        assert!(client.messages(all.len()).await == all);
+        control.wait(Until::End, PATIENCE).await.unwrap();
+        let start = control.state().start.unwrap().before(Duration::from_millis(100));
+        control.seek(start.to_string().parse().unwrap()).unwrap();
+        assert!(client.messages(all.len()).await == all);
+        let early = start.before(Duration::from_nanos(1)).to_string();
+        let error = control.seek(early.parse().unwrap()).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(&start.to_string()), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn steps_that_are_left_do_not_survive_a_seek() {
     let fixture = Fixture::of(60);
     let feed = fixture.feed().start().unwrap();

@@ -118,8 +118,8 @@ pub enum Command {
     Step(u64),
     /// Goes on in another place of the recording, back or forth: with the first frame, in the capture's
     /// order, that was not received before that moment, as long after it as it was received. A moment from
-    /// the start counts from the first frame that is played. Wherever it is, it is a place in the first
-    /// round.
+    /// the start counts from the first frame that is played; one between the capture's start and that frame
+    /// is that frame's. Wherever it is, it is a place in the first round.
     Seek(Moment),
     /// Goes on with another speed, from where it is.
     Speed(Speed),

@@ -38,6 +38,8 @@ pub(in crate::replay) struct House {
     loop_delay: Duration,
     /// When the first frame was received; None if there is none.
     start: Option<Timestamp>,
+    /// When the capture begins, of which that frame may be a later part.
+    capture_start: Option<Timestamp>,
     spoil: Arc<Spoil>,
     hold: Arc<Hold>,
     keys: Option<Keys>,
@@ -57,6 +59,8 @@ impl House {
         let entries = options.selection.clone().of(options.capture.entries());
         let mut entries = entries.filter_map(Result::ok);
         let start = entries.find_map(|entry| entry.frame().map(|_| entry.received));
+        let mut all = options.capture.entries().filter_map(Result::ok);
+        let capture_start = all.next().map(|entry| entry.received);
         let board = Board {
             clock: Pace::new(options.speed),
             origin: None,
@@ -75,6 +79,7 @@ impl House {
             speed: options.speed,
             loop_delay: options.loop_delay,
             start,
+            capture_start,
             spoil,
             hold,
             keys,
@@ -227,8 +232,13 @@ impl House {
         let after = match to {
             Moment::AfterStart(after) => after,
             Moment::At(time) if time >= start => time.since(start),
+            // In the capture, and nothing is played before the first frame.
+            Moment::At(time) if self.capture_start.is_some_and(|start| time >= start) => {
+                Duration::ZERO
+            }
             Moment::At(time) => {
                 let hint = "+0s is the first frame";
+                let start = self.capture_start.map_or(start, |first| first.min(start));
                 let expected = format!("a moment from {start} on");
                 return Err(Error::usage(expected, time.to_string(), hint));
             }
