@@ -50,7 +50,7 @@ pub use self::{
     verdict::{Check, Demands, Expected, Outcome},
 };
 use self::{
-    control::House,
+    control::{House, Open},
     hold::{Hold, Over},
     offer::Offer,
     spoil::Spoil,
@@ -343,6 +343,7 @@ impl Server {
         tell: impl Fn(News<'_>) + Send + Sync + 'static,
     ) -> Report {
         let Self { listener, stage, .. } = self;
+        let open = stage.house.clone().map(Open);
         let (stop, stopped) = watch::channel(false);
         let tell: Arc<Tell> = Arc::new(tell);
         let mut connections = JoinSet::new();
@@ -390,8 +391,8 @@ impl Server {
         }
         let last = stage.keys.as_ref().map(Keys::changes_so_far).unwrap_or_default();
         note(last, &mut report, &*tell);
+        drop(open);
         if let Some(house) = &stage.house {
-            house.end();
             (report.control, report.commands) = house.given(started);
         }
         report.lasted = started.elapsed();

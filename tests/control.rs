@@ -634,6 +634,7 @@ async fn dropping_the_server_ends_it() {
     let fixture = Fixture::of(30);
     let feed = fixture.feed().start().unwrap();
     let address = feed.address();
+    let control = feed.control().clone();
     let mut client = client(&feed, "audit").await;
     let began = Instant::now();
     drop(feed);
@@ -641,6 +642,8 @@ async fn dropping_the_server_ends_it() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     while let Ok(Some(_)) = client.try_next().await {}
     assert!(TcpStream::connect(address).await.is_err());
+    assert!(control.state().ended);
+    assert!(control.pause().unwrap_err().is_not_now());
 }
 
 #[test]

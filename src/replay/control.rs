@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use self::http::Remote;
 pub(super) use self::{
-    house::House,
+    house::{House, Open},
     orders::{Leap, Order, Origin},
     ties::{Clock, Ties},
 };
@@ -49,7 +49,7 @@ impl Control {
     }
 
     /// Carries out a command, for the client of that number or for all. It has taken effect when this
-    /// returns; what is on its way to a client still arrives.
+    /// returns; what is on its way to a client still arrives. Fails when the replay has ended.
     pub fn give(&self, command: Command, client: Option<u64>) -> Result<()> {
         self.0.give(command, client)
     }

@@ -30,6 +30,16 @@ use crate::{
     select::Moment,
 };
 
+/// As long as this is there, a server under control is. It may go without a word, and whoever keeps a control
+/// hears of that, too.
+pub(in crate::replay) struct Open(pub Arc<House>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// A server under control: its clock and its clients.
 pub(in crate::replay) struct House {
     pub(super) timeline: Timeline,
@@ -157,6 +167,10 @@ impl House {
     /// Carries out a command, for one client or for all that are here and those that come.
     pub(super) fn give(&self, command: Command, client: Option<u64>) -> Result<()> {
         self.change_board(|board| {
+            if board.ended {
+                let hint = "start another one";
+                return Err(not_now("a replay that goes on", "one that has ended", hint));
+            }
             let at = Instant::now();
             let (word, with) = (command.word(), command.with());
             self.carry_out(board, command, client, at)?;
@@ -413,7 +427,7 @@ impl House {
     }
 
     /// Nothing more will happen.
-    pub(in crate::replay) fn end(&self) {
+    fn end(&self) {
         self.change_board(|board| board.ended = true);
     }
 
@@ -486,6 +500,20 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Farewell::Reset));
         assert!(listening.try_recv().is_err() && ties.unheard().is_none());
         assert!(house.give(Command::Pause, None).is_ok());
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_commands() {
+        let house = house();
+        house.give(Command::Pause, None).unwrap();
+
+        drop(Open(Arc::clone(&house)));
+
+        let error = house.give(Command::Resume, None).unwrap_err();
+        assert!(error.is_not_now() && error.hint().is_some());
+        assert_eq!(error.to_string(), "expected a replay that goes on, found one that has ended");
+        let state = house.state();
+        assert!(state.ended && state.paused && state.commands == 1);
     }
 
     #[test]
