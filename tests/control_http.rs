@@ -246,6 +246,7 @@ async fn what_is_wrong_is_a_problem_with_a_reason() {
         ("POST", "/wait", json!({}), 400, "wrong-request"),
         ("POST", "/wait", json!({"clients": 1, "end": true}), 400, "wrong-request"),
         ("POST", "/wait", json!({"frames": 1, "topic": "nonsense"}), 400, "wrong-request"),
+        ("POST", "/wait", json!({"frames": 1, "client": 0}), 400, "wrong-request"),
         ("POST", "/wait", json!({"end": true, "timeout": "2h"}), 400, "wrong-request"),
         ("POST", "/wait", brief, 409, "not-in-time"),
     ] {

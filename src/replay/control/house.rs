@@ -399,7 +399,11 @@ impl House {
 
     /// Refuses to wait for what will never be.
     fn known(&self, until: &Until) -> Result<()> {
-        let Until::Frames { topic, subscription, .. } = until else { return Ok(()) };
+        let Until::Frames { topic, subscription, client, .. } = until else { return Ok(()) };
+        if *client == Some(0) {
+            let hint = "clients have the numbers that /state says";
+            return Err(Error::usage("a number of a client, from 1 on", "0", hint));
+        }
         let board = self.board();
         let all = board.delivered.iter();
         let of_topic = all.filter(|(name, _)| topic.as_ref().is_none_or(|topic| topic == *name));
@@ -558,6 +562,8 @@ mod tests {
         let expected = "expected 1 frame for client 1, found client 1 has left";
         assert_eq!(waited.unwrap_err().to_string(), expected);
         assert_eq!(house.wait(&early, patience).await.unwrap_err().to_string(), expected);
+        let error = house.wait(&of(0), patience).await.unwrap_err();
+        assert!(error.is_usage() && error.hint().is_some(), "{error}");
         // Who has not come yet may.
         let error = house.wait(&of_second, Duration::ZERO).await.unwrap_err();
         assert_eq!(error.to_string(), "expected 1 frame for client 2, found 0 after 0ns");
