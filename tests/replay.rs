@@ -34,6 +34,7 @@ use support::{
     place::names_in,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     sync::oneshot,
     task::JoinHandle,
     time::{Instant, timeout},
@@ -389,6 +390,17 @@ async fn wrong_requests_are_refused_in_the_words_that_clients_know() {
         assert_eq!(answer.status, status, "{spoilt}");
         assert!(!answer.body.is_empty() && answer.head.contains("sec-websocket-version: 13"));
     }
+    let headers = [&UPGRADE[..], &[key, topic]].concat();
+    let twice = [&headers[..], &[("Host", "localhost")]].concat();
+    assert_eq!(running.ask(feed, &twice).await.status, 400);
+    let mut stream = connect(running.address, running.ca_pem.as_deref()).await;
+    let headers: String =
+        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let hostless = format!("GET {feed} HTTP/1.1\r\n{headers}\r\n");
+    stream.write_all(hostless.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
     running.stop();
     assert_eq!(running.report().await.served, 0);
 }

@@ -254,6 +254,10 @@ fn accept_key(request: &Request<Body>) -> Result<HeaderValue, (StatusCode, &'sta
     {
         return Err((StatusCode::UPGRADE_REQUIRED, "expected an upgrade to websocket\n"));
     }
+    // RFC 9112, section 3.2, wants no more than one, either.
+    if headers.get_all(header::HOST).iter().count() != 1 {
+        return Err((StatusCode::BAD_REQUEST, "expected one header Host\n"));
+    }
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         return Err((StatusCode::UPGRADE_REQUIRED, "expected Sec-WebSocket-Version 13\n"));
     }
