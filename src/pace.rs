@@ -724,8 +724,28 @@ mod tests {
     }
 
     #[test]
+    fn an_exponent_moves_the_point() {
+        for (text, expected) in [
+            ("1e3", "1000"),
+            ("1.5E+2", "150"),
+            ("25e-1", "2.5"),
+            ("0.00012e4", "1.2"),
+            ("123456789.5e-9", "0.12345679"),
+            ("5e-10", "0.000000001"),
+            ("000.0001e14", "10000000000"),
+        ] {
+            assert_eq!(speed(text).to_string(), expected);
+        }
+        for text in ["4e-10", "1e-2147483648", "1e11", "1e2147483647", "1e9999999999", "0e9"] {
+            assert!(text.parse::<Speed>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_refused_with_an_example() {
-        for text in ["", "0", "0.0", "-1", "1e3", "fast", ".5", "1.", "0.0000000004", "inf"] {
+        for text in
+            ["", "0", "0.0", "-1", "1e", "e3", "1e1.5", "fast", ".5", "1.", "0.0000000004", "inf"]
+        {
             let error = text.parse::<Speed>().unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
         }
