@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     Usage { expected: String, found: String, hint: &'static str },
     InputFile { path: PathBuf, expected: String, found: String },
     KeyFile { path: PathBuf },
-    FaultFile { origin: String, line: usize, field: String, expected: String, found: String },
+    FaultFile(BadRule),
     PolicyFile { origin: String, line: usize, field: String, expected: String, found: String },
     RedactKey { path: PathBuf, expected: &'static str, found: String },
     Survived { found: String },
@@ -86,6 +86,24 @@ pub(crate) struct Lost {
     pub(crate) topic: String,
     /// In words: which frames.
     pub(crate) frames: String,
+}
+
+/// A rule for faults that is none.
+#[derive(Debug)]
+pub(crate) struct BadRule {
+    pub(crate) origin: String,
+    pub(crate) line: usize,
+    pub(crate) field: String,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+    pub(crate) language: Language,
+}
+
+/// What a rule is written in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Language {
+    Toml,
+    Json,
 }
 
 /// A line of which no frame can be made.
@@ -152,7 +170,7 @@ impl Error {
 
     /// A rule for faults is wrong.
     pub fn is_fault_file(&self) -> bool {
-        matches!(*self.0, Kind::FaultFile { .. })
+        matches!(*self.0, Kind::FaultFile(_))
     }
 
     pub(crate) fn into_kind(self) -> Kind {
@@ -241,8 +259,11 @@ impl Error {
             Kind::InputFile { .. } => {
                 r#"the file looks like {"customers": {"NAME": {"wsskey": "...", "topic": "monitoring"}}}"#
             }
-            Kind::FaultFile { .. } => {
+            Kind::FaultFile(BadRule { language: Language::Toml, .. }) => {
                 r#"a rule is three lines like [[rule]], when = { nth = 3 }, do = "drop"; docs/faults.md has all of it"#
+            }
+            Kind::FaultFile(BadRule { language: Language::Json, .. }) => {
+                r#"rules look like {"rule": [{"when": {"nth": 3}, "do": "drop"}]}; docs/faults.md has all of it"#
             }
             Kind::PolicyFile { .. } => "docs/redaction.md says what a policy can hold",
             Kind::RedactKey { .. } => {
@@ -395,7 +416,7 @@ impl fmt::Display for Error {
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
-            Kind::FaultFile { origin, line, field, expected, found }
+            Kind::FaultFile(BadRule { origin, line, field, expected, found, .. })
             | Kind::PolicyFile { origin, line, field, expected, found }
             | Kind::Line(BadLine { origin, line, field, expected, found, .. }) => {
                 let at = if field.is_empty() { String::new() } else { format!(" as {field}") };

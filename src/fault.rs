@@ -68,7 +68,7 @@ impl Faults {
 
     /// The same for rules in JSON: `{"rule": [{"when": {...}, "do": ...}]}`.
     pub fn parse_json(text: &str, origin: &str, seed: Option<u64>) -> Result<Self> {
-        Self::parse(&json::to_toml(text, origin)?, origin, seed)
+        Self::parse(&json::to_toml(text, origin)?, origin, seed).map_err(json::in_json)
     }
 
     /// A ready-made scenario, by its name.

@@ -630,7 +630,14 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
         ("", "expected a list of rules, [[rule]] as rule in line 1 of faults.toml, found nothing"),
         ("[[rule]\n", "expected TOML as rules in line 1 of faults.toml, found "),
         ("\n[[rule]]\n", "expected a fault as rule 1.do in line 2 of faults.toml, found nothing"),
-        ("rules = 1\nrule = 2", "expected [[rule]] as rule in line 2 of faults.toml, found 2"),
+        (
+            "description = \"\"\nrule = 2",
+            "expected [[rule]] as rule in line 2 of faults.toml, found 2",
+        ),
+        (
+            "\n[[rules]]\ndo = \"drop\"",
+            "expected description, rule as rules in line 2 of faults.toml, found \"rules\"",
+        ),
         (
             "[[rule]]\ndo = \"drop\"\n\n[[rule]]\ndo = \"dorp\"",
             "duplicate, reorder, delay, stall, truncate, flip-bits, replace, unknown-field, \
@@ -734,6 +741,23 @@ fn a_refusal_has_headers_that_are_not_the_answers_own() {
         let said = Faults::parse(&rules, "faults.toml", None).unwrap_err().to_string();
         let field = format!(" as rule 1.do.refuse.headers.{name} in line 2 of faults.toml");
         assert!(said.contains(expected) && said.contains(&field), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rules_in_json_is_told_with_an_example_in_json() {
+    for (rules, sentence) in [
+        ("{", "expected JSON as rules in line 1 of the request"),
+        ("{\"rules\": []}", "expected description, rule as rules in line 1 of the request"),
+        (
+            "{\"rule\": [{\"do\": \"dorp\"}]}",
+            "as rule 1.do in line 1 of the request, found \"dorp\"",
+        ),
+    ] {
+        let error = Faults::parse_json(rules, "the request", None).unwrap_err();
+        assert!(error.to_string().contains(sentence), "{error}");
+        let hint = error.hint().unwrap();
+        assert!(hint.contains("{\"rule\": [{") && hint.contains("docs/faults.md"), "{hint}");
     }
 }
 

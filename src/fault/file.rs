@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     dice::Dice,
-    error::{Error, Kind, Result},
+    error::{BadRule, Error, Kind, Language, Result},
     protocol::PROTOCOLS,
     select,
     sink::filter::Condition,
@@ -92,9 +92,11 @@ pub(super) fn parse(text: &str, origin: &str) -> Result<Vec<Rule>> {
     let mut top = Table::new(source, String::new(), 0, parsed.get_ref());
     // For people.
     top.maybe("description", Item::text)?;
-    let rules = top.needed("rule", "a list of rules, [[rule]]")?;
-    let DeValue::Array(tables) = rules.value else { return Err(rules.wrong("[[rule]]")) };
+    let rules = top.take("rule");
+    // If there are none, they may be under a name that is almost theirs.
     top.end()?;
+    let rules = rules.ok_or_else(|| source.nothing(0, "rule", "a list of rules, [[rule]]"))?;
+    let DeValue::Array(tables) = rules.value else { return Err(rules.wrong("[[rule]]")) };
     let rules = tables.iter().enumerate().map(|(index, table)| {
         let at = table.span().start;
         let item =
@@ -221,7 +223,12 @@ impl Source<'_> {
         let before = self.text.get(..at).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let (origin, field) = (self.origin.to_owned(), field.to_owned());
-        Kind::FaultFile { origin, line, field, expected, found }.into()
+        let language = Language::Toml;
+        Kind::FaultFile(BadRule { origin, line, field, expected, found, language }).into()
+    }
+
+    fn nothing(self, at: usize, field: &str, expected: &str) -> Error {
+        self.wrong(at, field, expected.to_owned(), "nothing".to_owned())
     }
 }
 
@@ -281,7 +288,7 @@ impl<'a> Table<'a> {
                 "" => name.to_owned(),
                 field => format!("{field}.{name}"),
             };
-            self.source.wrong(self.at, &field, expected.to_owned(), "nothing".to_owned())
+            self.source.nothing(self.at, &field, expected)
         })
     }
 

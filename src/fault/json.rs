@@ -2,13 +2,14 @@
 
 use serde_json::Value as Json;
 
-use crate::error::{Kind, Result};
+use crate::error::{BadRule, Error, Kind, Language, Result};
 
 /// The text of a file with the rules that a JSON document has.
 pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
     let wrong = |line, field: &str, expected: &str, found: String| {
         let (origin, field) = (origin.to_owned(), field.to_owned());
-        Kind::FaultFile { origin, line, field, expected: expected.to_owned(), found }
+        let (expected, language) = (expected.to_owned(), Language::Json);
+        Kind::FaultFile(BadRule { origin, line, field, expected, found, language })
     };
     let document: Json = serde_json::from_str(text)
         .map_err(|error| wrong(error.line(), "rules", "JSON", error.to_string()))?;
@@ -17,6 +18,9 @@ pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
         return Err(wrong(1, "rules", "an object like {\"rule\": [...]}", found).into());
     };
     let rules = top.get("rule");
+    if let (None, Some(key)) = (rules, top.keys().find(|key| *key != "description")) {
+        return Err(wrong(1, key, "description, rule", format!("{key:?}")).into());
+    }
     if !rules.is_some_and(Json::is_array) {
         let found = rules.map_or("nothing", kind).to_owned();
         return Err(wrong(1, "rule", "a list like [{\"do\": \"drop\"}]", found).into());
@@ -31,6 +35,16 @@ pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
         toml.push('\n');
     }
     Ok(toml)
+}
+
+/// The same error of a text that was made from JSON.
+pub(super) fn in_json(error: Error) -> Error {
+    match error.into_kind() {
+        Kind::FaultFile(rule) => {
+            Kind::FaultFile(BadRule { language: Language::Json, ..rule }).into()
+        }
+        other => other.into(),
+    }
 }
 
 const fn kind(value: &Json) -> &'static str {
@@ -107,7 +121,11 @@ mod tests {
                 "{\"rule\": {\"do\": \"drop\"}}",
                 "a list like [{\"do\": \"drop\"}] as rule in line 1 of the request, found an object",
             ),
-            ("{\"rules\": []}", "as rule in line 1 of the request, found nothing"),
+            ("{\"description\": \"\"}", "as rule in line 1 of the request, found nothing"),
+            (
+                "{\"rules\": []}",
+                "expected description, rule as rules in line 1 of the request, found \"rules\"",
+            ),
         ] {
             let error = to_toml(text, "the request").unwrap_err();
             assert!(error.is_fault_file() && error.to_string().contains(part), "{error}");

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
-use crate::error::{Kind, Result};
+use crate::error::{BadRule, Kind, Language, Result};
 
 /// A fault that was applied: a line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,13 +118,14 @@ pub(super) fn head(text: &str, origin: &str) -> Result<Option<(Vec<String>, u64)
     match serde_json::from_str::<Head<'_>>(line) {
         Ok(Head { seed, rules: Rules::One(text) }) => Ok(Some((vec![text.into_owned()], seed))),
         Ok(Head { seed, rules: Rules::Several(texts) }) => Ok(Some((texts.into_owned(), seed))),
-        Err(error) => Err(Kind::FaultFile {
+        Err(error) => Err(Kind::FaultFile(BadRule {
             origin: origin.to_owned(),
             line: 1,
             field: "the head of a fault log".to_owned(),
             expected: r#"{"event":"faults","seed":...,"rules":"..."}"#.to_owned(),
             found: error.to_string(),
-        }
+            language: Language::Toml,
+        })
         .into()),
     }
 }
