@@ -871,6 +871,16 @@ async fn what_is_whole_is_served_and_damage_reported_once() {
     assert!(cost.starts_with("lost of a (audit): frames "), "{cost}");
 }
 
+#[tokio::test]
+async fn a_capture_of_which_nothing_is_left_is_not_served() {
+    let fixture = Fixture::of(30);
+    let whole = std::fs::read(&fixture.path).unwrap();
+    // Behind what it says of itself, within the first chunk.
+    std::fs::write(&fixture.path, &whole[..1500]).unwrap();
+    let error = Server::start(fixture.options()).await.err().unwrap();
+    assert!(error.is_damage() && error.hint().is_some(), "{error}");
+}
+
 /// The command with these arguments, and its ready line.
 fn command(fixture: &Fixture, arguments: &[&str]) -> (Child, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_centralcap"))

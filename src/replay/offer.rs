@@ -22,6 +22,12 @@ pub(super) struct Offer {
 impl Offer {
     pub(super) fn of(options: &Options) -> Result<Self> {
         let channels = options.capture.channels()?;
+        // Nobody could ask for anything, and so nobody would meet what is wrong.
+        if channels.is_empty()
+            && let Some(error) = options.capture.entries().find_map(Result::err)
+        {
+            return Err(error);
+        }
         let protocol = channels.first().map_or("", |(subscription, _)| &subscription.protocol);
         let subscriptions = channels
             .iter()
