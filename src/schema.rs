@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc, LazyLock, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -274,10 +274,18 @@ pub struct Resolver {
 #[derive(Debug, Default)]
 struct Shared {
     user: Option<DescriptorPool>,
-    payloads: HashMap<String, String>,
+    payloads: HashMap<String, Said>,
     resolved: Mutex<ByAddress<FrameType, Slot>>,
     /// So many bytes have those that came with the capture.
     embedded: AtomicUsize,
+}
+
+/// The user's word on a topic.
+#[derive(Debug)]
+struct Said {
+    message: String,
+    /// Frames have come that it is about.
+    is_heard: AtomicBool,
 }
 
 /// Where the descriptor of a frame type is, or comes.
@@ -300,9 +308,11 @@ impl Resolver {
     /// `user` is a schema that goes before the one in the capture. `payloads` says for a topic (or a
     /// label such as `location.geofence`) which message its payload is.
     pub fn new(user: Option<DescriptorPool>, payloads: HashMap<String, String>) -> Result<Self> {
-        let shared = Shared { user, payloads, ..Shared::default() };
-        for name in shared.payloads.values() {
-            shared.pool_of(name)?;
+        let said = |message| Said { message, is_heard: AtomicBool::new(false) };
+        let payloads = payloads.into_iter().map(|(topic, message)| (topic, said(message)));
+        let shared = Shared { user, payloads: payloads.collect(), ..Shared::default() };
+        for said in shared.payloads.values() {
+            shared.pool_of(&said.message)?;
         }
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -340,6 +350,15 @@ impl Resolver {
     /// Which message the payload is by the user's word, if there is one on the label or the topic.
     pub fn said(&self, label: &str, topic: &str) -> Option<&str> {
         self.shared.said(label, topic)
+    }
+
+    /// The topics on which the user has said something, and of which no frame has come so far, in order.
+    pub fn unheard(&self) -> Vec<&str> {
+        let said = self.shared.payloads.iter();
+        let unheard = said.filter(|(_, said)| !said.is_heard.load(Ordering::Relaxed));
+        let mut topics: Vec<_> = unheard.map(|(topic, _)| topic.as_str()).collect();
+        topics.sort_unstable();
+        topics
     }
 
     /// A type for new frames, and its envelope: that of this payload, by the user's schema if it has it,
@@ -396,7 +415,9 @@ impl Shared {
     }
 
     fn said(&self, label: &str, topic: &str) -> Option<&str> {
-        self.payloads.get(label).or_else(|| self.payloads.get(topic)).map(String::as_str)
+        let said = self.payloads.get(label).or_else(|| self.payloads.get(topic))?;
+        said.is_heard.store(true, Ordering::Relaxed);
+        Some(&said.message)
     }
 
     /// The envelope with this payload, and its descriptor set.

@@ -439,8 +439,17 @@ fn the_payload_of_a_topic_can_be_said() {
         (&line["type"], &line["data"]),
         (&json!("Audit.audit_message"), &json!({"target": "ap-1"}))
     );
-    // What is said of another topic changes nothing.
-    assert!(made.line(&["--payload", "audit=Audit.audit_message"])["data"].is_string());
+    // What is said of another topic changes nothing, and may be a slip of the pen.
+    let ran = made.decoded(&["--payload", "audit=Audit.audit_message"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.stderr, "warning: no frame's topic is audit, which --payload names\n");
+    assert!(ran.json_lines()[0]["data"].is_string());
+    let both = ["--payload", "weather=Audit.audit_message", "--payload", "x=Audit.audit_message"];
+    let ran = made.decoded(&[&both[..], &["--quiet"]].concat());
+    assert_eq!(ran.stderr, "warning: no frame's topic is x, which --payload names\n");
+    // Where nothing has come at all, that is what is told.
+    let ran = made.decoded(&[&both[..], &["--topic", "audit"]].concat());
+    assert!(!ran.stderr.contains("--payload"), "{ran:?}");
 
     let ran = made.decoded(&["--payload", "weather=Weather.Report"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{ran:?}");

@@ -194,6 +194,17 @@ pub(super) fn resolver(
     Resolver::new(user, payloads)
 }
 
+/// Says so if --payload names a topic that has not come: it may be misspelled.
+pub(super) fn warn_of_unheard(resolver: &Resolver, words: Words) {
+    let unheard = resolver.unheard();
+    if !unheard.is_empty() {
+        words.warn(format_args!(
+            "no frame's topic is {}, which --payload names",
+            unheard.join(" or ")
+        ));
+    }
+}
+
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if args.output != Path::new("-") && !takes_as_it_comes(&args.output) {
         signal::leave_nothing_of(&args.output).context("cannot wait for signals")?;
@@ -368,6 +379,7 @@ impl Args {
         let Summary { read, decoded, undecodable, unjudged, damaged, .. } = summary;
         let frames = decoded + undecodable + unjudged;
         if read > 0 {
+            warn_of_unheard(&resolver, words);
             // Only --where leaves out what was read.
             if frames == 0 {
                 select::warn_that_none_holds(words);

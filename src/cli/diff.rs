@@ -109,6 +109,9 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         ));
     }
     let compared = report.a.frames + report.b.frames;
+    if compared > 0 {
+        decode::warn_of_unheard(&options.resolver, words);
+    }
     let is_none = select::warn_if_none(&options.selection, compared, words);
     Ok(match () {
         () if !report.equal => Outcome::Failed,

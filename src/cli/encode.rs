@@ -56,10 +56,11 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let Args { inputs, output, bytes, raw, start, proto, payload } = args;
     let resolver = decode::resolver(proto.as_deref(), &payload)?;
-    let options = Options { bytes: bytes.style(), raw, start, resolver };
+    let options = Options { bytes: bytes.style(), raw, start, resolver: resolver.clone() };
     let inputs = inputs.iter().map(|path| input(path)).collect::<error::Result<_>>()?;
     begin_capture(&output)?;
     let summary = encode::write(&options, inputs, &output)?;
+    decode::warn_of_unheard(&resolver, words);
     words.say(format_args!(
         "{}, {} in {} on disk: {}",
         counted(summary.frames, "frame"),
