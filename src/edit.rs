@@ -118,7 +118,7 @@ pub struct Summary {
 }
 
 /// Makes one sealed capture of the inputs, each of which is a file or a folder, in the order in which
-/// entries were received: see [`Options`]. `lost` hears of all damage. It is an error if no input is a
+/// entries were received: see [`Options`]. A file that is given twice is read once. `lost` hears of all damage. It is an error if no input is a
 /// capture, or if nothing can be saved of any.
 pub fn edit(
     inputs: &[PathBuf],
@@ -126,7 +126,11 @@ pub fn edit(
     options: &Options,
     mut lost: impl FnMut(&Error),
 ) -> Result<Summary> {
-    let captures = inputs.iter().map(|path| Capture::open(&[path])).collect::<Result<Vec<_>>>()?;
+    // Of an input that is there before by another name nothing is left.
+    let captures = inputs.iter().zip(Capture::open_each(inputs)?);
+    let (inputs, captures): (Vec<_>, Vec<_>) =
+        captures.filter(|(_, capture)| !capture.segments().is_empty()).unzip();
+    let inputs = &inputs[..];
     refuse_input(output, &captures)?;
     refuse_unknown(&options.renames, &captures)?;
     let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
@@ -418,7 +422,7 @@ fn refuse_unknown(renames: &[Rename], captures: &[Capture]) -> Result<()> {
 }
 
 /// What the output says about itself: what was asked, and of the recordings only what all of them say.
-fn about(inputs: &[PathBuf], options: &Options, merge: &Merge<Entries>) -> About {
+fn about(inputs: &[&PathBuf], options: &Options, merge: &Merge<Entries>) -> About {
     let said = |name: &str| {
         let own = merge.inputs().iter().filter_map(own_words);
         own.filter_map(|own| own.get(name).cloned()).collect::<Vec<_>>()
@@ -511,7 +515,7 @@ fn own_words(input: &Entries) -> Option<&BTreeMap<String, String>> {
 }
 
 /// What each input says about itself, and what its own inputs said.
-fn inputs_about(paths: &[PathBuf], inputs: &[Entries]) -> Vec<mcap::records::Metadata> {
+fn inputs_about(paths: &[&PathBuf], inputs: &[Entries]) -> Vec<mcap::records::Metadata> {
     let records = paths.iter().zip(inputs).flat_map(|(path, input)| {
         input.metadata().iter().map(move |record| {
             let mut record = record.clone();

@@ -529,7 +529,11 @@ fn a_file_to_which_several_paths_lead_is_read_once() {
         let capture = Capture::open(&paths).unwrap();
         let found: Vec<_> = capture.entries().map(Result::unwrap).collect();
         assert_eq!(found, entries, "{paths:?}");
+        assert!(!capture.repeated().is_empty(), "{paths:?}");
     }
+    // A folder with a link to one of its own, perhaps to the latest.
+    let capture = Capture::open(&[folder.path()]).unwrap();
+    assert_eq!((capture.segments().len(), capture.repeated()), (1, &[link][..]));
 }
 
 #[cfg(unix)]
@@ -1077,6 +1081,10 @@ fn what_could_not_be_sealed_is_not_forgotten_in_its_folder() {
     // By its own name it is what it was, and in its folder it is not read twice.
     let (found, errors) = read_all(&kept);
     assert!(found == rest && !errors.is_empty(), "{errors:#?}");
+    // Nor does its folder take it away from whoever names it.
+    let both = Capture::open(&[folder.path(), &kept]).unwrap();
+    let named = both.segments().iter().filter(|segment| segment.path == kept);
+    assert_eq!(named.map(|segment| segment.set_aside).collect::<Vec<_>>(), [true, false]);
     let (found, errors) = read_all(folder.path());
     assert_eq!(found, whole(&path));
     let told: Vec<_> = errors.iter().map(Error::to_string).collect();

@@ -592,6 +592,49 @@ fn dedup_leaves_out_what_was_received_twice_within_the_window() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_given_twice_is_read_once_and_named() {
+    let place = Place::new();
+    let of = subscription("a", "audit");
+    let all = place.capture("in.mcap", &of, &[1, 2, 3]);
+    place.capture("more.mcap", &of, &[7]);
+    std::os::unix::fs::symlink(place.path("in.mcap"), place.path("link.mcap")).unwrap();
+    fs::hard_link(place.path("in.mcap"), place.path("hard.mcap")).unwrap();
+    let folder = place.path("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(place.path("in.mcap"), folder.join("1.mcap")).unwrap();
+    fs::copy(place.path("more.mcap"), folder.join("2.mcap")).unwrap();
+    for (inputs, frames, named, more) in [
+        (&["in.mcap", "in.mcap"][..], 3, "in.mcap", ""),
+        (&["in.mcap", "link.mcap"], 3, "link.mcap", ""),
+        (&["hard.mcap", "more.mcap", "in.mcap"], 4, "in.mcap", ""),
+        (&["folder/2.mcap", "folder"], 4, "folder/2.mcap", ""),
+        (&["folder", "folder", "more.mcap"], 5, "folder/1.mcap", ", and 1 more file"),
+    ] {
+        let named = place.path(named);
+        let said = format!("warning: given twice, and read once: {}{more}\n", named.display());
+        let ran = place.edit(inputs, &["--quiet"]);
+        assert_eq!((ran.code, ran.stderr), (0, said.clone()), "{inputs:?}");
+        assert_eq!(entries_of(&place.path("out.mcap")).len(), frames, "{inputs:?}");
+        fs::remove_file(place.path("out.mcap")).unwrap();
+        for command in [&["decode"][..], &["inspect", "--json"], &["inspect", "--messages"]] {
+            let paths = inputs.iter().map(|name| place.path(name).into_os_string());
+            let ran = centralcap(command.iter().map(OsString::from).chain(paths));
+            assert!(ran.stderr.starts_with(&said), "{command:?} {inputs:?}: {ran:?}");
+        }
+    }
+    // It is as if it had been given once, in what is written down as well.
+    assert_eq!(place.edited(&["in.mcap", "link.mcap"], &[]), all);
+    let records = metadata_of(&place.path("out.mcap"));
+    let own = |name: &str| {
+        let values = records.iter().filter_map(|(_, record)| record.get(name));
+        values.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(own("option.edit.inputs"), ["in.mcap"]);
+    assert_eq!(own("option.edit.whole"), ["yes"]);
+}
+
 #[test]
 fn a_window_without_an_equals_sign_is_told_from_a_path() {
     let place = Place::new();

@@ -69,39 +69,45 @@ impl Segment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
     segments: Vec<Segment>,
+    repeated: Vec<PathBuf>,
 }
 
 /// Whose a channel is, and the type of its frames; None if it holds session events.
 pub type Channel = (Arc<Subscription>, Option<Arc<FrameType>>);
 
 impl Capture {
-    /// Finds the segments of files and folders, one to which several of the paths lead once. Opens none of them
+    /// Finds the segments of files and folders, one to which several paths or links lead once. Opens none of them
     /// yet.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
-        let mut segments = Vec::new();
-        for path in paths {
-            let path = path.as_ref();
-            refuse_pipe(path, "a capture in a file or a folder")?;
-            let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
-            if metadata.is_dir() {
-                let found = segments_in(path)?;
-                if found.is_empty() {
-                    return Err(Kind::NoCapture { path: path.to_owned() }.into());
-                }
-                segments.extend(found);
-            } else {
-                let named = segment(path.to_owned(), metadata.len());
-                segments.push(Segment { set_aside: false, listed: false, ..named });
-            }
+        let mut all = Self { segments: Vec::new(), repeated: Vec::new() };
+        for one in Self::open_each(paths)? {
+            all.segments.extend(one.segments);
+            all.repeated.extend(one.repeated);
         }
-        if paths.len() > 1 {
-            let mut known = HashSet::new();
-            // One that is sealed since it was found has another name now.
-            segments.retain(|segment| {
-                Identity::of(&segment.path).map_or(true, |identity| known.insert(identity))
-            });
-        }
-        Ok(Self { segments })
+        Ok(all)
+    }
+
+    /// The same with a capture for each path. A file to which several lead is in that of the first.
+    pub fn open_each<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Self>> {
+        let mut known = HashSet::new();
+        let mut is_repeated = |segment: &mut Segment| {
+            // What lies aside is not read there, so who names it itself names it once. One that is sealed since
+            // it was found has another name now.
+            let identity = Identity::of(&segment.path).ok().filter(|_| !segment.set_aside);
+            identity.is_some_and(|identity| !known.insert(identity))
+        };
+        let each = paths.iter().map(|path| {
+            let mut segments = segments_at(path.as_ref())?;
+            let repeated = segments.extract_if(.., &mut is_repeated).map(|segment| segment.path);
+            let repeated = repeated.collect();
+            Ok(Self { segments, repeated })
+        });
+        each.collect()
+    }
+
+    /// Other names of files that are read by their first one.
+    pub fn repeated(&self) -> &[PathBuf] {
+        &self.repeated
     }
 
     /// The files, in the order in which they are read.
@@ -142,6 +148,20 @@ impl Capture {
         });
         Ok(found)
     }
+}
+
+fn segments_at(path: &Path) -> Result<Vec<Segment>> {
+    refuse_pipe(path, "a capture in a file or a folder")?;
+    let metadata = fs::metadata(path).map_err(Error::io("open", path))?;
+    if !metadata.is_dir() {
+        let named = segment(path.to_owned(), metadata.len());
+        return Ok(vec![Segment { set_aside: false, listed: false, ..named }]);
+    }
+    let found = segments_in(path)?;
+    if found.is_empty() {
+        return Err(Kind::NoCapture { path: path.to_owned() }.into());
+    }
+    Ok(found)
 }
 
 fn segments_in(folder: &Path) -> Result<Vec<Segment>> {

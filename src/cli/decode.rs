@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use centralcap::{
-    capture::{Capture, Tail},
+    capture::Tail,
     codec::{
         notes::Drift,
         plan::{BytesStyle, EnumStyle, Int64Style, Style},
@@ -322,6 +322,7 @@ impl Args {
     /// Writes what is selected, on one thread for each sink.
     fn decode<S: Sink>(
         &self,
+        words: Words,
         sinks: &mut [S],
         out: &mut impl Output<S::Piece>,
         lost: impl FnMut(&error::Error) + Send,
@@ -334,7 +335,7 @@ impl Args {
             let rest = Wanted::rest;
             return Ok(decode::follow(entries, &mut sinks[0], out, self.strict, lost, rest)?);
         }
-        let capture = Capture::open(&self.capture.paths)?;
+        let capture = self.capture.open(words)?;
         let entries = selection.of(capture.entries());
         Ok(decode::decode(entries, sinks, out, self.strict, lost)?)
     }
@@ -356,7 +357,7 @@ impl Args {
         let lost = |error: &error::Error| losses.tell(error);
         let summary = match &self.condition {
             None => {
-                let summary = self.decode(&mut sinks, &mut out, lost)?;
+                let summary = self.decode(words, &mut sinks, &mut out, lost)?;
                 // The process is about to end, and all plans and descriptors with it.
                 mem::forget(sinks);
                 summary
@@ -369,7 +370,7 @@ impl Args {
                         Filtered::new(condition.clone(), lines, sink)
                     })
                     .collect();
-                self.decode(&mut sinks, &mut out, lost)?
+                self.decode(words, &mut sinks, &mut out, lost)?
             }
         };
         losses.tell_rest();

@@ -153,6 +153,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         redaction: args.redaction.redaction()?,
         compression: args.level,
     };
+    args.capture.open(words)?;
     let mut losses = Losses::new(words);
     let lost = |error: &Error| losses.tell(error);
     let summary = edit::edit(&args.capture.paths, &args.output, &options, lost)?;

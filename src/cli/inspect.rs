@@ -114,12 +114,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         return message::run(&args, number, words);
     }
     if args.tui {
-        return tui::run(&args);
+        return tui::run(&args, words);
     }
     if let Some(path) = &args.html {
         return html::run(&args, path, words);
     }
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let selection = args.select.selection();
     let profile = if args.gaps {
         inspect::gaps(&capture, selection)?

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, str::FromStr};
 
 use centralcap::{
-    error::Error,
+    capture::Capture,
+    error::{Error, counted},
     select::{Find, Moment, Selection, glob},
     sink::filter::Condition,
 };
@@ -63,6 +64,19 @@ pub(super) struct SelectionArgs {
 }
 
 impl Args {
+    /// The capture, none of which is read yet. Says so if a file is given twice: more was meant, perhaps.
+    pub(super) fn open(&self, words: Words) -> Result<Capture, Error> {
+        let capture = Capture::open(&self.paths)?;
+        if let [first, more @ ..] = capture.repeated() {
+            let more = match more.len() {
+                0 => String::new(),
+                count => format!(", and {}", counted(count as u64, "more file")),
+            };
+            words.warn(format_args!("given twice, and read once: {}{more}", first.display()));
+        }
+        Ok(capture)
+    }
+
     pub(super) fn selection(&self) -> Selection {
         self.of.selection()
     }

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use centralcap::{capture::Capture, inspect::drift};
+use centralcap::inspect::drift;
 
 use super::{Args, look};
 use crate::cli::{Outcome, Words, losses::Losses, select};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
     let mut losses = Losses::new(words);
     let drift = drift::drift(&capture, selection, &resolver, |error| losses.tell(error))?;

@@ -5,7 +5,6 @@ use std::path::Path;
 use anyhow::Context;
 use bytesize::ByteSize;
 use centralcap::{
-    capture::Capture,
     error::{Error, counted},
     inspect::{self, ReportFile, drift},
 };
@@ -17,7 +16,7 @@ pub(super) fn run(args: &Args, path: &Path, words: Words) -> anyhow::Result<Outc
     if path == Path::new("-") {
         return Err(Error::usage("a file", "-", "name the report: --html report.html").into());
     }
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
     signal::leave_nothing_of(path).context("cannot wait for signals")?;
     // What cannot be written is better known now than at the end.

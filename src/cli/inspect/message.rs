@@ -6,10 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use centralcap::{
-    capture::Capture,
-    inspect::message::{self, Dissector, LINES},
-};
+use centralcap::inspect::message::{self, Dissector, LINES};
 
 use super::{Args, look};
 use crate::cli::{Outcome, Words, losses::Losses};
@@ -18,7 +15,7 @@ use crate::cli::{Outcome, Words, losses::Losses};
 const MORE: usize = 10;
 
 pub(super) fn run(args: &Args, number: NonZero<u64>, words: Words) -> anyhow::Result<Outcome> {
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let lines = if words.verbose { MORE * LINES } else { LINES };
     let mut dissector = Dissector::new(args.style.resolver()?, args.style.style(), lines);
     let mut losses = Losses::new(words);

@@ -6,7 +6,6 @@ use std::{
 };
 
 use centralcap::{
-    capture::Capture,
     error::Error,
     inspect::{each_frame, messages::Summaries},
 };
@@ -18,7 +17,7 @@ use crate::cli::{Outcome, Words, losses::Losses, select};
 const BLOCK: usize = 64 * 1024;
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let selection = args.select.selection();
     let finding = selection.clone();
     let mut summaries = Summaries::new(args.style.resolver()?);

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use centralcap::{capture::Capture, inspect::schema};
+use centralcap::inspect::schema;
 
 use super::Args;
 use crate::cli::{Outcome, Words, losses::Losses};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let mut losses = Losses::new(words);
     let files = schema::files(&capture, &args.select.selection(), |error| losses.tell(error))?;
     let pages: Vec<_> = files.iter().map(schema::SchemaFile::page).collect();

@@ -3,10 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use centralcap::{
-    capture::Capture,
-    inspect::top::{self, SHOWN},
-};
+use centralcap::inspect::top::{self, SHOWN};
 
 use super::{Args, look};
 use crate::cli::{Outcome, Words, losses::Losses, select};
@@ -15,7 +12,7 @@ use crate::cli::{Outcome, Words, losses::Losses, select};
 const MORE: usize = 1000;
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let (selection, resolver) = (args.select.selection(), args.style.resolver()?);
     let shown = if words.verbose { MORE } else { SHOWN };
     let mut losses = Losses::new(words);

@@ -27,7 +27,7 @@ use self::{
     state::{Browser, Next},
 };
 use super::Args;
-use crate::cli::{Outcome, signal};
+use crate::cli::{Outcome, Words, signal};
 
 mod index;
 mod sheet;
@@ -43,12 +43,12 @@ const TICK: Duration = Duration::from_millis(50);
 /// So long it takes until a signal is heard while nothing else happens.
 const REST: Duration = Duration::from_millis(250);
 
-pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
         let hint = "--messages shows the frames of a capture in a pipe or a file";
         return Err(Error::usage("a terminal", "none", hint).into());
     }
-    let capture = Capture::open(&args.select.paths)?;
+    let capture = args.select.open(words)?;
     let dissector = Dissector::new(args.style.resolver()?, args.style.style(), LINES);
     let mut browsing = Browsing::of(&capture, args.select.selection(), dissector);
     let stopped = signal::stopped()?;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use centralcap::{capture::Capture, error::Error, inspect};
+use centralcap::{error::Error, inspect};
 
 use super::{Args, Outcome, Words, look};
 
@@ -17,7 +17,7 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
         )
         .into());
     }
-    let verdict = inspect::verify(&Capture::open(&args.select.paths)?)?;
+    let verdict = inspect::verify(&args.select.open(words)?)?;
     let page = if args.json { verdict.json() } else { verdict.text(look(words)) };
     io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
     Ok(if verdict.is_good() { Outcome::Done } else { Outcome::Lossy })
