@@ -327,8 +327,10 @@ fn what_makes_no_sense_together_is_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
     let output = output.to_str().unwrap();
+    let table = &format!("{output}.csv");
     for (options, words) in [
         (&["--format", "csv"][..], "expected a folder for the tables"),
+        (&["--format", "csv", "-o", table], "hint: choose the columns of one table with --select"),
         (&["--format", "json", "--select", "time", "-o", output], "--format csv beside --select"),
         (&["--format", "csv", "--unknown", "-o", output], "--unknown"),
         (&["--select", "data.aps[].x,data.radios[].y", "-o", output], "lists that lie within"),

@@ -253,6 +253,12 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             )
             .into())
         }
+        (Format::Csv, None) if names_a_table(&args.output) => Err(error::Error::usage(
+            "a folder for the tables",
+            args.output.display().to_string(),
+            "choose the columns of one table with --select, or name a folder without .csv",
+        )
+        .into()),
         (Format::Csv, None) => {
             args.write(words, |resolver| Csv::tables(resolver, style), Folder::new(&args.output))
         }
@@ -430,6 +436,12 @@ impl Wanted<'_> {
 /// A stream that goes there.
 fn shown(out: impl Write + IsTerminal + Send + 'static) -> Stream<'static> {
     if out.is_terminal() { Stream::new(Shown::on(out)) } else { Stream::new(out) }
+}
+
+/// Whoever wants one file would find a folder of that name.
+fn names_a_table(path: &Path) -> bool {
+    let is_named = path.extension().is_some_and(|name| name.eq_ignore_ascii_case("csv"));
+    is_named && !path.is_dir()
 }
 
 /// Whether it is there to be written to and keeps nothing: a pipe, /dev/null, a terminal.
