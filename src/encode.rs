@@ -566,6 +566,12 @@ fn only_object(text: &str) -> Result<Object<'_>, Unfit> {
     let behind = documents.byte_offset();
     let json = match first {
         Some(Ok(json)) => json,
+        Some(Err(error)) if error.is_eof() && matches!(text.trim(), "{" | "[") => {
+            let unfit = Unfit::new("", EXPECTED, "the beginning of a document of several lines");
+            return Err(unfit.with_hint(
+                "decode --format ndjson writes a line for each frame, and jq -c makes a line of an object",
+            ));
+        }
         Some(Err(error)) if error.is_eof() => {
             return Err(Unfit::new("", EXPECTED, "an end in the middle of it"));
         }

@@ -448,6 +448,7 @@ const BAD: &[(&str, &str)] = &[
         r#"{"topic":"audit","data":"#,
         "one JSON object in line 2 of FILE, found an end in the middle of it",
     ),
+    ("{", "one JSON object in line 2 of FILE, found the beginning of a document of several lines"),
     ("[1]", "one JSON object in line 2 of FILE, found a list"),
     (
         r#"{"data":{}}"#,
