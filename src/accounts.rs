@@ -106,11 +106,16 @@ fn json_in(text: &str) -> &str {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Vec<Account>> {
+    const EXPECTED: &str = "subscriptions in the vendor's format";
+
     let wrong = |expected: &str, found: String| -> Error {
         Kind::InputFile { path: path.to_owned(), expected: expected.to_owned(), found }.into()
     };
-    let file: File = serde_json::from_str(json_in(text))
-        .map_err(|error| wrong("subscriptions in the vendor's format", described(&error)))?;
+    if json_in(text).trim().is_empty() {
+        return Err(wrong(EXPECTED, "an empty file".to_owned()));
+    }
+    let file: File =
+        serde_json::from_str(json_in(text)).map_err(|error| wrong(EXPECTED, described(&error)))?;
     if file.customers.0.is_empty() {
         return Err(wrong("at least one subscription", "none".to_owned()));
     }
@@ -188,7 +193,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_without_showing_keys() {
         for (content, expected) in [
-            ("", "EOF while parsing a value"),
+            ("", "an empty file"),
+            (" \n", "an empty file"),
+            ("{", "EOF while parsing an object"),
             ("[]", "an object with \"customers\""),
             (r#"{"customers": {}}"#, "none"),
             (r#"{"customers": {"a": {"topic": "audit"}}}"#, "missing field `wsskey`"),
