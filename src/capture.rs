@@ -6,7 +6,7 @@
 //! out, and what is whole behind it is read.
 //! This module knows the container and nothing of the payloads in it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, io::Read, path::Path};
 
 pub use self::{
     catalog::{Capture, Channel, Entries, InChunks, Segment},
@@ -126,6 +126,19 @@ fn channel_metadata(
     ]);
     metadata.extend(payload.map(|name| ("payload".to_owned(), name.to_owned())));
     metadata
+}
+
+/// What is in a file that is no capture, as far as its beginning says so plainly.
+pub(crate) fn stranger(path: &Path) -> &'static str {
+    let mut begin = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut begin));
+    match begin.trim_ascii_start() {
+        _ if read.is_err() => "something else",
+        [0x1f, 0x8b, ..] => "what gzip has packed",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "what zstd has packed",
+        [b'{', ..] => "JSON",
+        _ => "something else",
+    }
 }
 
 /// Fails on what can be read only once: opening a pipe would also wait until somebody writes to it.

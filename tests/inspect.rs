@@ -327,6 +327,13 @@ fn what_is_no_capture_is_refused_with_a_hint() {
     let refusals = [
         (file("empty.mcap", b""), "found an empty file in"),
         (file("text.mcap", b"a text, and no capture\n"), "found something else in"),
+        (file("lines.ndjson", b"{\"topic\": \"audit\"}\n"), "found JSON in"),
+        (file("page.json", b"\n{\n  \"audit\": []\n}\n"), "found JSON in"),
+        (file("packed.mcap.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03"), "found what gzip has packed in"),
+        (
+            file("packed.ndjson.zst", b"\x28\xb5\x2f\xfd\x04\x58\0\0"),
+            "found what zstd has packed in",
+        ),
         (file("short.mcap", &mcap::MAGIC[..5]), "found the beginning of one at most in"),
         (empty_folder, "expected a capture, found none in"),
     ];

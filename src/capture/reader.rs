@@ -28,6 +28,7 @@ use super::{
     record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, foreign, parse},
     rooms::Rooms,
     salvage::{Judge, Piece, Search},
+    stranger,
     stretch::{Next, Stretch, read_at},
     summary::summary,
 };
@@ -641,7 +642,7 @@ impl Records {
     fn fault(&self, error: &McapError) -> Error {
         match error {
             McapError::BadMagic if self.state == State::Start => {
-                self.not_a_capture("something else")
+                self.not_a_capture(stranger(&self.path))
             }
             McapError::BytesAfterEndMagic => damaged(
                 &self.path,

@@ -19,6 +19,7 @@ use super::{
     entries::{Channel, SegmentEntries, Shared},
     hot::{self, CHECKPOINT, Checkpoint},
     record::{Parsed, Record, foreign, is_of_hot, parse, record_header},
+    stranger,
 };
 use crate::{
     entry::Entry,
@@ -331,7 +332,7 @@ impl Growing {
                 return Ok(None);
             }
             if self.buffer[..size] != *mcap::MAGIC {
-                let (path, found) = (self.path.clone(), "something else".to_owned());
+                let (path, found) = (self.path.clone(), stranger(&self.path).to_owned());
                 return Err(Kind::NotACapture { path, found }.into());
             }
             self.take(size);

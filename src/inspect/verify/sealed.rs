@@ -106,7 +106,7 @@ impl<'c, 'v> Sealed<'c, 'v> {
         let end = self.size.saturating_sub(MAGIC_SIZE);
         let ends = end > 0 && magic_at(&mut self.file, end).map_err(failed)?;
         if !ends {
-            let found = if self.size == 0 { "an empty file" } else { "something else" };
+            let found = if self.size == 0 { "an empty file" } else { capture::stranger(path) };
             let (path, found) = (path.to_owned(), found.to_owned());
             return Err(Kind::NotACapture { path, found }.into());
         }
