@@ -181,10 +181,17 @@ fn readers_that_share_have_each_chunk_in_memory_once() {
         frames.filter(|frame| !frame.data.is_empty()).map(|frame| frame.data.as_ptr()).collect()
     };
     let unpacked = Arc::default();
-    let (first, second, alone) = (read(Some(&unpacked)), read(Some(&unpacked)), read(None));
-    assert!(first == entries && second == entries && alone == entries);
+    let other = Capture::open(&[&path]).unwrap().entries().sharing(&unpacked);
+    let (first, second, apart) = (read(Some(&unpacked)), read(Some(&unpacked)), read(None));
+    assert!(first == entries && second == entries && apart == entries);
     assert_eq!(places(&first), places(&second));
-    assert_ne!(places(&first), places(&alone));
+    assert_ne!(places(&first), places(&apart));
+
+    // Who is alone keeps nothing for others.
+    drop(other);
+    let (first, second) = (read(Some(&unpacked)), read(Some(&unpacked)));
+    assert!(first == entries && second == entries);
+    assert_ne!(places(&first), places(&second));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     SEALED_SUFFIX,
-    chunk::Unpacked,
+    chunk::{Sharing, Unpacked},
     entries::{self, SegmentEntries, Shared},
     hot,
     loss::Losses,
@@ -122,7 +122,7 @@ impl Capture {
             waiting: self.segments.clone().into_iter(),
             current: None,
             shared: Shared::default(),
-            unpacked: None,
+            sharing: None,
             position: 0,
             losses: Losses::default(),
             told: VecDeque::new(),
@@ -247,7 +247,7 @@ pub struct Entries {
     current: Option<SegmentEntries>,
     /// Of the segments so far, when none is being read.
     shared: Shared,
-    unpacked: Option<Arc<Unpacked>>,
+    sharing: Option<Arc<Sharing>>,
     position: usize,
     losses: Losses,
     /// What is to be returned before anything else.
@@ -258,7 +258,7 @@ impl Entries {
     /// Has what is unpacked in common with all others that are given the same.
     #[must_use]
     pub fn sharing(self, unpacked: &Arc<Unpacked>) -> Self {
-        Self { unpacked: Some(Arc::clone(unpacked)), ..self }
+        Self { sharing: Some(Arc::new(Sharing::of(unpacked))), ..self }
     }
 
     /// The metadata records of the segment that is being read, as far as they came by.
@@ -345,7 +345,7 @@ impl Entries {
             return Some(Err(error));
         }
         let opened = open(&segment).map(|entries| {
-            let entries = entries.unpacking(self.unpacked.as_ref());
+            let entries = entries.unpacking(self.sharing.clone());
             self.current = Some(entries.sharing(std::mem::take(&mut self.shared)));
         });
         Some(opened)

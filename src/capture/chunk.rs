@@ -7,7 +7,10 @@ use std::{
     collections::VecDeque,
     mem,
     ops::Range,
-    sync::{Arc, Mutex, OnceLock, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -21,9 +24,11 @@ use crate::threads::locked;
 const HEADER_OF_CHUNK: usize = 8 + 8 + 8 + 4 + 4 + 8;
 
 /// What many readers of one capture have unpacked. Whoever comes to a chunk that another one still has
-/// shares it: however many they are, a chunk is unpacked about once, and is in memory once.
+/// shares it: however many they are, a chunk is unpacked about once, and is in memory once. Whoever is alone
+/// keeps nothing for others, and uses its own memory again, which is quicker.
 #[derive(Debug, Default)]
 pub struct Unpacked {
+    readers: AtomicUsize,
     shelf: Mutex<Shelf>,
 }
 
@@ -67,6 +72,27 @@ impl Unpacked {
     }
 }
 
+/// One of the readers of what is unpacked.
+pub(super) struct Sharing(Arc<Unpacked>);
+
+impl Sharing {
+    pub(super) fn of(unpacked: &Arc<Unpacked>) -> Self {
+        unpacked.readers.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(unpacked))
+    }
+
+    /// What there is, if there are other readers.
+    fn with_others(&self) -> Option<&Unpacked> {
+        Some(&*self.0).filter(|unpacked| unpacked.readers.load(Ordering::Relaxed) > 1)
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        self.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Shelf {
     fn content(&mut self, packed: Packed) -> Arc<Content> {
         let mut known = self.known.iter().filter(|(known, _)| *known == packed);
@@ -99,10 +125,11 @@ impl AsRef<[u8]> for Shared {
 
 /// The chunk that is being read.
 pub(super) struct Chunk {
-    /// Those of others, and for others.
-    shared: Option<Arc<Unpacked>>,
+    sharing: Option<Arc<Sharing>>,
     unpacker: Option<zstd::bulk::Decompressor<'static>>,
     content: Bytes,
+    /// The content belongs to others, too.
+    is_shared: bool,
     /// Where the next record begins.
     at: usize,
     /// Much of it is messages: whoever keeps one of them may keep all of it.
@@ -117,9 +144,10 @@ const READ: usize = 8;
 impl Default for Chunk {
     fn default() -> Self {
         Self {
-            shared: None,
+            sharing: None,
             unpacker: None,
             content: Bytes::new(),
+            is_shared: false,
             at: 0,
             is_dense: false,
             rooms: Rooms::new(READ),
@@ -129,16 +157,15 @@ impl Default for Chunk {
 
 impl Chunk {
     /// Unpacks nothing that another reader has unpacked already.
-    pub(super) fn share(&mut self, unpacked: Arc<Unpacked>) {
-        self.shared = Some(unpacked);
+    pub(super) fn share(&mut self, sharing: Arc<Sharing>) {
+        self.sharing = Some(sharing);
     }
 
     /// Takes a chunk record in place of the last one, or says what is wrong with it. Returns how many bytes of
     /// the record are none of its.
     pub(super) fn open(&mut self, record: &[u8]) -> Result<u64, String> {
         let read = mem::take(&mut self.content);
-        // What is shared belongs to others, too.
-        if self.shared.is_none() {
+        if !self.is_shared {
             self.rooms.leave(read);
         }
         self.at = 0;
@@ -152,12 +179,14 @@ impl Chunk {
             let size = header.uncompressed_size;
             return Err(format!("a chunk of {size} bytes is over the limit"));
         }
+        let sharing = self.sharing.clone();
+        let others = sharing.as_deref().and_then(Sharing::with_others);
         // Of what has no checksum, MCAP says 0.
-        self.content = match self.shared.clone() {
-            Some(shared) if header.uncompressed_crc != 0 => {
-                shared.of(&header, &data, || self.checked(&header, &data))?
-            }
-            _ => self.checked(&header, &data)?.into(),
+        let others = others.filter(|_| header.uncompressed_crc != 0);
+        self.is_shared = others.is_some();
+        self.content = match others {
+            Some(unpacked) => unpacked.of(&header, &data, || self.checked(&header, &data))?,
+            None => self.checked(&header, &data)?.into(),
         };
         self.is_dense = is_dense(&self.content);
         Ok(length.saturating_sub(own) as u64)

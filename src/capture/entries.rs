@@ -13,7 +13,7 @@ use mcap::records;
 
 use super::{
     PROFILE,
-    chunk::Unpacked,
+    chunk::Sharing,
     loss::Last,
     reader::{End, Records},
     record::Record,
@@ -178,9 +178,9 @@ impl SegmentEntries {
     }
 
     /// Shares what is unpacked with other readers.
-    pub(super) fn unpacking(mut self, unpacked: Option<&Arc<Unpacked>>) -> Self {
-        if let Some(unpacked) = unpacked {
-            self.records.share(Arc::clone(unpacked));
+    pub(super) fn unpacking(mut self, sharing: Option<Arc<Sharing>>) -> Self {
+        if let Some(sharing) = sharing {
+            self.records.share(sharing);
         }
         self
     }

@@ -23,7 +23,7 @@ use mcap::{
 
 use super::{
     PROFILE, RECORD_HEADER_SIZE, RECORD_LIMIT,
-    chunk::{self, Chunk, Unpacked},
+    chunk::{self, Chunk, Sharing},
     hot::{self, CHECKPOINT, Checkpoint},
     record::{MESSAGE_HEADER_SIZE, Parsed, Record, expect_hot, foreign, parse},
     rooms::Rooms,
@@ -157,8 +157,8 @@ impl Records {
     }
 
     /// Shares what is unpacked with other readers.
-    pub(super) fn share(&mut self, unpacked: Arc<Unpacked>) {
-        self.chunk.share(unpacked);
+    pub(super) fn share(&mut self, sharing: Arc<Sharing>) {
+        self.chunk.share(sharing);
     }
 
     pub(super) fn path(&self) -> &Path {
