@@ -5,7 +5,9 @@
 mod support;
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -13,6 +15,7 @@ use std::{
 use support::feed::{Feed, Reply, Say};
 
 const UNIT: &str = include_str!("../examples/centralcap-record.service");
+const CONTAINERFILE: &str = include_str!("../examples/container/Containerfile");
 const COMPOSE: &str = include_str!("../examples/container/compose.yaml");
 
 /// The arguments behind the command in `ExecStart=`.
@@ -56,6 +59,52 @@ fn the_commands_take_these_arguments() {
         }
         let wrong = [&arguments[..], &["--no-such-option".to_owned()]].concat();
         assert!(!is_taken(&wrong), "this test would not see a wrong option");
+    }
+}
+
+/// What the sources below `folder` bring along, by the path from the top of the repository.
+fn included(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(included(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            for macros in ["include_str!(\"", "include_bytes!(\""] {
+                let names = text.split(macros).skip(1).map(|rest| rest.split('"').next().unwrap());
+                found.extend(names.map(|name| from_the_top(&path.with_file_name(name))));
+            }
+        }
+    }
+    found
+}
+
+/// `src/cli/../../fixtures/x` as `fixtures/x`.
+fn from_the_top(path: &Path) -> PathBuf {
+    let mut simple = PathBuf::new();
+    for part in path {
+        if part == ".." {
+            assert!(simple.pop(), "{}", path.display());
+        } else {
+            simple.push(part);
+        }
+    }
+    simple
+}
+
+#[test]
+fn the_container_is_built_of_all_that_the_command_brings_along() {
+    let lines = CONTAINERFILE.lines().filter_map(|line| line.strip_prefix("COPY "));
+    let copied: Vec<_> = lines.flat_map(str::split_whitespace).collect();
+    // Tests run at the top of the repository.
+    let included = included(Path::new("src"));
+    for known in ["README.md", "fixtures/campus.mcap"] {
+        assert!(included.contains(&known.into()), "this test does not see what is included");
+    }
+    for path in included {
+        let is_copied = copied.iter().any(|copied| path.starts_with(copied));
+        assert!(is_copied, "{} is not copied", path.display());
     }
 }
 
