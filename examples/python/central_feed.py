@@ -4,7 +4,8 @@
         connect(central_feed.url, ca=central_feed.ca)
 
 Each test gets a feed of its own, which starts in milliseconds. A marker says what plays in it; all that
-`centralcap replay` takes can be said, a list for what may be said more than once:
+`centralcap replay` takes can be said, a list for what may be said more than once. Files that it reads are
+beside the test, wherever pytest was started:
 
     @pytest.mark.central_feed("night.mcap", speed=10, scenario="flaky-network", expect=["audit>=5"])
 
@@ -28,6 +29,9 @@ import pytest
 
 # A replay ends within milliseconds of being asked to. What takes so many seconds has hung.
 DEADLINE = 30
+
+# Options of `centralcap replay` that name a file to read.
+INPUTS = {"accounts", "cert", "faults", "key"}
 
 
 class Feed(NamedTuple):
@@ -72,10 +76,12 @@ def wanted(request):
     """The capture and the options: those of the marker, and what it leaves open from the command line."""
     config, marker = request.config, request.node.get_closest_marker("central_feed")
     capture = config.getoption("central_capture")
+    beside = request.path.parent
     if marker and marker.args:
-        # Beside the test, wherever pytest was started.
-        capture = request.path.parent / marker.args[0]
-    said = marker.kwargs if marker else {}
+        capture = beside / marker.args[0]
+    said = dict(marker.kwargs) if marker else {}
+    for name in INPUTS & said.keys():
+        said[name] = beside / said[name]
     options = {"speed": config.getoption("central_speed")} | said
     faults = config.getoption("central_faults")
     if faults and said.keys().isdisjoint({"faults", "scenario"}):
