@@ -14,7 +14,10 @@ export async function replay(t, capture, ...options) {
   const child = spawn(CENTRALCAP, ['replay', ...options, '--', capture], { stdio: ['ignore', 'pipe', 'pipe'] });
   let words = '';
   child.stderr.setEncoding('utf8').on('data', (text) => (words += text));
-  const ended = once(child, 'close');
+  const ended = once(child, 'close').catch((error) => {
+    if (error.code !== 'ENOENT') throw error;
+    throw new Error(`found no command ${CENTRALCAP}: put centralcap on the PATH, or its path into CENTRALCAP`);
+  });
   t.after(async () => {
     child.kill('SIGTERM');
     const [code] = await ended;

@@ -136,18 +136,29 @@ class TestPytest:
         assert len(pins) > 3 and set(pins) <= set(installed)
 
 
-def test_node():
+def node(**environment):
     """The tests in examples/node, by node's own test runner."""
-    done = subprocess.run(
+    return subprocess.run(
         ["node", "--test", "--test-reporter=tap"],
         cwd=EXAMPLES / "node",
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=DEADLINE,
         check=False,
     )
+
+
+def test_node():
+    done = node()
     assert done.returncode == 0, done.stdout
     assert "# pass 3" in done.stdout
+
+
+def test_node_says_what_to_do_without_the_command():
+    done = node(CENTRALCAP="no-such-command")
+    assert done.returncode == 1
+    assert done.stdout.count("found no command no-such-command: put centralcap on the PATH") == 3, done.stdout
 
 
 CLIENT = """
