@@ -106,7 +106,8 @@ fn unpacked(capture: PathBuf) -> mpsc::Receiver<Vec<Bytes>> {
             else {
                 unreachable!("its opcode is that of a chunk");
             };
-            let room = rooms.pop_front_if(|room| room.is_unique());
+            let is_free = rooms.front().is_some_and(Bytes::is_unique);
+            let room = if is_free { rooms.pop_front() } else { None };
             let mut content = room.map_or_else(Vec::new, Vec::from);
             content.clear();
             content.reserve(header.uncompressed_size as usize);
