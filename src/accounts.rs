@@ -45,7 +45,8 @@ impl Account {
             return Ok(());
         }
         let found = format!("{:?} for the subscription {:?}", self.topic, self.name);
-        let hint = "if Central has a new topic, --unknown-topics records it all the same";
+        let hint = "several topics are several subscriptions, which --input takes; if Central has a new topic, \
+                    --unknown-topics records it all the same";
         Err(Error::usage(format!("a topic ({})", known.join(", ")), found, hint))
     }
 }

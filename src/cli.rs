@@ -34,6 +34,9 @@ mod stderr;
 mod synth;
 mod systemd;
 
+/// Among a command's own options those of all commands would stand wherever clap has counted them to.
+const EVERYWHERE: &str = "For all commands";
+
 /// Record, decode, replay and inspect the HPE Aruba Networking Central streaming feeds.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, arg_required_else_help = true)]
@@ -42,19 +45,31 @@ struct Cli {
     command: Command,
 
     /// Say only what went wrong.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE)]
     quiet: bool,
 
     /// Say more.
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, conflicts_with = "quiet", help_heading = EVERYWHERE)]
     verbose: bool,
 
     /// Colour the words on stderr and the drawings on stdout.
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = EVERYWHERE
+    )]
     color: When,
 
     /// Words on stderr as text for people, or each as a line of JSON for programs.
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = EVERYWHERE
+    )]
     log_format: Format,
 }
 

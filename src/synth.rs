@@ -265,7 +265,7 @@ impl Iterator for Synth {
 }
 
 fn check(options: &Options, protocol: &dyn Protocol) -> Result<()> {
-    let hint = "what is left away is made up as synth --help says";
+    let hint = "synth --help says what there is, and what is taken if nothing is said";
     let refused = |expected: String, found: String| Err(Error::usage(expected, found, hint));
     let known: Vec<_> = protocol.topics().iter().map(|topic| topic.name).collect();
     for topic in &options.topics {

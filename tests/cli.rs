@@ -27,10 +27,14 @@ fn run(args: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for command in ["record", "decode", "replay", "inspect", "edit", "encode", "synth", "demo"] {
+    let commands =
+        ["record", "decode", "replay", "inspect", "edit", "encode", "diff", "synth", "demo"];
+    for command in commands {
         let (code, stdout, stderr) = run(&[command, "--help"]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command}");
         assert!(stdout.contains("Usage: centralcap"), "{command}: {stdout}");
+        // Not among what is the command's own.
+        assert!(stdout.contains("\nFor all commands:\n  -q, --quiet\n"), "{command}: {stdout}");
     }
     let (code, stdout, _) = run(&["--version"]);
     assert_eq!((code, stdout), (Some(0), format!("centralcap {}\n", env!("CARGO_PKG_VERSION"))));

@@ -78,7 +78,7 @@ pub(super) struct Args {
     #[arg(long)]
     restamp: bool,
 
-    /// Close each client after the last frame, and end when all that came are done.
+    /// Close each client after the last frame, and end when all that came are done or have left.
     #[arg(long)]
     once: bool,
 
