@@ -261,7 +261,19 @@ fn without_a_list_there_is_a_row_for_each_frame_that_has_one_of_the_columns() {
 fn a_column_that_no_frame_can_have_is_told() {
     let ran = decoded(&["--select", "time,data.aps[].seriall", "--quiet"]);
     assert_eq!((ran.code, &*ran.stdout), (3, "time,data.aps[].seriall\n"), "{ran:?}");
-    assert_eq!(ran.stderr, "warning: no frame's type has data.aps[].seriall\n");
+    assert_eq!(
+        ran.stderr,
+        "warning: no frame's type has a value at data.aps[].seriall; inspect --schema shows its fields\n"
+    );
+}
+
+#[test]
+fn where_there_is_no_frame_no_column_is_to_blame() {
+    let ran =
+        decoded(&["--select", "data.aps[].serial", "--topic", "apprf", "--to", "+0s", "--quiet"]);
+    assert_eq!((ran.code, &*ran.stdout), (0, "data.aps[].serial\n"), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    assert!(ran.stderr.starts_with("warning: no frame is selected"), "{ran:?}");
 }
 
 #[test]
@@ -331,6 +343,7 @@ fn what_makes_no_sense_together_is_refused_before_anything_is_written() {
     for (options, words) in [
         (&["--format", "csv"][..], "expected a folder for the tables"),
         (&["--format", "csv", "-o", table], "hint: choose the columns of one table with --select"),
+        (&["-o", table], "hint: --select makes one table of the columns that it names"),
         (&["--format", "json", "--select", "time", "-o", output], "--format csv beside --select"),
         (&["--format", "csv", "--unknown", "-o", output], "--unknown"),
         (&["--select", "data.aps[].x,data.radios[].y", "-o", output], "lists that lie within"),

@@ -236,7 +236,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
             if missing.is_empty() {
                 return Ok(outcome);
             }
-            words.warn(format_args!("no frame's type has {}", missing.join(", ")));
+            words.warn(format_args!(
+                "no frame's type has a value at {}; inspect --schema shows its fields",
+                missing.join(", ")
+            ));
             Ok(Outcome::Lossy)
         }
         (Format::Csv, None) if args.output == Path::new("-") => Err(error::Error::usage(
@@ -261,6 +264,15 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         .into()),
         (Format::Csv, None) => {
             args.write(words, |resolver| Csv::tables(resolver, style), Folder::new(&args.output))
+        }
+        // Said by nobody, lines would be in a file that a spreadsheet opens as a table.
+        (Format::Ndjson, None) if args.format.is_none() && names_a_table(&args.output) => {
+            Err(error::Error::usage(
+                "--select or --format for a table",
+                args.output.display().to_string(),
+                "--select makes one table of the columns that it names, --format csv -o DIR all tables",
+            )
+            .into())
         }
         (Format::Ndjson, None) => args.write(words, lines, args.stream()?),
         (Format::Json, None) => {

@@ -26,6 +26,8 @@ pub struct Select {
     /// The path of the innermost list.
     list: Vec<String>,
     table: Arc<Table>,
+    /// Some type has come. All copies know.
+    asked: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +75,8 @@ impl FromStr for Select {
             ));
         }
         let names = columns.iter().map(|column| column.text.clone()).collect();
-        Ok(Self { columns, list, table: Arc::new(Table::selected(names)) })
+        let table = Arc::new(Table::selected(names));
+        Ok(Self { columns, list, table, asked: Arc::default() })
     }
 }
 
@@ -113,14 +116,15 @@ impl Select {
         &self.table
     }
 
-    /// The columns that no type of all frames so far has had.
+    /// The columns that no type of all frames so far has had; none where there was no frame.
     pub fn not_found(&self) -> impl Iterator<Item = &str> {
-        let columns = self.columns.iter();
+        let columns = self.columns.iter().filter(|_| self.asked.load(Ordering::Relaxed));
         columns.filter(|column| !column.found.load(Ordering::Relaxed)).map(|column| &*column.text)
     }
 
     /// How the tables of a type are shown. Everything else is taken out of the layout.
     pub(super) fn views(&self, layout: &mut Layout) -> Vec<Option<View>> {
+        self.asked.store(true, Ordering::Relaxed);
         let mut views = layout.tables().iter().map(|_| None).collect::<Vec<_>>();
         let view = self.view(layout);
         let shown = view.as_ref().map_or(&[][..], |(_, view)| &view.sources);
