@@ -41,6 +41,16 @@ fn help_and_version_go_to_stdout() {
 }
 
 #[test]
+fn the_help_names_the_topics_that_there_are() {
+    let (_, _, stderr) = run(&["synth", "--topics", "none", "-o", "never.mcap"]);
+    let (_, rest) = stderr.split_once("expected a topic (").unwrap();
+    let (topics, _) = rest.split_once(')').unwrap();
+    let (_, stdout, _) = run(&["record", "--help"]);
+    let words: Vec<_> = stdout.split_whitespace().collect();
+    assert!(words.join(" ").contains(&format!("One topic ({topics})")), "{stdout}");
+}
+
+#[test]
 fn wrong_usage_is_2_and_says_so_on_stderr() {
     for args in [
         &["decode"][..],

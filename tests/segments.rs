@@ -524,6 +524,18 @@ fn a_command_that_hangs_holds_up_no_sealing() {
 }
 
 #[test]
+fn what_a_command_prints_is_words() {
+    let feed = Feed::start(vec![Reply::Feed(said(0..3).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = record(&feed, folder.path(), &["--on-sealed", "echo copied"]).output().unwrap();
+    let words = ended(&output, 0);
+    let [name] = &names(folder.path())[..] else { panic!("{words}") };
+    let line = format!("copied {}\n", folder.path().join(name).display());
+    assert!(words.contains(&line), "{words}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
 fn a_command_that_fails_is_told_and_stops_nothing() {
     let feed = Feed::start(vec![Reply::Feed(said(0..3).into_iter().chain([goodbye()]).collect())]);
     let folder = tempfile::tempdir().unwrap();

@@ -62,7 +62,8 @@ pub(super) struct Args {
     #[arg(long, alias = "jsoninput", value_name = "FILE")]
     input: Option<PathBuf>,
 
-    /// One topic, for one subscription without an input file.
+    /// One topic (apprf, audit, location, monitoring, presence, security), for one subscription without an
+    /// input file.
     #[arg(long, value_parser = topic)]
     topic: Option<String>,
 
@@ -124,8 +125,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value = "3", value_parser = level, help_heading = "Segments")]
     level: Compression,
 
-    /// Run this command with the path of each sealed segment as its last argument, one at a time. One
-    /// that takes longer than ten minutes is ended.
+    /// Run this command with the path of each sealed segment as its last argument, one at a time. What it
+    /// prints goes to stderr. One that fails is told and not run again, and one that takes longer than ten
+    /// minutes is ended.
     #[arg(long, value_name = "CMD", help_heading = "Segments")]
     on_sealed: Option<String>,
 

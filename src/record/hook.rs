@@ -10,6 +10,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
+    io,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
@@ -199,13 +200,12 @@ struct Hook {
 }
 
 impl Hook {
-    /// Runs it with the path as its argument, and waits for it. Its output must not mix with ours on
-    /// stdout, which is data.
+    /// Runs it with the path as its argument, and waits for it. What it prints is words: stdout is data.
     fn run(&self, path: &Path) -> Result<()> {
         let began = Instant::now();
         let spawned = with_argument(&self.command, path)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(io::stderr())
             .env_remove("CENTRALCAP_KEY")
             .spawn();
         let mut child = spawned.map_err(|error| self.failed(path, error.to_string()))?;
