@@ -7,7 +7,7 @@
 
 use std::{
     cell::Cell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -278,6 +278,8 @@ struct Shared {
     resolved: Mutex<ByAddress<FrameType, Slot>>,
     /// So many bytes have those that came with the capture.
     embedded: AtomicUsize,
+    /// Labels of frames whose payload nobody knows.
+    opaque: Mutex<BTreeSet<String>>,
 }
 
 /// The user's word on a topic.
@@ -361,6 +363,11 @@ impl Resolver {
         topics
     }
 
+    /// The labels of the frames so far of whose payload nothing is known, so that it is bytes. In order.
+    pub fn opaque(&self) -> Vec<String> {
+        locked(&self.shared.opaque).iter().cloned().collect()
+    }
+
     /// A type for new frames, and its envelope: that of this payload, by the user's schema if it has it,
     /// else by the bundled one; or the plain envelope.
     pub fn frame_type(
@@ -390,6 +397,19 @@ fn too_many(reason: String) -> Error {
 
 impl Shared {
     fn resolve(
+        &self,
+        protocol: &'static dyn Protocol,
+        topic: &str,
+        kind: &FrameType,
+    ) -> Result<MessageDescriptor> {
+        let envelope = self.envelope(protocol, topic, kind)?;
+        if payload_type(protocol, &envelope).is_none() {
+            locked(&self.opaque).insert(kind.label.clone());
+        }
+        Ok(envelope)
+    }
+
+    fn envelope(
         &self,
         protocol: &'static dyn Protocol,
         topic: &str,

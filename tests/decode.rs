@@ -442,7 +442,12 @@ fn the_payload_of_a_topic_can_be_said() {
     // What is said of another topic changes nothing, and may be a slip of the pen.
     let ran = made.decoded(&["--payload", "audit=Audit.audit_message"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(ran.stderr, "warning: no frame's topic is audit, which --payload names\n");
+    assert_eq!(
+        ran.stderr,
+        "nobody knows what the payload of weather is, so it is bytes; --payload weather=PACKAGE.MESSAGE says \
+         it, with --proto if the message is yours\n\
+         warning: no frame's topic is audit, which --payload names\n"
+    );
     assert!(ran.json_lines()[0]["data"].is_string());
     let both = ["--payload", "weather=Audit.audit_message", "--payload", "x=Audit.audit_message"];
     let ran = made.decoded(&[&both[..], &["--quiet"]].concat());

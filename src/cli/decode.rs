@@ -397,6 +397,12 @@ impl Args {
         }
         let Summary { read, decoded, undecodable, unjudged, damaged, .. } = summary;
         let frames = decoded + undecodable + unjudged;
+        for label in resolver.opaque() {
+            words.say(format_args!(
+                "nobody knows what the payload of {label} is, so it is bytes; --payload {label}=PACKAGE.MESSAGE \
+                 says it, with --proto if the message is yours"
+            ));
+        }
         if read > 0 {
             warn_of_unheard(&resolver, words);
             // Only --where leaves out what was read.
