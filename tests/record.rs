@@ -323,6 +323,12 @@ fn wrong_usage_is_refused_before_anything_is_done() {
         (place.record("127.0.0.1:1", &["--name", "x\ny"]), ["expected a name", "hint:"]),
         (place.record("127.0.0.1:1", &["--split-every", "0s"]), ["a length of time", "hint:"]),
         (place.record("127.0.0.1:1", &["--keep-age", "0s"]), ["a length of time", "hint:"]),
+        (
+            place.record("127.0.0.1:1", &["--stop-after-duration", "0s"]),
+            ["a length of time", "until Ctrl-C"],
+        ),
+        (place.record("127.0.0.1:1", &["--on-sealed", ""]), ["expected a command", "hint:"]),
+        (place.record("127.0.0.1:1", &["--on-sealed", " \n"]), ["expected a command", "hint:"]),
         (place.record("127.0.0.1:1", &["--sync", "often"]), ["each, never or a duration", "hint:"]),
         (place.record("127.0.0.1:1", &["--keep-files", "x"]), ["a whole number of at", "hint:"]),
         (place.record("127.0.0.1:1", &["--stop-after-messages", "0"]), ["of at least 1", "hint:"]),

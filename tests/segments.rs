@@ -546,6 +546,15 @@ fn a_command_that_fails_is_told_and_stops_nothing() {
 }
 
 #[test]
+fn a_command_that_ends_with_a_line_has_the_segment_all_the_same() {
+    let feed = Feed::start(vec![Reply::Feed(said(0..3).into_iter().chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let output = record(&feed, folder.path(), &["--on-sealed", "test -s\n"]).output().unwrap();
+    let words = ended(&output, 0);
+    assert!(!words.contains("to succeed"), "{words}");
+}
+
+#[test]
 fn a_file_that_cannot_grow_is_followed_by_another_and_nothing_is_lost() {
     let feed =
         Feed::start(vec![Reply::Feed(said(0..300).into_iter().chain([goodbye()]).collect())]);

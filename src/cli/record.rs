@@ -128,7 +128,7 @@ pub(super) struct Args {
     /// Run this command with the path of each sealed segment as its last argument, one at a time. What it
     /// prints goes to stderr. One that fails is told and not run again, and one that takes longer than ten
     /// minutes is ended.
-    #[arg(long, value_name = "CMD", help_heading = "Segments")]
+    #[arg(long, value_name = "CMD", value_parser = command, help_heading = "Segments")]
     on_sealed: Option<String>,
 
     /// Stop after so many frames.
@@ -140,7 +140,7 @@ pub(super) struct Args {
     stop_after_size: Option<u64>,
 
     /// Stop after so much time.
-    #[arg(long, value_name = "D", value_parser = select::duration)]
+    #[arg(long, value_name = "D", value_parser = until_stop)]
     stop_after_duration: Option<Duration>,
 
     /// Take one connection of each subscription and stop when the server has closed them all.
@@ -232,12 +232,26 @@ fn age(text: &str) -> Result<Duration, Error> {
     some_time(text, "leave it away to keep segments however old they are, or take a week (7d)")
 }
 
+fn until_stop(text: &str) -> Result<Duration, Error> {
+    some_time(text, "leave it away to record until Ctrl-C, or take an hour (1h)")
+}
+
 fn some_time(text: &str, hint: &'static str) -> Result<Duration, Error> {
     let time = select::duration(text)?;
     if time.is_zero() {
         return Err(Error::usage("a length of time", format!("{text:?}"), hint));
     }
     Ok(time)
+}
+
+/// Without one, the shell would run the segment itself; so it would behind the end of a line.
+fn command(text: &str) -> Result<String, Error> {
+    let command = text.trim();
+    if command.is_empty() {
+        let hint = "leave it away to run none";
+        return Err(Error::usage("a command", format!("{text:?}"), hint));
+    }
+    Ok(command.to_owned())
 }
 
 fn sync(text: &str) -> Result<SyncWhen, Error> {
