@@ -1,0 +1,49 @@
+//! The name of the file that is written to, which anybody may take away.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    capture::HotSegment,
+    error::Kind,
+    record::{Notice, Notify},
+};
+
+/// How often it is looked whether somebody has deleted or moved the file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// When it was last looked whether the file has its name still, and whether it had.
+pub(super) struct Name {
+    looked: Instant,
+    was_there: bool,
+}
+
+impl Name {
+    /// It is there.
+    pub(super) fn new() -> Self {
+        Self { looked: Instant::now(), was_there: true }
+    }
+
+    /// Looks after it if it is time. Where somebody has deleted the file, or moved it away, all of it is still there
+    /// as long as it is open: it is written anew. Where that fails, it is tried again, and at the latest when it is
+    /// sealed.
+    pub(super) fn look_after(&mut self, segment: &mut HotSegment, notify: &Notify) {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        let mut is_there = segment.has_name();
+        if !is_there {
+            let path = segment.path().to_owned();
+            let restored = segment.restore();
+            is_there = restored.is_ok();
+            if self.was_there {
+                notify(Notice::Trouble { error: &Kind::Gone { path }.into() });
+            }
+            if let Err(error) = restored
+                && self.was_there
+            {
+                notify(Notice::Trouble { error: &error });
+            }
+        }
+        (self.looked, self.was_there) = (Instant::now(), is_there);
+    }
+}
