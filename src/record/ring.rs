@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -258,15 +258,16 @@ impl Leaving {
         })
     }
 
-    /// Deletes the file, and says so before. False if that is not possible.
+    /// Deletes the file, and says so before. False if that is not possible. Another recorder in the same folder may
+    /// have deleted it since.
     pub(super) fn delete(&self, notify: &Notify) -> bool {
         notify(Notice::Removing { path: &self.path, size: self.size });
-        match fs::remove_file(&self.path).map_err(Error::io("delete", &self.path)) {
-            Ok(()) => true,
-            Err(error) => {
-                notify(Notice::Trouble { error: &error });
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                notify(Notice::Trouble { error: &Error::io("delete", &self.path)(error) });
                 false
             }
+            _ => true,
         }
     }
 }
@@ -428,6 +429,18 @@ mod tests {
         seal(9, true);
         let leaving: Vec<_> = ring.look(|_| false).into_iter().map(|gone| gone.path).collect();
         assert_eq!(leaving, [first, second]);
+    }
+
+    #[test]
+    fn what_another_recorder_has_deleted_is_no_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        let contents = Contents { frames: Vec::new(), from: at(1), to: at(2) };
+        let path = folder.path().join("20260101T080000.000Z.mcap");
+        let leaving = Leaving { path, size: 1, contents, reason: "" };
+        let notify: Notify = Arc::new(|notice: Notice<'_>| {
+            assert!(!matches!(notice, Notice::Trouble { .. }), "{notice:?}");
+        });
+        assert!(leaving.delete(&notify));
     }
 
     /// How many of them go.
