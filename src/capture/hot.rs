@@ -15,6 +15,8 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -33,6 +35,10 @@ pub(crate) const CHECKPOINT: u8 = 0x81;
 
 /// A commit writes a checkpoint when so many bytes have come since the last one.
 pub(super) const PIECE_SIZE: u64 = 256 * 1024;
+
+/// How long somebody else may have the lock of a file that was just created, and how often it is tried again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A segment that is being recorded.
 pub struct HotSegment {
@@ -337,12 +343,31 @@ fn create_locked(path: &Path) -> Result<File> {
         io::ErrorKind::AlreadyExists => Kind::OutputExists { path: path.to_owned() }.into(),
         _ => Error::io("create", path)(error),
     })?;
-    match file.try_lock() {
-        // Between the two calls another recorder may have taken it for an empty left-over and
-        // deleted it; what is written to such a file is gone.
-        Ok(()) if path.exists() => Ok(file),
-        Ok(()) | Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: path.to_owned() }.into()),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
+    lock(&file, path)?;
+    Ok(file)
+}
+
+/// Takes the lock of a file that was just created.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            // Between the two calls another recorder may have taken it for an empty left-over and
+            // deleted it; what is written to such a file is gone.
+            Ok(()) if path.exists() => return Ok(()),
+            // Who looks whether it is a left-over has it for a moment.
+            Err(TryLockError::WouldBlock) if path.exists() && Instant::now() < until => {
+                thread::sleep(LOCK_AGAIN);
+            }
+            Ok(()) | Err(TryLockError::WouldBlock) => {
+                return Err(Kind::InUse { path: path.to_owned() }.into());
+            }
+            Err(TryLockError::Error(error)) => {
+                // There are no locks here, and nobody has it.
+                std::fs::remove_file(path).ok();
+                return Err(Error::io("lock", path)(error));
+            }
+        }
     }
 }
 
@@ -513,6 +538,22 @@ mod tests {
 
     use super::*;
     use crate::entry::{SessionEvent, Subscription, Timestamp, What};
+
+    #[test]
+    fn whoever_only_looks_at_a_new_file_does_not_keep_it_from_its_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.open.mcap");
+        let (file, looker) = (File::create_new(&path).unwrap(), File::open(&path).unwrap());
+        looker.lock_shared().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(10 * LOCK_AGAIN);
+                looker.unlock().unwrap();
+            });
+            lock(&file, &path).unwrap();
+        });
+        assert!(is_owned(&looker));
+    }
 
     #[test]
     fn what_a_write_that_failed_has_left_is_not_sealed() {
