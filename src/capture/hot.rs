@@ -398,11 +398,14 @@ pub(super) fn is_set_aside(path: &Path) -> bool {
 
 /// The name for a hot segment that cannot be sealed as it is: each may be the only copy.
 pub(super) fn set_aside_path(sealed: &Path) -> PathBuf {
-    let stem = sealed.to_string_lossy();
-    let name = format!("{}{SET_ASIDE_SUFFIX}", stem.strip_suffix(SEALED_SUFFIX).unwrap_or(&stem));
-    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
-    let mut names = std::iter::once(name.clone()).chain(numbered).map(PathBuf::from);
-    names.find(|name| !name.exists()).unwrap_or_else(|| PathBuf::from(name))
+    let first = renamed(sealed, SEALED_SUFFIX, SET_ASIDE_SUFFIX);
+    let numbered = (2_u32..).map(|number| {
+        let mut name = first.clone().into_os_string();
+        name.push(format!("-{number}"));
+        name.into()
+    });
+    let mut names = std::iter::once(first.clone()).chain(numbered);
+    names.find(|name| name.symlink_metadata().is_err()).unwrap_or(first)
 }
 
 /// `NAME.mcap` while it is hot: `NAME.open.mcap`.
@@ -553,6 +556,20 @@ mod tests {
             lock(&file, &path).unwrap();
         });
         assert!(is_owned(&looker));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_set_aside_stays_in_its_folder_whatever_that_is_called() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join(OsStr::from_bytes(b"no \xff text"));
+        fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        assert_eq!(set_aside_path(&path("a.mcap")), path("a.mcap.damaged"));
+        fs::write(path("a.mcap.damaged"), "").unwrap();
+        assert_eq!(set_aside_path(&path("a.mcap")), path("a.mcap.damaged-2"));
     }
 
     #[test]
