@@ -46,6 +46,7 @@ pub(crate) enum Kind {
     NotSealed { path: PathBuf },
     NotProven { path: PathBuf },
     Gone { path: PathBuf },
+    GoneForGood { path: PathBuf },
     TooLittleRoom { folder: PathBuf, expected: u64, found: u64 },
     NothingWritten { frames: u64, reason: String },
     Hook { command: String, segment: PathBuf, found: String },
@@ -307,7 +308,9 @@ impl Error {
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
-            Kind::Gone { .. } => "all that is in it is written there once more",
+            Kind::Gone { .. } => {
+                "all that is in it is written there once more; another file of its name becomes NAME.mcap.damaged"
+            }
             Kind::NotProven { .. } => "centralcap inspect says more; it is yours to delete",
             Kind::TooLittleRoom { .. } => "no segment is deleted for that",
             Kind::NotSealed { .. } => {
@@ -478,6 +481,12 @@ impl fmt::Display for Error {
             Kind::Gone { path } => {
                 write!(f, "somebody has deleted or moved {} while it was recorded", path.display())
             }
+            Kind::GoneForGood { path } => write!(
+                f,
+                "somebody has deleted or moved {} while it was recorded, and it cannot be written anew: what was in \
+                 it is lost",
+                path.display()
+            ),
             Kind::NotProven { path } => {
                 write!(f, "not deleting {}: it is damaged at its end", path.display())
             }

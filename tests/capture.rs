@@ -579,14 +579,17 @@ fn a_segment_that_somebody_deletes_or_moves_while_it_is_recorded_is_written_anew
 }
 
 #[test]
-fn a_segment_whose_name_somebody_else_has_leaves_that_alone() {
+fn whoever_has_taken_the_name_of_a_segment_is_set_aside() {
     let entries = few();
-    let (_folder, path, hot) = place();
+    let (folder, path, hot) = place();
     let segment = recording(&path, &entries);
     fs::remove_file(&hot).unwrap();
     fs::write(&hot, "something else").unwrap();
-    assert!(segment.seal(Compression::default()).is_err());
-    assert_eq!(fs::read(&hot).unwrap(), b"something else");
+    let sealed = segment.seal(Compression::default()).unwrap();
+    assert!(sealed.damage.is_none() && !hot.exists(), "{sealed:?}");
+    assert_eq!(whole(&path), entries);
+    let aside = format!("{}.damaged", path.file_name().unwrap().to_str().unwrap());
+    assert_eq!(fs::read(folder.path().join(aside)).unwrap(), b"something else");
 }
 
 #[test]

@@ -554,6 +554,28 @@ fn a_command_that_ends_with_a_line_has_the_segment_all_the_same() {
     assert!(!words.contains("to succeed"), "{words}");
 }
 
+/// As a tool does that copies files back and forth.
+#[test]
+fn a_file_that_somebody_puts_another_in_the_place_of_loses_nothing() {
+    let barrier = Arc::new(Barrier::new(2));
+    let settle = [Say::Settle(Arc::clone(&barrier))];
+    let script = said(0..5).into_iter().chain(settle).chain(said(5..10)).chain([goodbye()]);
+    let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+    let place = tempfile::tempdir().unwrap();
+    let (folder, copy) = (place.path().join("capture"), place.path().join("copy"));
+    let child = record(&feed, &folder, &[]).spawn().unwrap();
+    barrier.wait();
+    let hot = folder.join(&names(&folder)[0]);
+    fs::copy(&hot, &copy).unwrap();
+    fs::rename(&copy, &hot).unwrap();
+    barrier.wait();
+    ended(&child.wait_with_output().unwrap(), 0);
+    let [sealed, aside] = &names(&folder)[..] else { panic!("{:?}", names(&folder)) };
+    assert_eq!(*aside, format!("{sealed}.damaged"));
+    assert!(frames_in(&entries(&folder.join(sealed))).into_iter().eq(frames(0..10)));
+    assert!(frames_in(&entries(&folder.join(aside))).into_iter().eq(frames(0..5)));
+}
+
 #[test]
 fn a_file_that_cannot_grow_is_followed_by_another_and_nothing_is_lost() {
     let feed =

@@ -261,9 +261,14 @@ impl HotSegment {
         }
     }
 
-    /// Gives it a file of its name again with all that the kernel has of it. That takes as long as copying it.
+    /// Gives it a file of its name again with all that the kernel has of it. That takes as long as copying it. What
+    /// somebody else has put there is set aside: it is not ours to delete.
     pub fn restore(&mut self) -> Result<()> {
         create_folder(folder_of(&self.path))?;
+        if self.path.symlink_metadata().is_ok() {
+            let aside = set_aside_path(&self.sealed_path);
+            std::fs::rename(&self.path, aside).map_err(Error::io("move", &self.path))?;
+        }
         let file = create_locked(&self.path)?;
         let copied = self.copy_to(&file);
         if let Err(error) = copied {
@@ -297,7 +302,8 @@ impl HotSegment {
         self.progress.offset.load(Ordering::Relaxed)
     }
 
-    /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there.
+    /// Ends the segment and seals it. Whatever goes wrong, the hot file is still there, if it has its
+    /// [name](Self::has_name) still.
     pub fn seal(mut self, compression: Compression) -> Result<Sealed> {
         if !self.has_name() {
             self.restore()?;

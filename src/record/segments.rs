@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -27,6 +27,7 @@ use crate::{
     capture::{About, Compression, HOT_SUFFIX, HotSegment, LeftOver, SEALED_SUFFIX, Sealed, seal},
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
+    files::folder_of,
 };
 
 /// When a segment ends and the next one begins.
@@ -349,6 +350,16 @@ pub(super) fn has_room_to_seal(hot: &Path) -> bool {
     free.is_none_or(|free| free > size)
 }
 
+/// Gives a segment that has lost its name a file of that again. Not where there is too little room: trying fills
+/// the disk, and what is recorded meanwhile is lost.
+pub(super) fn restore(segment: &mut HotSegment) -> Result<()> {
+    let (path, size) = (segment.path(), segment.size());
+    if free_space(folder_of(path)).is_some_and(|free| free < size) {
+        return Err(Error::io("write", path)(io::ErrorKind::StorageFull.into()));
+    }
+    segment.restore()
+}
+
 /// Says what became of a segment. What is wrong with one of an earlier run is told at once.
 pub(super) fn tell_sealed(sealed: &Sealed, notify: &Notify) {
     if sealed.path.is_some() {
@@ -419,6 +430,7 @@ impl Sealer {
             care,
             waiting: Arc::clone(&waiting),
             left_empty: Vec::new(),
+            nameless: Vec::new(),
         };
         let thread = std::thread::spawn(move || {
             work.run(&receiver);
@@ -474,6 +486,8 @@ struct Work {
     results: Vec<Result<Sealed>>,
     /// What could not be deleted, though nothing is in it.
     left_empty: Vec<HotSegment>,
+    /// What somebody has deleted, and could not be written anew: it is there as long as it is open.
+    nameless: Vec<HotSegment>,
 }
 
 impl Work {
@@ -485,16 +499,7 @@ impl Work {
         loop {
             match jobs.recv_timeout(TEND_EVERY.saturating_sub(tended.elapsed())) {
                 Ok(Job::Seal(segment)) => {
-                    let left = LeftHot::of_this_run(&segment);
-                    self.expect(&left);
-                    let sealed = segment.seal(self.care.compression);
-                    self.waiting.fetch_sub(1, Ordering::Relaxed);
-                    match sealed {
-                        Ok(sealed) => self.sealed(sealed, &left),
-                        // Whatever it is, the hot segment is whole, and may be sealed later.
-                        Err(error) if self.ring.is_some() => self.not_sealed(&error, left),
-                        Err(error) => self.results.push(Err(error)),
-                    }
+                    self.seal(*segment);
                     self.name_leaving();
                 }
                 Ok(Job::Discard(segment)) => self.left_empty.push(*segment),
@@ -524,6 +529,8 @@ impl Work {
             };
             self.results.push(result);
         }
+        let nameless = self.nameless.iter().map(|segment| segment.path().to_owned());
+        self.results.extend(nameless.map(|path| Err(Kind::GoneForGood { path }.into())));
         let undeleted = self.left_empty.iter().filter_map(|segment| segment.discard().err());
         self.results.extend(undeleted.map(Err));
     }
@@ -545,6 +552,36 @@ impl Work {
             }
         }
         self.left_empty.retain(|segment| segment.discard().is_err());
+        for mut segment in std::mem::take(&mut self.nameless) {
+            // At the end whatever it takes: nothing is recorded any more.
+            let restored = if is_end { segment.restore() } else { restore(&mut segment) };
+            if restored.is_ok() {
+                self.seal(segment);
+            } else {
+                self.nameless.push(segment);
+            }
+        }
+    }
+
+    /// Seals one of this run.
+    fn seal(&mut self, mut segment: HotSegment) {
+        if !segment.has_name()
+            && let Err(error) = restore(&mut segment)
+        {
+            (self.care.notify)(Notice::Trouble { error: &error });
+            self.nameless.push(segment);
+            return;
+        }
+        let left = LeftHot::of_this_run(&segment);
+        self.expect(&left);
+        let sealed = segment.seal(self.care.compression);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        match sealed {
+            Ok(sealed) => self.sealed(sealed, &left),
+            // Whatever it is, the hot segment is whole, and may be sealed later.
+            Err(error) if self.ring.is_some() => self.not_sealed(&error, left),
+            Err(error) => self.results.push(Err(error)),
+        }
     }
 
     /// It is tried again, and told once.
@@ -610,10 +647,22 @@ mod tests {
     }
 
     fn begun_with(folder: &Path, notify: Notify, on_sealed: Option<String>) -> Segments {
-        let (keep, compression) = (Keep::default(), Compression::default());
-        let clock = Arc::new(SystemClock::new());
-        let (sealed_before, left_hot) = (Vec::new(), Vec::new());
-        let care = Care { keep, compression, on_sealed, sealed_before, left_hot, notify, clock };
+        begun_by(folder, Care { on_sealed, ..care(notify) })
+    }
+
+    fn care(notify: Notify) -> Care {
+        Care {
+            keep: Keep::default(),
+            compression: Compression::default(),
+            on_sealed: None,
+            sealed_before: Vec::new(),
+            left_hot: Vec::new(),
+            notify,
+            clock: Arc::new(SystemClock::new()),
+        }
+    }
+
+    fn begun_by(folder: &Path, care: Care) -> Segments {
         let about = About { started: at(1), host: String::new(), options: BTreeMap::new() };
         let place = Place::Folder(folder.to_owned());
         Segments::start(place, about, Vec::new(), Split::default(), care).unwrap()
@@ -621,6 +670,12 @@ mod tests {
 
     /// Writes something into the segment of that second, and begins the next one.
     fn next(segments: &mut Segments, second: u64) {
+        write_into(segments, second);
+        assert!(segments.is_over(at(second + 1), true));
+        segments.begin(at(second + 1)).unwrap();
+    }
+
+    fn write_into(segments: &mut Segments, second: u64) {
         let subscription = Arc::new(Subscription {
             name: "main".to_owned(),
             protocol: "classic".to_owned(),
@@ -630,8 +685,6 @@ mod tests {
         let what = What::Event(SessionEvent::default());
         let entry = Entry { subscription, received: at(second), what };
         segments.write([&entry].into_iter()).unwrap();
-        assert!(segments.is_over(at(second + 1), true));
-        segments.begin(at(second + 1)).unwrap();
     }
 
     #[cfg(unix)]
@@ -721,6 +774,31 @@ mod tests {
                 fs::remove_dir(&path).unwrap();
             }
             assert_eq!(segments.finish().1.is_none(), gone_later);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_has_lost_its_name_is_there_as_long_as_it_cannot_be_written_anew() {
+        for is_possible in [true, false] {
+            let place = tempfile::tempdir().unwrap();
+            let folder = place.path().join("capture");
+            fs::create_dir(&folder).unwrap();
+            let mut segments = begun(&folder, Arc::new(|_| ()));
+            write_into(&mut segments, 1);
+            fs::remove_dir_all(&folder).unwrap();
+            // No folder can be there.
+            fs::write(&folder, "").unwrap();
+            segments.give_up();
+            segments.last_leaving();
+            if is_possible {
+                fs::remove_file(&folder).unwrap();
+            }
+            let (sealed, failed) = segments.finish();
+            let kept = sealed.iter().map(|sealed| sealed.entries).sum::<u64>();
+            assert_eq!((kept, failed.is_none()), (u64::from(is_possible), is_possible));
+            let is_told = |error: Error| error.to_string().contains("what was in it is lost");
+            assert!(failed.is_none_or(is_told));
         }
     }
 

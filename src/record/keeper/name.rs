@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use crate::{
     capture::HotSegment,
     error::Kind,
-    record::{Notice, Notify},
+    record::{Notice, Notify, segments::restore},
 };
 
 /// How often it is looked whether somebody has deleted or moved the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// And how often it is tried to write it anew, which may be a lot, where that has failed.
+const AGAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// When it was last looked whether the file has its name still, and whether it had.
 pub(super) struct Name {
@@ -27,13 +30,14 @@ impl Name {
     /// as long as it is open: it is written anew. Where that fails, it is tried again, and at the latest when it is
     /// sealed.
     pub(super) fn look_after(&mut self, segment: &mut HotSegment, notify: &Notify) {
-        if self.looked.elapsed() < LOOK_EVERY {
+        let every = if self.was_there { LOOK_EVERY } else { AGAIN_EVERY };
+        if self.looked.elapsed() < every {
             return;
         }
         let mut is_there = segment.has_name();
         if !is_there {
             let path = segment.path().to_owned();
-            let restored = segment.restore();
+            let restored = restore(segment);
             is_there = restored.is_ok();
             if self.was_there {
                 notify(Notice::Trouble { error: &Kind::Gone { path }.into() });
