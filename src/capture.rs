@@ -27,6 +27,7 @@ pub(crate) use self::{
     proof::Summary,
     record::MESSAGE_HEADER_SIZE,
     salvage::Search,
+    seal::seal_unless,
     summary::declared,
 };
 use crate::{

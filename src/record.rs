@@ -7,7 +7,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -170,6 +173,11 @@ pub enum Notice<'a> {
         /// What became of it.
         sealed: &'a Sealed,
     },
+    /// A hot segment that an earlier run has left is still that at the end: the next recording seals it.
+    LeftForNext {
+        /// Which.
+        path: &'a Path,
+    },
     /// An old segment is about to be deleted, because so much was not to be kept.
     Removing {
         /// Which.
@@ -278,6 +286,7 @@ pub struct Recording {
     covered: Covered,
     notify: Notify,
     split: Arc<tokio::sync::Notify>,
+    is_hurried: Arc<AtomicBool>,
 }
 
 impl Recording {
@@ -305,13 +314,14 @@ impl Recording {
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
         let Keeping { split, keep, compression, on_sealed, .. } = options.keeping.clone();
-        let clock = Arc::clone(&options.clock);
+        let (clock, is_hurried) = (Arc::clone(&options.clock), Arc::<AtomicBool>::default());
         let care = Care {
             keep,
             compression,
             on_sealed,
             sealed_before: left.sealed,
             left_hot: left.hot.into_iter().map(LeftHot::of_earlier_run).collect(),
+            is_hurried: Arc::clone(&is_hurried),
             notify: Arc::clone(&notify),
             clock,
         };
@@ -322,7 +332,7 @@ impl Recording {
             board.add(&account.name);
         }
         let split = Arc::new(tokio::sync::Notify::new());
-        Ok(Self { options, types, segments, path, board, covered, notify, split })
+        Ok(Self { options, types, segments, path, board, covered, notify, split, is_hurried })
     }
 
     /// Where the frames go first.
@@ -342,11 +352,13 @@ impl Recording {
 
     /// Records until `stop` is ready, a limit is reached, nothing can be written, all subscriptions
     /// have had the one connection that was asked for, or all were refused for good before any was
-    /// connected.
+    /// connected. After `stop`, what an earlier run has left stays for the next one.
     ///
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
     pub async fn run(self, stop: impl Future<Output = ()>, kept: Option<Kept>) -> Result<Report> {
-        let Self { mut options, types, segments, board, covered, notify, split, .. } = self;
+        let Self {
+            mut options, types, segments, board, covered, notify, split, is_hurried, ..
+        } = self;
         let exports = Exports::start(std::mem::take(&mut options.exports), &board, &notify)?;
         let (stop_sender, stopped) = watch::channel(false);
         let shared = keeper::Shared {
@@ -389,7 +401,7 @@ impl Recording {
         let mut told = stopped.clone();
         let end = async {
             tokio::select! {
-                () = stop => {}
+                () = stop => is_hurried.store(true, Ordering::Relaxed),
                 () = after(time_out) => {}
                 () = subscriber::asked_to(&mut told) => {}
             }

@@ -315,8 +315,14 @@ impl HotSegment {
             self.checkpoint()?;
         }
         // The lock is kept until the sealed segment stands: nobody else is to seal or delete it.
-        let sealed =
-            seal::seal_locked(&self.path, &self.sealed_path, &self.file, self.end, compression);
+        let sealed = seal::seal_locked(
+            &self.path,
+            &self.sealed_path,
+            &self.file,
+            self.end,
+            compression,
+            &|| false,
+        );
         // The lock is shared with the files that `checkpoint` gave away. Closing ours would leave it
         // held for as long as a slow disk syncs one of them.
         self.file.unlock().map_err(Error::io("unlock", &self.path))?;

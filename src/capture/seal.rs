@@ -117,9 +117,19 @@ pub fn sealed_left_over(sealed_path: &Path, compression: Compression) -> Result<
 
 /// Seals one hot segment that nobody writes any more.
 pub fn seal(hot: &Path, sealed_path: &Path, compression: Compression) -> Result<Sealed> {
+    seal_unless(hot, sealed_path, compression, &|| false)
+}
+
+/// The same, unless somebody wants to be elsewhere by now: the error leaves the hot segment as it was.
+pub(crate) fn seal_unless(
+    hot: &Path,
+    sealed_path: &Path,
+    compression: Compression,
+    is_unwanted: &dyn Fn() -> bool,
+) -> Result<Sealed> {
     let locked = File::open(hot).map_err(Error::io("open", hot))?;
     match locked.try_lock() {
-        Ok(()) => seal_locked(hot, sealed_path, &locked, u64::MAX, compression),
+        Ok(()) => seal_locked(hot, sealed_path, &locked, u64::MAX, compression, is_unwanted),
         Err(TryLockError::WouldBlock) => Err(Kind::InUse { path: hot.to_owned() }.into()),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", hot)(error)),
     }
@@ -133,6 +143,7 @@ pub(super) fn seal_locked(
     locked: &File,
     end: u64,
     compression: Compression,
+    is_unwanted: &dyn Fn() -> bool,
 ) -> Result<Sealed> {
     let hot_size = locked.metadata().map_err(Error::io("look at", hot))?.len();
     let mut sealed = Sealed::nothing(hot_size);
@@ -156,7 +167,7 @@ pub(super) fn seal_locked(
         }
         return Ok(sealed);
     }
-    let mut copied = copy(hot, sealed_path, end, compression)?;
+    let mut copied = copy(hot, sealed_path, end, compression, is_unwanted)?;
     sealed.damage = copied.damage.take();
     // A torn last record is what a kill leaves, and no frame is in it. Anything else may still hold
     // frames behind the damage, so that file stays for salvage.
@@ -164,7 +175,7 @@ pub(super) fn seal_locked(
     if broken {
         // Where it shows need not be where it is: an entry since the last checkpoint may be another
         // than was received, and in a sealed segment it would pass for it.
-        copied = copy(hot, sealed_path, copied.proven_until.min(end), compression)?;
+        copied = copy(hot, sealed_path, copied.proven_until.min(end), compression, is_unwanted)?;
         copied.target.metadata(&PastDamage::of_one_place().record())?;
     }
     if copied.anything {
@@ -223,7 +234,13 @@ struct Copied {
 }
 
 /// Copies the records before byte `until`, or before the damage.
-fn copy(hot: &Path, sealed_path: &Path, until: u64, compression: Compression) -> Result<Copied> {
+fn copy(
+    hot: &Path,
+    sealed_path: &Path,
+    until: u64,
+    compression: Compression,
+    is_unwanted: &dyn Fn() -> bool,
+) -> Result<Copied> {
     let mut records = Records::of_left_over(hot)?;
     let mut target = SealedFile::bare(sealed_path, compression)?;
     let (mut anything, mut entries, mut damage) = (false, 0, None);
@@ -233,6 +250,9 @@ fn copy(hot: &Path, sealed_path: &Path, until: u64, compression: Compression) ->
         // What is no entry may have been skipped on the way to it.
         && records.place() <= until
     {
+        if is_unwanted() {
+            return Err(Kind::NotSealed { path: hot.to_owned() }.into());
+        }
         let copied = record.and_then(|record| {
             // What is sealed passes for whole: nothing gets in that depends on what is not proven.
             match &record {
@@ -292,4 +312,44 @@ fn remove(hot: &Path) -> Result<()> {
     fs::remove_file(hot).map_err(Error::io("delete", hot))?;
     sync_folder_of(hot).ok();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{
+        capture::{About, HotSegment},
+        entry::{Entry, SessionEvent, Subscription, Timestamp, What},
+    };
+
+    #[test]
+    fn a_sealing_that_nobody_wants_any_more_leaves_all_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mcap");
+        let (started, host) = (Timestamp::from_nanos(1), String::new());
+        let about = About { started, host, options: std::collections::BTreeMap::new() };
+        let mut segment = HotSegment::create(&path, &about, &[]).unwrap();
+        let subscription = Subscription {
+            name: "campus".to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        };
+        let what = What::Event(SessionEvent::default());
+        let entry = Entry { subscription: subscription.into(), received: started, what };
+        (0..9).for_each(|_| segment.append(&entry).unwrap());
+        segment.commit().unwrap();
+        let hot = segment.path().to_owned();
+        drop(segment);
+        let before = fs::read(&hot).unwrap();
+        let asked = Cell::new(0);
+        let is_unwanted = || asked.replace(asked.get() + 1) == 5;
+        let error = seal_unless(&hot, &path, Compression::default(), &is_unwanted).unwrap_err();
+        assert!(error.to_string().starts_with("cannot seal"), "{error}");
+        assert_eq!(fs::read(&hot).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(seal(&hot, &path, Compression::default()).unwrap().entries, 9);
+    }
 }

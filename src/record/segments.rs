@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
@@ -24,7 +24,9 @@ use super::{
     ring::{Leaving, Ring, sealed_in},
 };
 use crate::{
-    capture::{About, Compression, HOT_SUFFIX, HotSegment, LeftOver, SEALED_SUFFIX, Sealed, seal},
+    capture::{
+        About, Compression, HOT_SUFFIX, HotSegment, LeftOver, SEALED_SUFFIX, Sealed, seal_unless,
+    },
     entry::{Entry, FrameType, Timestamp},
     error::{Error, Kind, Result},
     files::folder_of,
@@ -103,6 +105,8 @@ pub(super) struct Care {
     pub sealed_before: Vec<Sealed>,
     /// What is not sealed so far.
     pub left_hot: Vec<LeftHot>,
+    /// The user waits for the end: what an earlier run has left is for the next one.
+    pub is_hurried: Arc<AtomicBool>,
     pub notify: Notify,
     pub clock: Arc<dyn Clock>,
 }
@@ -521,7 +525,13 @@ impl Work {
             }
         }
         self.retry(true);
-        for LeftHot { path, is_of_earlier_run, .. } in std::mem::take(&mut self.care.left_hot) {
+        let is_hurried = self.care.is_hurried.load(Ordering::Relaxed);
+        for left in std::mem::take(&mut self.care.left_hot) {
+            let LeftHot { path, is_of_earlier_run, is_told, .. } = left;
+            if is_hurried && is_of_earlier_run && !is_told {
+                (self.care.notify)(Notice::LeftForNext { path: &path });
+                continue;
+            }
             let result = if is_of_earlier_run {
                 Ok(Sealed::unsealed(path))
             } else {
@@ -539,13 +549,16 @@ impl Work {
     /// segment has to find room for as much as it has: trying fills the disk, and what is recorded meanwhile is lost.
     fn retry(&mut self, is_end: bool) {
         for left in std::mem::take(&mut self.care.left_hot) {
-            if !is_end && !has_room_to_seal(&left.path) {
+            let is_hurried = Arc::clone(&self.care.is_hurried);
+            let is_unwanted = || left.is_of_earlier_run && is_hurried.load(Ordering::Relaxed);
+            if is_unwanted() || (!is_end && !has_room_to_seal(&left.path)) {
                 self.care.left_hot.push(left);
                 continue;
             }
             self.expect(&left);
-            match seal(&left.path, &left.sealed_path, self.care.compression) {
+            match seal_unless(&left.path, &left.sealed_path, self.care.compression, &is_unwanted) {
                 Ok(sealed) => self.sealed(sealed, &left),
+                Err(_) if is_unwanted() => self.care.left_hot.push(left),
                 Err(error) if left.is_sealed_by_another(&error, is_end) => {}
                 Err(error) if error.is_in_use() => self.care.left_hot.push(left),
                 Err(error) => self.not_sealed(&error, left),
@@ -634,6 +647,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        capture,
         entry::{SessionEvent, Subscription, What},
         record::SystemClock,
     };
@@ -657,6 +671,7 @@ mod tests {
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
+            is_hurried: Arc::default(),
             notify,
             clock: Arc::new(SystemClock::new()),
         }
@@ -799,6 +814,47 @@ mod tests {
             assert_eq!((kept, failed.is_none()), (u64::from(is_possible), is_possible));
             let is_told = |error: Error| error.to_string().contains("what was in it is lost");
             assert!(failed.is_none_or(is_told));
+        }
+    }
+
+    /// What a recording has left that was killed.
+    fn left_in(folder: &Path) -> PathBuf {
+        let mut segments = begun(folder, Arc::new(|_| ()));
+        write_into(&mut segments, 1);
+        let hot = segments.path().unwrap().to_owned();
+        drop(segments.open.take());
+        hot
+    }
+
+    fn left_overs(folder: &Path) -> Vec<LeftHot> {
+        let left = capture::left_overs(folder).unwrap();
+        left.into_iter().map(LeftHot::of_earlier_run).collect()
+    }
+
+    #[test]
+    fn who_is_in_a_hurry_leaves_what_is_left_to_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let hot = left_in(folder.path());
+        for is_hurried in [true, false] {
+            let told = Arc::new(Mutex::new(Vec::new()));
+            let heard = Arc::clone(&told);
+            let notify: Notify = Arc::new(move |notice: Notice<'_>| {
+                if let Notice::LeftForNext { path } = notice {
+                    heard.lock().unwrap().push(path.to_owned());
+                }
+            });
+            let left_hot = left_overs(folder.path());
+            let is_hurried = Arc::new(AtomicBool::new(is_hurried));
+            let care = Care { left_hot, is_hurried: Arc::clone(&is_hurried), ..care(notify) };
+            let mut segments = begun_by(folder.path(), care);
+            write_into(&mut segments, 2);
+            let (sealed, failed) = segments.finish();
+            assert!(failed.is_none(), "{failed:?}");
+            if is_hurried.load(Ordering::Relaxed) {
+                assert_eq!((sealed.len(), &**told.lock().unwrap()), (1, &[hot.clone()][..]));
+            } else {
+                assert!(sealed.len() == 2 && told.lock().unwrap().is_empty() && !hot.exists());
+            }
         }
     }
 

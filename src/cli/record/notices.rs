@@ -92,6 +92,9 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
             let path = sealed.path.as_ref()?;
             Some(format!("sealed {}{of}: {} entries", path.display(), sealed.entries))
         }
+        Notice::LeftForNext { path } => {
+            Some(format!("{} of an earlier run is for the next one to seal", path.display()))
+        }
         Notice::Removing { path, size } => {
             Some(format!("deleting {} ({})", path.display(), ByteSize::b(*size).display().iec()))
         }
@@ -169,6 +172,9 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
                 .with("entries", sealed.entries)
                 .with("bytes", sealed.sealed_size)
                 .with("left_over", sealed.is_left_over)
+        }
+        Notice::LeftForNext { path } => {
+            Line::new(Info, "left_for_next").with("path", path.display().to_string())
         }
         Notice::Removing { path, size } => {
             let line = Line::new(Info, "removing").with("path", path.display().to_string());

@@ -447,6 +447,7 @@ mod tests {
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
+            is_hurried: Arc::default(),
             notify: Arc::clone(&notify),
             clock: Arc::clone(&clock),
         };
