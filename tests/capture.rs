@@ -1068,21 +1068,41 @@ fn what_follows_behind_the_end_is_nobody_elses() {
     assert!(error.is_damage() && error.to_string().contains("more follows"), "{error}");
 }
 
-#[test]
-fn what_could_not_be_sealed_is_not_forgotten_in_its_folder() {
-    let (folder, path, hot) = place();
-    let entries = few();
-    let mut segment = HotSegment::create(&path, &about(), &[]).unwrap();
+/// A hot segment whose fifth entry is damaged.
+fn leave_damaged(path: &Path, hot: &Path, entries: &[Entry]) {
+    let mut segment = HotSegment::create(path, &about(), &[]).unwrap();
     let mut ends = Vec::new();
-    for entry in &entries {
+    for entry in entries {
         segment.append(entry).unwrap();
         segment.checkpoint().unwrap();
         ends.push(usize::try_from(segment.size()).unwrap());
     }
     drop(segment);
-    let mut bytes = fs::read(&hot).unwrap();
+    let mut bytes = fs::read(hot).unwrap();
     bytes[ends[3] + 20] ^= 1;
-    fs::write(&hot, bytes).unwrap();
+    fs::write(hot, bytes).unwrap();
+}
+
+#[test]
+fn what_could_not_be_set_aside_is_so_when_it_can() {
+    let (folder, path, hot) = place();
+    leave_damaged(&path, &hot, &few());
+    let seal = || seal_left_overs(folder.path(), Compression::default()).unwrap().sealed.remove(0);
+    let kept = seal().kept.unwrap();
+    let (before, stands) = (fs::read(&kept).unwrap(), fs::read(&path).unwrap());
+    // As if it could not have got that name.
+    fs::rename(&kept, &hot).unwrap();
+    let sealed = seal();
+    assert!(sealed.damage.is_none() && !hot.exists(), "{sealed:?}");
+    assert_eq!(sealed.kept.as_deref(), Some(&*kept));
+    assert_eq!((fs::read(&kept).unwrap(), fs::read(&path).unwrap()), (before, stands));
+}
+
+#[test]
+fn what_could_not_be_sealed_is_not_forgotten_in_its_folder() {
+    let (folder, path, hot) = place();
+    let entries = few();
+    leave_damaged(&path, &hot, &entries);
     let rest = [&entries[..4], &entries[5..]].concat();
     assert_eq!(read_all(&hot).0, rest);
 

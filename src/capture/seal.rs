@@ -14,6 +14,7 @@ use mcap::{McapError, records::MessageHeader};
 
 use super::{
     Compression, HOT_SUFFIX, PastDamage, SealedFile, hot,
+    past::past_damage,
     reader::{End, Records},
     record::Record,
     unfinished,
@@ -160,6 +161,9 @@ pub(super) fn seal_locked(
                     fs::metadata(sealed_path).map_err(Error::io("look at", sealed_path))?.len();
             }
             Err(error) if error.is_io() => return Err(error),
+            Err(_) if is_made_of_damaged(hot, sealed_path) => {
+                sealed.kept = Some(set_aside(hot, sealed_path));
+            }
             Err(error) => {
                 sealed.damage = Some(error);
                 sealed.kept = Some(hot.to_owned());
@@ -184,11 +188,7 @@ pub(super) fn seal_locked(
         sealed.path = Some(sealed_path.to_owned());
     }
     if broken {
-        // Where it cannot get that name it keeps its own, and what is sealed stands all the same.
-        let kept = hot::set_aside_path(sealed_path);
-        let renamed = fs::rename(hot, &kept).is_ok();
-        sealed.kept = Some(if renamed { kept } else { hot.to_owned() });
-        sync_folder_of(hot).ok();
+        sealed.kept = Some(set_aside(hot, sealed_path));
     } else {
         remove(hot)?;
     }
@@ -211,6 +211,31 @@ fn same_entries(hot: &Path, sealed_path: &Path) -> Result<u64> {
             _ => return Err(Kind::OutputExists { path: sealed_path.to_owned() }.into()),
         }
     }
+}
+
+/// Whether the sealed segment is what could be proven of the hot one, which could not be set aside then. It is whole
+/// and remembers that, and all that is in it is in the hot one, too, in this order.
+fn is_made_of_damaged(hot: &Path, sealed_path: &Path) -> bool {
+    let (Ok(mut hot), Ok(mut sealed)) = (Records::of_left_over(hot), Records::open(sealed_path))
+    else {
+        return false;
+    };
+    let is_in_hot = |sealed: Result<_>| {
+        let Ok(sealed) = sealed else { return false };
+        let mut others = std::iter::from_fn(|| next_message(&mut hot));
+        others.any(|hot| hot.is_ok_and(|hot| hot == sealed))
+    };
+    !past_damage(sealed_path).is_empty()
+        && std::iter::from_fn(|| next_message(&mut sealed)).all(is_in_hot)
+}
+
+/// Gives a hot segment a name under which nobody seals it. Where it cannot get that it keeps its own, and what is
+/// sealed stands all the same.
+fn set_aside(hot: &Path, sealed_path: &Path) -> PathBuf {
+    let aside = hot::set_aside_path(sealed_path);
+    let kept = if fs::rename(hot, &aside).is_ok() { aside } else { hot.to_owned() };
+    sync_folder_of(hot).ok();
+    kept
 }
 
 fn next_message(records: &mut Records) -> Option<Result<(MessageHeader, Bytes)>> {
