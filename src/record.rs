@@ -26,7 +26,7 @@ pub use self::{
     segments::{OnFull, Split},
 };
 use self::{
-    earlier::Covered,
+    earlier::Earlier,
     export::Exports,
     input::InputFile,
     keys::Keys,
@@ -283,7 +283,7 @@ pub struct Recording {
     segments: Segments,
     path: PathBuf,
     board: Arc<Board>,
-    covered: Covered,
+    earlier: Earlier,
     notify: Notify,
     split: Arc<tokio::sync::Notify>,
     is_hurried: Arc<AtomicBool>,
@@ -305,10 +305,10 @@ impl Recording {
             notify(Notice::Trouble { error: &error });
         }
         let (place, left) = place(&options, &notify)?;
-        let names: Vec<_> = options.accounts.iter().map(|account| &*account.name).collect();
-        let covered = match &place {
-            Place::File(_) => Covered::new(),
-            Place::Folder(folder) => earlier::covered_in(folder, &left.hot, &names),
+        let names = options.accounts.iter().map(|account| account.name.clone()).collect();
+        let earlier = match &place {
+            Place::File(_) => Earlier::none(),
+            Place::Folder(folder) => Earlier::look(folder.clone(), left.hot.clone(), names),
         };
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();
@@ -321,6 +321,7 @@ impl Recording {
             on_sealed,
             sealed_before: left.sealed,
             left_hot: left.hot.into_iter().map(LeftHot::of_earlier_run).collect(),
+            earlier: earlier.clone(),
             is_hurried: Arc::clone(&is_hurried),
             notify: Arc::clone(&notify),
             clock,
@@ -332,7 +333,7 @@ impl Recording {
             board.add(&account.name);
         }
         let split = Arc::new(tokio::sync::Notify::new());
-        Ok(Self { options, types, segments, path, board, covered, notify, split, is_hurried })
+        Ok(Self { options, types, segments, path, board, earlier, notify, split, is_hurried })
     }
 
     /// Where the frames go first.
@@ -357,7 +358,7 @@ impl Recording {
     /// Dropping the future loses no frame that was kept, but leaves the segment hot.
     pub async fn run(self, stop: impl Future<Output = ()>, kept: Option<Kept>) -> Result<Report> {
         let Self {
-            mut options, types, segments, board, covered, notify, split, is_hurried, ..
+            mut options, types, segments, board, earlier, notify, split, is_hurried, ..
         } = self;
         let exports = Exports::start(std::mem::take(&mut options.exports), &board, &notify)?;
         let (stop_sender, stopped) = watch::channel(false);
@@ -394,7 +395,7 @@ impl Recording {
             stop: stopped.clone(),
             once,
             clock,
-            covered,
+            earlier,
         };
         notify(Notice::Started);
         let mut subscribers = Subscribers::start(common, accounts);

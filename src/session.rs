@@ -176,10 +176,17 @@ impl Session {
         }
     }
 
-    /// The same for one that an earlier recording covered until then, and not since.
-    #[must_use]
-    pub fn resuming(self, covered_until: Timestamp, cause: Cause) -> Self {
-        Self { coverage: Coverage::LostAt(covered_until, cause), ..self }
+    /// An earlier recording covered it until then, and not since. Where that is known only when it is connected again,
+    /// the gap is over.
+    pub fn resumed(&mut self, covered_until: Timestamp, cause: Cause) -> Option<SessionEvent> {
+        match self.coverage {
+            Coverage::NeverYet => {
+                self.coverage = Coverage::LostAt(covered_until, cause);
+                None
+            }
+            Coverage::Since(at) => Some(self.gap_between(covered_until, at, cause)),
+            Coverage::LostAt(..) => None,
+        }
     }
 
     /// Refused for good before it was ever connected: somebody has to change something.
@@ -381,10 +388,14 @@ impl Session {
 
     fn gap(&self, now: Timestamp) -> Option<SessionEvent> {
         let Coverage::LostAt(from, cause) = self.coverage else { return None };
+        Some(self.gap_between(from, now, cause))
+    }
+
+    fn gap_between(&self, from: Timestamp, to: Timestamp, cause: Cause) -> SessionEvent {
         // The clock may have been set back before this recording began.
-        let to = now.max(from);
+        let to = to.max(from);
         let gap = Gap { from_ns: from.as_nanos(), to_ns: to.as_nanos(), cause: i32::from(cause) };
-        Some(self.event(Event::Gap(gap)))
+        self.event(Event::Gap(gap))
     }
 
     fn back_off(&mut self) -> Duration {
@@ -460,7 +471,8 @@ mod tests {
 
     #[test]
     fn whoever_leaves_without_a_connection_and_comes_back_has_two_gaps_that_do_not_overlap() {
-        let mut session = session().resuming(at(10), Cause::Killed);
+        let mut session = session();
+        session.resumed(at(10), Cause::Killed);
         session.start();
         let mut told = session.abandoned(at(20));
         session.leave(at(20));
@@ -477,8 +489,23 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_run_did_not_cover_is_a_gap_also_if_that_is_known_later() {
+        let mut session = session();
+        session.start();
+        accepted(&mut session, 65);
+        let step = ClockStepped { from_ns: 70 * SECOND, to_ns: 170 * SECOND };
+        session.clock_stepped(step);
+        let told = session.resumed(at(105), Cause::Killed).unwrap().event;
+        let Some(Event::Gap(gap)) = told else { panic!("{told:?}") };
+        assert_eq!((gap.from_ns, gap.to_ns), (105 * SECOND, 165 * SECOND));
+        session.ended(at(180), lost());
+        assert_eq!(session.resumed(at(105), Cause::Killed), None);
+    }
+
+    #[test]
     fn what_an_earlier_run_did_not_cover_is_a_gap_before_the_first_connection() {
-        let mut session = session().resuming(at(5), Cause::Killed);
+        let mut session = session();
+        session.resumed(at(5), Cause::Killed);
         session.start();
         let events = accepted(&mut session, 65).events;
         let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
@@ -538,7 +565,8 @@ mod tests {
         let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
         assert_eq!((gap.from_ns, gap.to_ns), (10 * SECOND, 25 * SECOND));
 
-        let mut session = self::session().resuming(at(1000), Cause::Killed);
+        let mut session = self::session();
+        session.resumed(at(1000), Cause::Killed);
         let events = accepted(&mut session, 25).events;
         let Some(Event::Gap(gap)) = &events[1].event else { panic!("{events:?}") };
         assert_eq!((gap.from_ns, gap.to_ns), (1000 * SECOND, 1000 * SECOND));

@@ -8,8 +8,13 @@
 use std::{
     collections::{HashMap, hash_map},
     ffi::OsStr,
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
+
+use tokio::sync::watch;
 
 use super::{ring::sealed_in, segments::is_name};
 use crate::{
@@ -21,8 +26,60 @@ use crate::{
     session::cause_after,
 };
 
-/// Until when each subscription was covered, and why not longer, by name.
-pub(super) type Covered = HashMap<String, (Timestamp, Cause)>;
+/// Until when a subscription was covered, and why not longer.
+type Until = (Timestamp, Cause);
+
+/// The same of each, by name.
+type Covered = HashMap<String, Until>;
+
+/// So long a recording waits for it before it begins. A segment of many gigabytes takes longer.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What earlier recordings have covered, as soon as that is known.
+#[derive(Clone)]
+pub(super) struct Earlier(watch::Receiver<Option<Arc<Covered>>>);
+
+impl Earlier {
+    /// There were none.
+    pub(super) fn none() -> Self {
+        Self(watch::channel(Some(Arc::default())).1)
+    }
+
+    /// Looks for them in a folder, of which these are hot. Nothing there is to be sealed until it is known.
+    pub(super) fn look(folder: PathBuf, hot: Vec<LeftOver>, names: Vec<String>) -> Self {
+        let (known, earlier) = watch::channel(None);
+        let (say_done, is_done) = mpsc::sync_channel::<()>(1);
+        thread::spawn(move || {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            known.send_replace(Some(Arc::new(covered_in(&folder, &hot, &names))));
+            drop(say_done);
+        });
+        let _ = is_done.recv_timeout(PATIENCE);
+        Self(earlier)
+    }
+
+    /// What a test tells by itself.
+    #[cfg(test)]
+    pub(super) fn by_hand() -> (watch::Sender<Option<Arc<Covered>>>, Self) {
+        let (known, earlier) = watch::channel(None);
+        (known, Self(earlier))
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        // Where the thread is gone, nothing will ever be.
+        self.0.borrow().is_some() || self.0.has_changed().is_err()
+    }
+
+    /// Waits until it is.
+    pub(super) async fn known(&mut self) {
+        let _ = self.0.wait_for(Option::is_some).await;
+    }
+
+    /// None, too, as long as it is not known.
+    pub(super) fn until(&self, name: &str) -> Option<Until> {
+        self.0.borrow().as_ref()?.get(name).copied()
+    }
+}
 
 /// So many segments are looked through for who is not in the last one,
 const LOOK_BACK: usize = 1000;
@@ -33,7 +90,7 @@ const LOOK_BACK_SIZE: u64 = 256 * 1024 * 1024;
 /// Reads the last segment in the folder in which there is something, sealed or not: whoever was killed had perhaps
 /// just begun another one. Earlier ones are read for those of the `names` that it does not tell of. What cannot be
 /// read says nothing, and what stands behind it counts.
-pub(super) fn covered_in(folder: &Path, hot: &[LeftOver], names: &[&str]) -> Covered {
+fn covered_in(folder: &Path, hot: &[LeftOver], names: &[&str]) -> Covered {
     let is_ours =
         |hot: &&LeftOver| hot.sealed_path.file_name().and_then(OsStr::to_str).is_some_and(is_name);
     let hot = hot.iter().filter(is_ours).map(|hot| hot.path.clone());

@@ -20,6 +20,7 @@ use std::{
 use super::{
     Clock, Keep, Notice, Notify,
     clock::Watch,
+    earlier::Earlier,
     hook::{self, Hooks, Wanted},
     ring::{Leaving, Ring, sealed_in},
 };
@@ -105,6 +106,8 @@ pub(super) struct Care {
     pub sealed_before: Vec<Sealed>,
     /// What is not sealed so far.
     pub left_hot: Vec<LeftHot>,
+    /// What earlier recordings have covered: they are read for that before they are sealed.
+    pub earlier: Earlier,
     /// The user waits for the end: what an earlier run has left is for the next one.
     pub is_hurried: Arc<AtomicBool>,
     pub notify: Notify,
@@ -550,8 +553,10 @@ impl Work {
     fn retry(&mut self, is_end: bool) {
         for left in std::mem::take(&mut self.care.left_hot) {
             let is_hurried = Arc::clone(&self.care.is_hurried);
+            let is_read = !left.is_of_earlier_run || self.care.earlier.is_known();
             let is_unwanted = || left.is_of_earlier_run && is_hurried.load(Ordering::Relaxed);
-            if is_unwanted() || (!is_end && !has_room_to_seal(&left.path)) {
+            let may_be_sealed = is_end || (is_read && has_room_to_seal(&left.path));
+            if is_unwanted() || !may_be_sealed {
                 self.care.left_hot.push(left);
                 continue;
             }
@@ -671,6 +676,7 @@ mod tests {
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
+            earlier: Earlier::none(),
             is_hurried: Arc::default(),
             notify,
             clock: Arc::new(SystemClock::new()),
@@ -856,6 +862,22 @@ mod tests {
                 assert!(sealed.len() == 2 && told.lock().unwrap().is_empty() && !hot.exists());
             }
         }
+    }
+
+    #[test]
+    fn what_is_left_is_read_before_it_is_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let hot = left_in(folder.path());
+        let left_hot = left_overs(folder.path());
+        let (known, earlier) = Earlier::by_hand();
+        let care = Care { left_hot, earlier, ..care(Arc::new(|_| ())) };
+        let segments = begun_by(folder.path(), care);
+        segments.last_leaving();
+        assert!(hot.exists());
+        known.send_replace(Some(Arc::default()));
+        let (sealed, failed) = segments.finish();
+        assert!(failed.is_none() && !hot.exists(), "{failed:?}");
+        assert!(sealed.iter().any(|sealed| sealed.is_left_over), "{sealed:?}");
     }
 
     #[test]

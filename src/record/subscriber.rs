@@ -11,6 +11,7 @@ use super::{
     Board, Notice, Notify, State,
     clock::Watch,
     dial::{Dialer, Standing},
+    earlier::Earlier,
     keeper::Keeper,
     keys::Held,
 };
@@ -44,8 +45,10 @@ pub(super) struct Subscriber {
     /// Be content with one connection.
     pub once: bool,
     pub watch: Watch,
-    /// The clock was set, which is not in the ledger yet.
-    pub stepped: Vec<Entry>,
+    /// What goes to the ledger before anything else: that the clock was set, and what earlier recordings tell.
+    pub first: Vec<Entry>,
+    /// Where that comes from. None: it is known.
+    pub earlier: Option<Earlier>,
 }
 
 /// Who may ask it to stop.
@@ -174,6 +177,8 @@ impl Subscriber {
     async fn receive_all(&mut self, opened: Connection) -> Option<(Step, Option<Connection>)> {
         self.board.set(self.index, State::Connected);
         let (then, at, ended) = self.receive(opened).await;
+        // The gap before a connection stands before its end.
+        self.hear_of_earlier().await;
         match then {
             Then::Again if !(self.once && ended.clean) => {
                 let step = self.session.ended(at, ended);
@@ -212,6 +217,7 @@ impl Subscriber {
     }
 
     async fn abandon(&mut self) {
+        self.hear_of_earlier().await;
         let now = self.now();
         let events = self.session.abandoned(now);
         self.note_at(now, &events).await;
@@ -257,21 +263,39 @@ impl Subscriber {
         let (now, step) = self.watch.look();
         if let Some(step) = step {
             let event = self.session.clock_stepped(step);
-            (self.notify)(Notice::Event { subscription: &self.subscription, event: &event });
-            let entry = self.entry(now, What::Event(event));
-            self.stepped.push(entry);
+            self.tell_first(now, event);
+        }
+        let known = self.earlier.take_if(|earlier| earlier.is_known());
+        if let Some((until, cause)) = known.and_then(|it| it.until(&self.subscription.name))
+            && let Some(gap) = self.session.resumed(until, cause)
+        {
+            self.tell_first(now, gap);
         }
         now
     }
 
+    /// Brings an event to the ledger, before anything else.
+    fn tell_first(&mut self, now: Timestamp, event: SessionEvent) {
+        (self.notify)(Notice::Event { subscription: &self.subscription, event: &event });
+        let entry = self.entry(now, What::Event(event));
+        self.first.push(entry);
+    }
+
+    /// Waits for what earlier recordings tell.
+    async fn hear_of_earlier(&mut self) {
+        if let Some(earlier) = &mut self.earlier {
+            earlier.known().await;
+            self.now();
+        }
+    }
+
     async fn keep(&mut self, entries: Vec<Entry>) -> Option<u64> {
-        let entries = self.with_steps(entries);
+        let entries = self.with_first(entries);
         self.keeper.keep(entries).await
     }
 
-    /// The clock was set before they came.
-    fn with_steps(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
-        entries.splice(0..0, self.stepped.drain(..));
+    fn with_first(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        entries.splice(0..0, self.first.drain(..));
         entries
     }
 

@@ -14,7 +14,7 @@ use super::{
     Board, Clock, Notice, Notify,
     clock::Watch,
     dial::Dialer,
-    earlier::Covered,
+    earlier::Earlier,
     keeper::Keeper,
     keys::{Keys, Slot},
     subscriber::{Finished, Stop, Subscriber},
@@ -46,7 +46,7 @@ pub(super) struct Common {
     pub once: bool,
     pub clock: Arc<dyn Clock>,
     /// What earlier recordings covered.
-    pub covered: Covered,
+    pub earlier: Earlier,
 }
 
 /// All of them.
@@ -161,13 +161,10 @@ impl Subscribers {
     fn subscriber(&mut self, account: Account) -> (Subscriber, Running) {
         let common = &self.common;
         let Account { name, username, key, topic } = account;
-        let session = self.left.remove(&name).unwrap_or_else(|| {
-            let session = Session::new(common.protocol, fastrand::u64(..));
-            match common.covered.get(&name) {
-                Some(&(until, cause)) => session.resuming(until, cause),
-                None => session,
-            }
-        });
+        let left = self.left.remove(&name);
+        // Who was here before has heard of it.
+        let earlier = left.is_none().then(|| common.earlier.clone());
+        let session = left.unwrap_or_else(|| Session::new(common.protocol, fastrand::u64(..)));
         let index = common.board.add(&name);
         common.hopeless.add(index);
         let (protocol, host) = (common.protocol.name().to_owned(), common.host.clone());
@@ -200,7 +197,8 @@ impl Subscribers {
             stop: Stop { all: common.stop.clone(), own: leaves },
             once: common.once,
             watch: Watch::new(Arc::clone(&common.clock)),
-            stepped: Vec::new(),
+            first: Vec::new(),
+            earlier,
         };
         (subscriber, Running { index, subscription, username, slot, given: key, leave })
     }

@@ -421,6 +421,7 @@ mod tests {
         protocol::PROTOCOLS,
         record::{
             Board, Clock, Keep, Notify, SystemClock,
+            earlier::Earlier,
             export::Exports,
             keeper::Limit,
             segments::{Care, Place, Split},
@@ -447,6 +448,7 @@ mod tests {
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
+            earlier: Earlier::none(),
             is_hurried: Arc::default(),
             notify: Arc::clone(&notify),
             clock: Arc::clone(&clock),

@@ -231,7 +231,7 @@ impl Subscriber {
             heard.silence = Silence::since(found);
         }
         let (batch, end) = self.batch(connection, received, heard);
-        let batch = self.with_steps(batch);
+        let batch = self.with_first(batch);
         let Some(receipt) = self.keeper.hand_in(batch).await else {
             return Err(self.stopped_writing());
         };
@@ -401,7 +401,10 @@ mod tests {
 
     use super::{super::Stop, *};
     use crate::{
-        entry::{SessionEvent, Subscription},
+        entry::{
+            SessionEvent, Subscription,
+            session_event::{Gap, gap::Cause},
+        },
         net::{
             client::{Accepted, Connector, Endpoint},
             trust::{Trust, client_config},
@@ -412,6 +415,7 @@ mod tests {
             Board, KeySource, Notify, Reading,
             clock::Watch,
             dial::Dialer,
+            earlier::Earlier,
             keeper::{ByHand, Keeper},
             keys::Keys,
             turnstile::Turnstile,
@@ -455,6 +459,11 @@ mod tests {
     impl Between {
         /// The queue before the keeper has so much room.
         async fn start(room: usize) -> Self {
+            Self::start_after(room, None).await
+        }
+
+        /// There were recordings before.
+        async fn start_after(room: usize, earlier: Option<Earlier>) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (protocol, port) = (PROTOCOLS[0], listener.local_addr().unwrap().port());
             let endpoint =
@@ -511,8 +520,10 @@ mod tests {
                 stop: Stop { all, own },
                 once: true,
                 watch: Watch::new(Arc::<MadeUp>::clone(&clock)),
-                stepped: Vec::new(),
+                first: Vec::new(),
+                earlier,
             };
+            subscriber.session.accepted(wall, Duration::ZERO, String::new());
             let receiving = tokio::spawn(async move { subscriber.receive(connection).await });
             Self {
                 server,
@@ -578,6 +589,29 @@ mod tests {
             }
             ended = &mut between.receiving => panic!("it ended: {:?}", ended.unwrap().2),
         }
+    }
+
+    #[tokio::test]
+    async fn a_gap_before_the_connection_is_told_when_it_is_known() {
+        let (known, earlier) = Earlier::by_hand();
+        let mut between = Between::start_after(8, Some(earlier)).await;
+        let began = between.clock.look().wall;
+        let frame = |data| tungstenite::Message::binary(vec![data; 8]);
+        between.server.send(frame(1)).await.unwrap();
+        let (entries, safe) = between.kept.next().await;
+        assert!(entries.len() == 1 && entries[0].frame().is_some(), "{entries:?}");
+        safe.send(0).unwrap();
+
+        let until = began.before(Duration::from_secs(60));
+        let covered = [("campus".to_owned(), (until, Cause::Killed))];
+        known.send_replace(Some(Arc::new(covered.into())));
+        between.clock.pass(Duration::from_secs(1));
+        between.server.send(frame(2)).await.unwrap();
+        let (entries, _) = between.kept.next().await;
+        let (from_ns, to_ns) = (until.as_nanos(), began.as_nanos());
+        let gap = Gap { from_ns, to_ns, cause: Cause::Killed.into() };
+        let event = SessionEvent { connection: 1, event: Some(Event::Gap(gap)) };
+        assert_eq!(entries[0].what, What::Event(event));
     }
 
     #[tokio::test]
