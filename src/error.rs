@@ -47,6 +47,7 @@ pub(crate) enum Kind {
     NotProven { path: PathBuf },
     Gone { path: PathBuf },
     GoneForGood { path: PathBuf },
+    Touched { path: PathBuf },
     TooLittleRoom { folder: PathBuf, expected: u64, found: u64 },
     NothingWritten { frames: u64, reason: String },
     Hook { command: String, segment: PathBuf, found: String },
@@ -308,9 +309,8 @@ impl Error {
             Kind::UnknownMessage { .. } => {
                 "a full name is meant, such as Monitoring.MonitoringInformation"
             }
-            Kind::Gone { .. } => {
-                "all that is in it is written there once more; another file of its name becomes NAME.mcap.damaged"
-            }
+            Kind::Gone { .. } => "all of it is written there again; another file is set aside",
+            Kind::Touched { .. } => "what is proven of it is sealed, and all of it is set aside",
             Kind::NotProven { .. } => "centralcap inspect says more; it is yours to delete",
             Kind::TooLittleRoom { .. } => "no segment is deleted for that",
             Kind::NotSealed { .. } => {
@@ -485,6 +485,11 @@ impl fmt::Display for Error {
                 f,
                 "somebody has deleted or moved {} while it was recorded, and it cannot be written anew: what was in \
                  it is lost",
+                path.display()
+            ),
+            Kind::Touched { path } => write!(
+                f,
+                "somebody has cut off {}, or written to it, while it was recorded",
                 path.display()
             ),
             Kind::NotProven { path } => {

@@ -6,7 +6,7 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -574,6 +574,34 @@ fn a_file_that_somebody_puts_another_in_the_place_of_loses_nothing() {
     assert_eq!(*aside, format!("{sealed}.damaged"));
     assert!(frames_in(&entries(&folder.join(sealed))).into_iter().eq(frames(0..10)));
     assert!(frames_in(&entries(&folder.join(aside))).into_iter().eq(frames(0..5)));
+}
+
+/// As who wants room on a full disk empties the largest file.
+#[test]
+fn a_file_that_somebody_cuts_off_or_writes_to_is_followed_by_another() {
+    for size in [0, 1_000_000] {
+        let barrier = Arc::new(Barrier::new(2));
+        let settle = [Say::Settle(Arc::clone(&barrier))];
+        let script = said(0..5).into_iter().chain(settle).chain(said(5..10)).chain([goodbye()]);
+        let feed = Feed::start(vec![Reply::Feed(script.collect())]);
+        let folder = tempfile::tempdir().unwrap();
+        let child = record(&feed, folder.path(), &[]).spawn().unwrap();
+        barrier.wait();
+        let first = &names(folder.path())[0];
+        let file = fs::File::options().write(true).open(folder.path().join(first)).unwrap();
+        file.set_len(size).unwrap();
+        let is_next = |name: &String| name.ends_with(HOT_SUFFIX) && name != first;
+        wait_for("the next segment", || names(folder.path()).iter().any(is_next));
+        barrier.wait();
+        let words = ended(&child.wait_with_output().unwrap(), 3);
+        assert!(words.contains("somebody has cut off"), "{words}");
+        // What was there before is proven, or can be saved of what was set aside.
+        let paths = names(folder.path()).into_iter().map(|name| folder.path().join(name));
+        let captures = paths.filter_map(|path| Capture::open(&[path]).ok());
+        let found = captures.flat_map(|capture| capture.entries().filter_map(Result::ok));
+        let found: BTreeSet<_> = frames_in(&found.collect::<Vec<_>>()).into_iter().collect();
+        assert!(found == frames(if size == 0 { 5..10 } else { 0..10 }).collect());
+    }
 }
 
 #[test]

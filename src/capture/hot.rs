@@ -261,6 +261,13 @@ impl HotSegment {
         }
     }
 
+    /// Whether the file is as long as what was written to it: somebody else may have cut it off, or written to it. What
+    /// is written behind that proves nothing.
+    pub fn is_untouched(&self) -> bool {
+        // Whatever keeps us from looking.
+        self.file.metadata().map_or(true, |metadata| metadata.len() == self.size())
+    }
+
     /// Gives it a file of its name again with all that the kernel has of it. That takes as long as copying it. What
     /// somebody else has put there is set aside: it is not ours to delete.
     pub fn restore(&mut self) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the writing thread does with what it is handed.
 //!
-//! A file that a write or a sync has failed on is never written to again. If the user did not ask to
+//! A file that a write or a sync has failed on, or that somebody else has written to, is never written to again. If the user did not ask to
 //! stop then, a new segment is begun as soon as that works; what was lost until then is counted, and
 //! told in the new one.
 
@@ -95,8 +95,9 @@ impl Desk {
         }
         if self.outage.is_none()
             && let Ok(segment) = self.segments.segment()
+            && let Err(error) = self.name.look_after(segment, &self.shared.notify)
         {
-            self.name.look_after(segment, &self.shared.notify);
+            self.fail(error)?;
         }
         if self.outage.is_none()
             && let Err(error) = self.sync().and_then(|()| self.split(split))
