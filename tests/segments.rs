@@ -32,7 +32,7 @@ use centralcap::{
     record::{Keeping, KeySource, Notice, Options, Recording, SystemClock},
     select::Selection,
 };
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use support::{
     capture::{Entries, START, message, proven, subscription},
     feed::{Feed, Reply, Say},
@@ -552,6 +552,30 @@ fn a_command_that_ends_with_a_line_has_the_segment_all_the_same() {
     let output = record(&feed, folder.path(), &["--on-sealed", "test -s\n"]).output().unwrap();
     let words = ended(&output, 0);
     assert!(!words.contains("to succeed"), "{words}");
+}
+
+/// As where a thousand connections are all that may be open.
+#[test]
+fn a_recording_that_can_open_nothing_goes_on_in_the_file_that_it_has() {
+    let barrier = Arc::new(Barrier::new(2));
+    let settle = || [Say::Settle(Arc::clone(&barrier))];
+    let script = said(0..5).into_iter().chain(settle()).chain(said(5..10)).chain(settle());
+    let feed = Feed::start(vec![Reply::Feed(script.chain([goodbye()]).collect())]);
+    let folder = tempfile::tempdir().unwrap();
+    let child = record(&feed, folder.path(), &["--sync", "each"]).spawn().unwrap();
+    let limit = |most| {
+        let now = Rlimit { current: most, ..getrlimit(Resource::Nofile) };
+        prlimit(Some(pid(&child)), Resource::Nofile, now).unwrap().current
+    };
+    barrier.wait();
+    let before = limit(Some(3));
+    barrier.wait();
+    barrier.wait();
+    limit(before);
+    barrier.wait();
+    let words = ended(&child.wait_with_output().unwrap(), 0);
+    assert!(!words.contains("cannot open"), "{words}");
+    assert!(frames_in(&entries(folder.path())).into_iter().eq(frames(0..10)));
 }
 
 /// As a tool does that copies files back and forth.

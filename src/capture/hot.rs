@@ -9,7 +9,6 @@
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, Write},
-    mem,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     entry::{Entry, FrameType},
     error::{Error, Kind, Result},
-    files::{folder_of, is_named, sync_folder_of},
+    files::{folder_of, is_named},
 };
 
 /// The opcode of the checkpoint record. Readers skip opcodes from 0x80 that they do not know.
@@ -43,7 +42,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(1);
 /// A segment that is being recorded.
 pub struct HotSegment {
     writer: Writer<Batch>,
-    file: File,
+    /// One for all who need it: where there are no more to be had, what is open goes on.
+    file: Arc<File>,
     progress: Arc<Progress>,
     path: PathBuf,
     sealed_path: PathBuf,
@@ -54,23 +54,23 @@ pub struct HotSegment {
     proven: u64,
     /// What is behind this byte does not count.
     end: u64,
-    /// No power cut must forget its name.
-    is_new: bool,
+    /// Where its name is, which no power cut must forget. None: somebody was to sync that.
+    folder: Option<File>,
     broken: bool,
 }
 
 /// What the kernel has of a hot segment and the disk perhaps has not.
 pub struct Unsynced {
-    file: File,
-    /// Where the file is, if nobody was to sync that yet.
-    name: Option<PathBuf>,
+    file: Arc<File>,
+    /// Where its name is, if nobody was to sync that yet.
+    folder: Option<File>,
 }
 
 impl Unsynced {
     /// After that no power cut takes it. It may take its time.
     pub fn sync(self) -> io::Result<()> {
         self.file.sync_data()?;
-        self.name.map_or(Ok(()), |path| sync_folder_of(&path))
+        self.folder.map_or(Ok(()), |folder| folder.sync_all())
     }
 }
 
@@ -138,9 +138,10 @@ impl HotSegment {
         about: &About,
         types: &[&FrameType],
     ) -> Result<Self> {
-        let progress = Arc::new(Progress::default());
+        let folder = folder_to_sync(&path)?;
+        let (file, progress) = (Arc::new(file), Arc::new(Progress::default()));
         let batch = Batch {
-            file: file.try_clone().map_err(Error::io("open", &path))?,
+            file: Arc::clone(&file),
             pending: Vec::new(),
             checksum: crc32fast::Hasher::new(),
             proven_until: 0,
@@ -150,7 +151,7 @@ impl HotSegment {
         writer.about(about, types)?;
         let sealed_path = sealed_path.to_owned();
         let (entries, committed, proven, end) = (0, 0, 0, u64::MAX);
-        let (is_new, broken) = (true, false);
+        let broken = false;
         let mut segment = Self {
             writer,
             file,
@@ -161,7 +162,7 @@ impl HotSegment {
             committed,
             proven,
             end,
-            is_new,
+            folder,
             broken,
         };
         segment.commit()?;
@@ -222,9 +223,7 @@ impl HotSegment {
         self.progress.wanted.store(true, Ordering::Relaxed);
         self.commit()?;
         self.proven = self.entries;
-        let file = self.file.try_clone().map_err(Error::io("open", &self.path))?;
-        let name = mem::take(&mut self.is_new).then(|| self.path.clone());
-        Ok(Unsynced { file, name })
+        Ok(Unsynced { file: Arc::clone(&self.file), folder: self.folder.take() })
     }
 
     /// What is in it so far.
@@ -276,16 +275,17 @@ impl HotSegment {
             let aside = set_aside_path(&self.sealed_path);
             std::fs::rename(&self.path, aside).map_err(Error::io("move", &self.path))?;
         }
+        let folder = folder_to_sync(&self.path)?;
         let file = create_locked(&self.path)?;
         let copied = self.copy_to(&file);
         if let Err(error) = copied {
             std::fs::remove_file(&self.path).ok();
             return Err(Error::io("write", &self.path)(error));
         }
-        self.progress.restored(file.try_clone().map_err(Error::io("open", &self.path))?);
-        self.file = file;
         // Nothing of it is on the disk yet.
-        (self.is_new, self.proven) = (true, u64::MAX);
+        (self.folder, self.proven) = (folder, u64::MAX);
+        self.file = Arc::new(file);
+        self.progress.restored(Arc::clone(&self.file));
         Ok(())
     }
 
@@ -353,6 +353,13 @@ impl HotSegment {
         }
         Ok(())
     }
+}
+
+/// What is to be synced for the sake of a name.
+fn folder_to_sync(path: &Path) -> Result<Option<File>> {
+    // Windows cannot open a folder as a file, and does not need to.
+    let folder = cfg!(unix).then(|| File::open(folder_of(path)));
+    folder.transpose().map_err(Error::io("open", folder_of(path)))
 }
 
 /// Creates a file that has no name yet, to be read and to be appended to, and takes its lock.
@@ -481,15 +488,15 @@ struct Progress {
     /// Nothing is written any more: the segment was dropped, or a write has failed.
     closed: AtomicBool,
     /// What is to be written to from now on.
-    restored: Mutex<Option<File>>,
+    restored: Mutex<Option<Arc<File>>>,
 }
 
 impl Progress {
-    fn restored(&self, file: File) {
+    fn restored(&self, file: Arc<File>) {
         *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
     }
 
-    fn take_restored(&self) -> Option<File> {
+    fn take_restored(&self) -> Option<Arc<File>> {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -497,7 +504,7 @@ impl Progress {
 /// Collects records and writes them to the file when it is flushed, and only then: a writer that is
 /// dropped writes nothing behind anybody's back.
 struct Batch {
-    file: File,
+    file: Arc<File>,
     pending: Vec<u8>,
     checksum: crc32fast::Hasher,
     /// Where the last checkpoint begins.
@@ -540,7 +547,7 @@ impl Write for Batch {
             self.file = file;
         }
         self.prove();
-        if let Err(error) = self.file.write_all(&self.pending) {
+        if let Err(error) = (&*self.file).write_all(&self.pending) {
             // Some of it may be there. None of it was promised, so the file ends where it was whole;
             // where even that fails, readers find a record cut off.
             self.progress.closed.store(true, Ordering::Relaxed);
@@ -614,7 +621,7 @@ mod tests {
         let record = fs::read(segment.path()).unwrap().split_off(before.len());
 
         // Neither can be written to such a one, nor can it be cut off.
-        segment.progress.restored(File::open(segment.path()).unwrap());
+        segment.progress.restored(Arc::new(File::open(segment.path()).unwrap()));
         segment.append(&entry).unwrap();
         assert!(segment.commit().is_err());
         OpenOptions::new().append(true).open(segment.path()).unwrap().write_all(&record).unwrap();
