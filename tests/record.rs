@@ -300,6 +300,30 @@ fn an_unreachable_host_is_named_and_exits_1() {
     assert_ends(&output, 1, &["cannot connect to", &address, "nothing was recorded"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn more_connections_than_a_process_may_open_unasked_are_made() {
+    use std::sync::{Arc, Barrier};
+
+    const MANY: usize = 30;
+
+    // All of them at once.
+    let barrier = Arc::new(Barrier::new(MANY));
+    let feed = Feed::answering(move |_| {
+        Reply::Feed(vec![Say::Meet(Arc::clone(&barrier)), Say::Close(1000, "")])
+    });
+    let place = Place::new();
+    let entry = |n| format!(r#""a{n}": {{"wsskey": "{KEY}", "topic": "audit"}}"#);
+    let entries: Vec<_> = (0..MANY).map(entry).collect();
+    let input = format!(r#"{{"customers": {{{}}}}}"#, entries.join(", "));
+    let command =
+        place.record_input(&feed.url(), &input, &["--once", "--stop-after-duration", "30s"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"ulimit -S -n 24; exec "$0" "$@""#]);
+    limited.arg(command.get_program()).args(command.get_args());
+    assert_ends(&limited.output().unwrap(), 0, &["a29: 0 frames", "kept in"]);
+}
+
 #[test]
 fn wrong_usage_is_refused_before_anything_is_done() {
     let place = Place::new();

@@ -282,6 +282,8 @@ fn message_limit(text: &str) -> Result<usize, Error> {
 
 pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     stderr::never_wait(words).context("cannot start")?;
+    #[cfg(unix)]
+    open_many();
     let decoding = args.decode.then(|| args.style.sink()).transpose()?;
     let options = args.options(words)?;
     // Whoever is to be seen from outside does not start where nobody can look.
@@ -352,6 +354,22 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     // Whatever has ended it: what was kept is printed.
     let printed = printer.map_or(Ok(Outcome::Done), |printer| printer.finish(words));
     Ok(concluded?.max(printed?))
+}
+
+/// Each connection is a file, and many systems let a process open 1024 unless it asks for more.
+#[cfg(unix)]
+fn open_many() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    /// Some commands that it starts go through all that they might have open.
+    const MOST: u64 = 65_536;
+
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Some(has) = current.filter(|&has| has < MOST) {
+        let wanted = maximum.map_or(MOST, |most| most.min(MOST)).max(has);
+        // Where that is refused, the connection that is too many says so.
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).ok();
+    }
 }
 
 impl Args {
