@@ -100,6 +100,7 @@ struct Open {
 pub(super) struct Care {
     pub keep: Keep,
     pub compression: Compression,
+    pub on_full: OnFull,
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
     /// What was sealed of an earlier run, for which that is still to be done.
@@ -121,8 +122,8 @@ pub(super) struct LeftHot {
     sealed_path: PathBuf,
     /// It is no part of this recording.
     is_of_earlier_run: bool,
-    /// Why it could not be sealed was told already.
-    is_told: bool,
+    /// When it could not be sealed, which was told, and how long it is left alone since then.
+    failed: Option<(Instant, Duration)>,
     /// The command has had the sealed one, or will: it was there already when the recording began.
     is_handed_over: bool,
 }
@@ -130,7 +131,7 @@ pub(super) struct LeftHot {
 impl LeftHot {
     pub(super) fn of_earlier_run(left_over: LeftOver) -> Self {
         let LeftOver { path, sealed_path } = left_over;
-        Self { path, sealed_path, is_of_earlier_run: true, is_told: false, is_handed_over: false }
+        Self { path, sealed_path, is_of_earlier_run: true, failed: None, is_handed_over: false }
     }
 
     /// Another recording has sealed what both have found; or is at it, when there is no time to see that.
@@ -139,12 +140,24 @@ impl LeftHot {
         self.is_of_earlier_run && (is_gone() || (is_end && error.is_in_use()))
     }
 
+    fn fail(&mut self, now: Instant, error: &Error) {
+        let longer = |(_, wait): (_, Duration)| (2 * wait).clamp(TEND_EVERY, LONGEST_WAIT);
+        // Whether there is room is looked at before.
+        let is_full = error.is_full();
+        let wait = if is_full { Duration::ZERO } else { self.failed.map_or(TEND_EVERY, longer) };
+        self.failed = Some((now, wait));
+    }
+
+    fn is_time(&self, now: Instant) -> bool {
+        self.failed.is_none_or(|(at, wait)| now.saturating_duration_since(at) >= wait)
+    }
+
     fn of_this_run(segment: &HotSegment) -> Self {
         Self {
             path: segment.path().to_owned(),
             sealed_path: segment.sealed_path().to_owned(),
             is_of_earlier_run: false,
-            is_told: false,
+            failed: None,
             is_handed_over: false,
         }
     }
@@ -397,8 +410,12 @@ struct Sealer {
     thread: JoinHandle<Vec<Result<Sealed>>>,
 }
 
-/// How often the ring is looked after, and what could not be sealed is tried again.
+/// How often the ring is looked after, and how soon what could not be sealed is tried again.
 const TEND_EVERY: Duration = Duration::from_secs(2);
+
+/// Each time that it cannot be sealed it is left alone for twice as long, up to this: it may be a lot that is read and
+/// compressed for nothing.
+const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
 /// So many segments waiting are worth a word, and so are twice as many.
 const BEHIND: usize = 4;
@@ -518,6 +535,8 @@ impl Work {
                     if let Some(ring) = &mut self.ring {
                         ring.delete(&told);
                     }
+                    // Before what is recorded takes the room.
+                    self.retry(false);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.retry(false);
@@ -530,8 +549,8 @@ impl Work {
         self.retry(true);
         let is_hurried = self.care.is_hurried.load(Ordering::Relaxed);
         for left in std::mem::take(&mut self.care.left_hot) {
-            let LeftHot { path, is_of_earlier_run, is_told, .. } = left;
-            if is_hurried && is_of_earlier_run && !is_told {
+            let LeftHot { path, is_of_earlier_run, failed, .. } = left;
+            if is_hurried && is_of_earlier_run && failed.is_none() {
                 (self.care.notify)(Notice::LeftForNext { path: &path });
                 continue;
             }
@@ -555,7 +574,8 @@ impl Work {
             let is_hurried = Arc::clone(&self.care.is_hurried);
             let is_read = !left.is_of_earlier_run || self.care.earlier.is_known();
             let is_unwanted = || left.is_of_earlier_run && is_hurried.load(Ordering::Relaxed);
-            let may_be_sealed = is_end || (is_read && has_room_to_seal(&left.path));
+            let is_time = is_read && left.is_time(Instant::now());
+            let may_be_sealed = is_end || (is_time && has_room_to_seal(&left.path));
             if is_unwanted() || !may_be_sealed {
                 self.care.left_hot.push(left);
                 continue;
@@ -603,11 +623,12 @@ impl Work {
     }
 
     /// It is tried again, and told once.
-    fn not_sealed(&mut self, error: &Error, left: LeftHot) {
-        if !left.is_told {
+    fn not_sealed(&mut self, error: &Error, mut left: LeftHot) {
+        if left.failed.is_none() {
             (self.care.notify)(Notice::Trouble { error });
         }
-        self.care.left_hot.push(LeftHot { is_told: true, ..left });
+        left.fail(Instant::now(), error);
+        self.care.left_hot.push(left);
     }
 
     fn hooks_for(&self, left: &LeftHot) -> Option<&Hooks> {
@@ -632,10 +653,23 @@ impl Work {
         self.results.push(Ok(sealed));
     }
 
+    /// How much it takes to seal something that has found no room, where the oldest go to make some. As long as it is
+    /// not sealed it takes more than it has to, and nobody deletes it: in the end it would be all there is.
+    fn room_to_seal(&self) -> Option<u64> {
+        if self.care.on_full != OnFull::DropOldest {
+            return None;
+        }
+        let waiting = self.care.left_hot.iter().map(|left| &left.path);
+        let sizes = waiting.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len() + 1);
+        sizes.min()
+    }
+
     fn name_leaving(&mut self) {
+        let room = self.room_to_seal();
         let Some(ring) = &mut self.ring else { return };
         let hooks = self.hooks.as_ref();
-        let leaving = ring.look(|path| hooks.is_some_and(|hooks| hooks.wanted().contains(path)));
+        let leaving =
+            ring.look(room, |path| hooks.is_some_and(|hooks| hooks.wanted().contains(path)));
         if !leaving.is_empty() {
             // Where nobody listens any more, it stays.
             let _ = self.named.send(leaving);
@@ -673,6 +707,7 @@ mod tests {
         Care {
             keep: Keep::default(),
             compression: Compression::default(),
+            on_full: OnFull::default(),
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
@@ -862,6 +897,22 @@ mod tests {
                 assert!(sealed.len() == 2 && told.lock().unwrap().is_empty() && !hot.exists());
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_sealed_is_tried_less_and_less_often() {
+        let folder = tempfile::tempdir().unwrap();
+        left_in(folder.path());
+        let (mut left, now) = (left_overs(folder.path()).remove(0), Instant::now());
+        assert!(left.is_time(now));
+        for seconds in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            left.fail(now, &Error::io_on("write", None));
+            let after = |millis| left.is_time(now + Duration::from_millis(millis));
+            assert!(!after(seconds * 1000 - 1) && after(seconds * 1000), "{seconds}");
+        }
+        let full = Error::io("write", &left.path)(io::ErrorKind::StorageFull.into());
+        left.fail(now, &full);
+        assert!(left.is_time(now));
     }
 
     #[test]

@@ -446,6 +446,7 @@ mod tests {
         let care = Care {
             keep,
             compression: Compression::default(),
+            on_full: OnFull::default(),
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
