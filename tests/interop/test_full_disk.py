@@ -11,7 +11,7 @@ import time
 import pytest
 from harness import CENTRALCAP, Shell, until
 from test_faults import dropped, kept
-from test_kill import feed, numbered
+from test_kill import NOISE, feed, numbered
 from websockets.exceptions import ConnectionClosed
 
 # The disk is full after some segments, and half of it is something else that is deleted then.
@@ -21,7 +21,8 @@ DISK, BALLAST = 4_000_000, 2_000_000
 class Steady:
     """Sends a frame every now and then until it is to stop, and says goodbye."""
 
-    def __init__(self):
+    def __init__(self, frame=numbered):
+        self.frame = frame
         self.sent = 0
         self.stop = threading.Event()
 
@@ -29,7 +30,7 @@ class Steady:
         with contextlib.suppress(ConnectionClosed):
             while not self.stop.wait(0.005):
                 self.sent += 1
-                connection.send(numbered(self.sent))
+                connection.send(self.frame(self.sent))
             connection.close()
 
 
@@ -75,3 +76,31 @@ def test_recording_goes_on_when_a_full_disk_has_room_again(shell, tmp_path):
     assert numbers[-1] == steady.sent
     missing = steady.sent - len(numbers)
     assert missing > 0 and dropped(tmp_path / "capture") == missing
+
+
+def compressible(number):
+    """A frame of 4 KB that becomes a quarter of that."""
+    return number.to_bytes(8, "big") + NOISE[number : number + 1000] + bytes(3000)
+
+
+def test_what_cannot_be_sealed_does_not_become_all_there_is(shell, tmp_path):
+    disk, said = tmp_path / "disk", tmp_path / "said"
+    assert shell.run(f"head -c {DISK - 2_000_000} /dev/zero >{disk}/ballast") == "0"
+    steady = Steady(compressible)
+    with feed(steady) as url:
+        options = ["--hostname", url, "--topic", "monitoring", "--split-size", "60kB", "--once"]
+        options += ["--on-full", "drop-oldest"]
+        command = shlex.join([CENTRALCAP, "record", *options, "-o", f"{disk}/capture"])
+        shell.start(f"{{ {command} 2>{said}; echo $? >{said}.code; }}")
+        until(lambda: said.exists() and "deleting" in said.read_text(), "full disk")
+        full = steady.sent
+        until(lambda: steady.sent > full + 2000, "frame while it is full")
+        steady.stop.set()
+        until(lambda: (tmp_path / "said.code").exists(), "end")
+    assert (tmp_path / "said.code").read_text().strip() in ("0", "3"), said.read_text()
+    assert shell.run(f"cp -r {disk}/capture {tmp_path}/capture") == "0"
+    frames = kept(tmp_path / "capture")
+    numbers = [int.from_bytes(frame[:8], "big") for frame in frames]
+    # Of what came last, most is there.
+    assert numbers == sorted(set(numbers)) and numbers[-1] == steady.sent, said.read_text()
+    assert len(numbers) > 100 and numbers[-100] > steady.sent - 150, said.read_text()
