@@ -42,12 +42,17 @@ impl FromStr for Find {
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             spelled.push(address.to_string());
-            let octets = match address {
-                IpAddr::V4(address) => address.octets().to_vec(),
-                IpAddr::V6(address) => address.octets().to_vec(),
-            };
-            // Four bytes alone could be anything: behind their length they are an address.
-            raw.push([&[octets.len() as u8][..], &octets].concat());
+            // Four bytes alone could be anything: behind their length they are an address. So are sixteen, which
+            // may stand for four.
+            let mut put = |octets: &[u8]| raw.push([&[octets.len() as u8], octets].concat());
+            match address.to_canonical() {
+                IpAddr::V4(address) => {
+                    put(&address.octets());
+                    put(&address.to_ipv6_mapped().octets());
+                    spelled.push(address.to_string());
+                }
+                IpAddr::V6(address) => put(&address.octets()),
+            }
         }
         let searcher = AhoCorasick::builder().ascii_case_insensitive(true).build(spelled);
         let spelled = searcher.map_err(|error| {
@@ -154,6 +159,13 @@ mod tests {
         raw.push(7);
         assert_eq!(position("2001:db8::7", &raw), Some(0));
         assert_eq!(position("2001:DB8:0::7", b"2001:db8::7"), Some(0));
+        // One of version 4 may have sixteen bytes.
+        let mapped = [&[16; 1][..], &[0; 10], &[0xff, 0xff, 192, 0, 2, 7]].concat();
+        for wanted in ["192.0.2.7", "::ffff:192.0.2.7"] {
+            assert_eq!(position(wanted, &mapped), Some(0), "{wanted}");
+            assert_eq!(position(wanted, &[4, 192, 0, 2, 7]), Some(0), "{wanted}");
+            assert_eq!(position(wanted, b"192.0.2.7"), Some(0), "{wanted}");
+        }
     }
 
     #[test]
