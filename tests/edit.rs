@@ -822,3 +822,9 @@ fn more_parts_than_can_be_written_at_a_time_are_refused_and_nothing_stays() {
     assert!(ran.code == 2 && ran.stderr.contains("expected at most 64 parts"), "{ran:?}");
     assert_eq!(place.names(), ["in.mcap"]);
 }
+    // A folder with nothing in it would be no capture, and in the way of the next attempt.
+    let ran = place.edit(&inputs, &["--split-by", "topic", "--topic", "nope"]);
+    assert_eq!((ran.code, place.names()), (0, inputs.map(str::to_owned).to_vec()));
+    let expected =
+        format!("nothing to split, so there is no {}\n", place.path("out.mcap").display());
+    assert!(ran.stderr.ends_with(&expected), "{}", ran.stderr);

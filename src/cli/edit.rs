@@ -163,6 +163,10 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     if let Some(coverage) = summary.coverage {
         words.say(covered(&coverage, summary.frames));
     }
+    if options.split.is_some() && summary.frames + summary.events == 0 {
+        words.say(format_args!("nothing to split, so there is no {}", args.output.display()));
+        return Ok(if summary.is_lossy() { Outcome::Lossy } else { Outcome::Done });
+    }
     words.say(format_args!(
         "{} and {}, {} in {} on disk: {}",
         counted(summary.frames, "frame"),

@@ -170,12 +170,12 @@ impl Parts {
     }
 
     /// Finishes all files, and returns how many bytes they have. What is proven of them is so before they
-    /// have their names.
+    /// have their names. There is no folder without a file: it would be no capture.
     pub(super) fn finish(mut self, outcome: &Outcome, proof: Option<&Written<'_>>) -> Result<u64> {
         for part in std::mem::take(&mut self.open) {
             self.end(part, outcome, proof.filter(|_| self.folder.is_none()))?;
         }
-        if let Some(folder) = self.folder {
+        if let Some(folder) = self.folder.filter(|_| !self.names.is_empty()) {
             if let Some(proof) = proof {
                 for name in fs::read_dir(folder.path()).map_err(Error::io("read", &self.output))? {
                     let name = name.map_err(Error::io("read", &self.output))?;
