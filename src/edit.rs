@@ -467,7 +467,7 @@ fn asked(options: &Options) -> BTreeMap<&'static str, String> {
         ("skip", (*skip > 0).then(|| skip.to_string())),
         ("limit", limit.map(|limit| limit.to_string())),
         ("rename", (!renames.is_empty()).then(|| renames.join(", "))),
-        ("shift", options.times.and_then(Times::shift).map(|by| format!("{by:#}"))),
+        ("shift", options.times.and_then(Times::shift)),
         ("restamp", options.times.and_then(Times::restamp).map(|first| first.to_string())),
         ("dedup", options.window.map(|window| format!("{window:?}"))),
         ("sample", options.sample.map(|wanted| wanted.to_string())),

@@ -35,9 +35,10 @@ impl Times {
         }
     }
 
-    pub(super) fn shift(self) -> Option<SignedDuration> {
+    /// By how much, as it is asked for.
+    pub(super) fn shift(self) -> Option<String> {
         match self {
-            Self::Shifted(by) => Some(SignedDuration::from_nanos(by)),
+            Self::Shifted(by) => Some(shown(by)),
             Self::Restamped(_) => None,
         }
     }
@@ -142,20 +143,26 @@ fn distance(from: Timestamp, to: Timestamp) -> Result<i64> {
 
 /// One that stayed would contradict all others, and tell by how much they were moved.
 fn stays(time: Timestamp, by: i64) -> Error {
-    let by = SignedDuration::from_nanos(by);
+    let by = shown(by);
     Error::usage(
         "a time from 2001-09-09 to 2106 for each that is in a frame",
-        format!("{time} moved by {by:#}"),
+        format!("{time} moved by {by}"),
         "choose another --shift or --restamp",
     )
 }
 
+/// `1h30m` or `-1h30m`.
+fn shown(by: i64) -> String {
+    let sign = if by < 0 { "-" } else { "" };
+    format!("{sign}{:#}", SignedDuration::from_nanos(by).abs())
+}
+
 fn moved(time: Timestamp, by: i64) -> Result<Timestamp> {
     time.as_nanos().checked_add_signed(by).map(Timestamp::from_nanos).ok_or_else(|| {
-        let by = SignedDuration::from_nanos(by);
+        let by = shown(by);
         Error::usage(
             "times from 1970 to 2554",
-            format!("{time} moved by {by:#}"),
+            format!("{time} moved by {by}"),
             "choose another --shift or --restamp",
         )
     })
