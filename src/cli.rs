@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::Context;
-use centralcap::{error::Error, plain, schema};
+use bytesize::ByteSize;
+use centralcap::{
+    error::{Error, counted},
+    plain, schema,
+};
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use self::log::{Format, Level, Line};
@@ -200,6 +204,22 @@ fn shown(text: &dyn std::fmt::Display) -> String {
     let text =
         plain::unobeyed(&text.to_string(), |character| character.escape_default().to_string());
     text.replace('\n', "\\n")
+}
+
+/// Prints a page that is made for stdout.
+fn print(page: &str) -> Result<(), Error> {
+    io::stdout().lock().write_all(page.as_bytes()).map_err(Error::output)
+}
+
+/// What came of making a capture of frames alone.
+fn made(frames: u64, bytes: u64, size: u64, output: &Path) -> String {
+    format!(
+        "{}, {} in {} on disk: {}",
+        counted(frames, "frame"),
+        ByteSize::b(bytes).display().iec(),
+        ByteSize::b(size).display().iec(),
+        output.display()
+    )
 }
 
 /// To be asked before a new capture is written: it needs a name, and none of it is left if a signal ends us.

@@ -746,12 +746,18 @@ fn a_full_disk_is_an_error_with_a_hint() {
         return;
     }
     let (made, _) = many();
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_centralcap"));
-    let output = command.arg("decode").arg(&made.path).stdout(full).output().unwrap();
-    let words = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{words}");
-    assert!(words.contains("cannot write the output") && words.contains("make room"), "{words}");
+    for arguments in [&["decode"][..], &["inspect"], &["inspect", "--gaps"], &["inspect", "--top"]]
+    {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_centralcap"));
+        let output = command.args(arguments).arg(&made.path).stdout(full).output().unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(
+            words.contains("cannot write the output") && words.contains("make room"),
+            "{arguments:?}: {words}"
+        );
+    }
 }
 
 #[test]

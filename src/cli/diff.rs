@@ -1,11 +1,7 @@
 //! `centralcap diff`.
 
-use std::{
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use centralcap::{
     capture::Capture,
     diff::{self, Entries, FieldPath, Options, Report, Side, Source},
@@ -127,7 +123,7 @@ fn show(report: &Report, json: bool, words: Words) -> anyhow::Result<()> {
         () if words.quiet => String::new(),
         () => report.text(),
     };
-    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    super::print(&page)?;
     words.say(report.summary());
     for (name, read) in [("A", report.a), ("B", report.b)] {
         if read.undecodable + read.damaged > 0 {

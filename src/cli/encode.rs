@@ -5,17 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytesize::ByteSize;
 use centralcap::{
     encode::{self, Input, Options, START},
     entry::Timestamp,
-    error::{self, counted},
+    error,
     select::time,
 };
 
 use super::{
     Outcome, Words, begin_capture,
     decode::{self, Bytes},
+    made,
 };
 
 /// Turn lines of JSON back into a capture: the inverse of decode.
@@ -61,13 +61,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     begin_capture(&output)?;
     let summary = encode::write(&options, inputs, &output)?;
     decode::warn_of_unheard(&resolver, words);
-    words.say(format_args!(
-        "{}, {} in {} on disk: {}",
-        counted(summary.frames, "frame"),
-        ByteSize::b(summary.bytes).display().iec(),
-        ByteSize::b(summary.size).display().iec(),
-        output.display()
-    ));
+    words.say(made(summary.frames, summary.bytes, summary.size, &output));
     Ok(Outcome::Done)
 }
 

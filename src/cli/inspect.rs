@@ -7,7 +7,6 @@ use std::{
     path::PathBuf,
 };
 
-use anyhow::Context;
 use centralcap::{
     capture::Capture,
     error::Error,
@@ -128,15 +127,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     } else {
         inspect::inspect(&capture, selection)?
     };
-    let mut stdout = io::stdout().lock();
-    if args.json {
-        stdout.write_all(profile.json().as_bytes()).context("cannot write the output")?;
-    } else if args.gaps {
-        let page = profile.gaps_text(look(words));
-        stdout.write_all(page.as_bytes()).context("cannot write the output")?;
-    } else {
-        print(&profile, words, &mut stdout)?;
-    }
+    super::print(&match () {
+        () if args.json => profile.json(),
+        () if args.gaps => profile.gaps_text(look(words)),
+        () => profile.text(look(words)),
+    })?;
     select::warn_if_none(&args.select.selection(), profile.totals.frames, words);
     match profile.losses() {
         None => Ok(Outcome::Done),
@@ -160,7 +155,7 @@ fn quick(args: &Args, capture: &Capture) -> anyhow::Result<Option<Profile>> {
 
 /// The page for people, also at the end of the demo.
 pub(super) fn print(profile: &Profile, words: Words, out: &mut impl Write) -> anyhow::Result<()> {
-    out.write_all(profile.text(look(words)).as_bytes()).context("cannot write the output")
+    Ok(out.write_all(profile.text(look(words)).as_bytes()).map_err(Error::output)?)
 }
 
 fn look(words: Words) -> Look {

@@ -2,15 +2,14 @@
 
 use std::path::PathBuf;
 
-use bytesize::ByteSize;
 use centralcap::{
     entry::Timestamp,
-    error::{Error, counted},
+    error::Error,
     select::time,
     synth::{self, Options, START},
 };
 
-use super::{Outcome, Words, begin_capture, select};
+use super::{Outcome, Words, begin_capture, made, select};
 
 /// Make a capture from a seed: believable frames for those who have no feed at hand.
 ///
@@ -63,12 +62,6 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let options = Options { seed, messages, topics, devices, customers, rate, start };
     begin_capture(&output)?;
     let summary = synth::write(&options, &output)?;
-    words.say(format_args!(
-        "{}, {} in {} on disk: {}",
-        counted(summary.frames, "frame"),
-        ByteSize::b(summary.bytes).display().iec(),
-        ByteSize::b(summary.size).display().iec(),
-        output.display()
-    ));
+    words.say(made(summary.frames, summary.bytes, summary.size, &output));
     Ok(Outcome::Done)
 }

@@ -1,12 +1,9 @@
 //! `centralcap inspect --drift`.
 
-use std::io::{self, Write};
-
-use anyhow::Context;
 use centralcap::inspect::drift;
 
 use super::{Args, look};
-use crate::cli::{Outcome, Words, losses::Losses, select};
+use crate::cli::{self, Outcome, Words, losses::Losses, select};
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let capture = args.select.open(words)?;
@@ -14,7 +11,7 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let mut losses = Losses::new(words);
     let drift = drift::drift(&capture, selection, &resolver, |error| losses.tell(error))?;
     let page = if args.json { drift.json() } else { drift.text(look(words)) };
-    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    cli::print(&page)?;
     select::warn_if_none(&args.select.selection(), drift.frames, words);
     let outcome = losses.tell_rest();
     Ok(if drift.undecodable > 0 { Outcome::Lossy } else { outcome })

@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-use anyhow::Context;
-use centralcap::inspect;
+use centralcap::{error::Error, inspect};
 
 use super::{
     super::follow::{Audience, one_of},
@@ -53,5 +52,5 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
 fn put(text: &mut String, stdout: &mut impl Write) -> anyhow::Result<()> {
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     text.clear();
-    written.context("cannot write the output")
+    Ok(written.map_err(Error::output)?)
 }

@@ -1,15 +1,11 @@
 //! `centralcap inspect --message`.
 
-use std::{
-    io::{self, Write},
-    num::NonZero,
-};
+use std::num::NonZero;
 
-use anyhow::Context;
 use centralcap::inspect::message::{self, Dissector, LINES};
 
 use super::{Args, look};
-use crate::cli::{Outcome, Words, losses::Losses};
+use crate::cli::{self, Outcome, Words, losses::Losses};
 
 /// How many times as many fields there are with --verbose.
 const MORE: usize = 10;
@@ -22,7 +18,7 @@ pub(super) fn run(args: &Args, number: NonZero<u64>, words: Words) -> anyhow::Re
     let found =
         message::message(&capture, number.get(), &mut dissector, |error| losses.tell(error))?;
     let page = if args.json { found.json() } else { found.text(look(words)) };
-    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    cli::print(&page)?;
     let outcome = losses.tell_rest();
     Ok(if found.fault.is_some() { Outcome::Lossy } else { outcome })
 }

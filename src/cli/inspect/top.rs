@@ -1,12 +1,9 @@
 //! `centralcap inspect --top`.
 
-use std::io::{self, Write};
-
-use anyhow::Context;
 use centralcap::inspect::top::{self, SHOWN};
 
 use super::{Args, look};
-use crate::cli::{Outcome, Words, losses::Losses, select};
+use crate::cli::{self, Outcome, Words, losses::Losses, select};
 
 /// So many devices are shown with --verbose.
 const MORE: usize = 1000;
@@ -18,7 +15,7 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let mut losses = Losses::new(words);
     let top = top::top(&capture, selection, &resolver, shown, |error| losses.tell(error))?;
     let page = if args.json { top.json() } else { top.text(look(words)) };
-    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    cli::print(&page)?;
     select::warn_if_none(&args.select.selection(), top.frames, words);
     Ok(losses.tell_rest())
 }

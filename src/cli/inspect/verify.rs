@@ -1,11 +1,9 @@
 //! `centralcap inspect --verify`.
 
-use std::io::{self, Write};
-
-use anyhow::Context;
 use centralcap::{error::Error, inspect};
 
 use super::{Args, Outcome, Words, look};
+use crate::cli;
 
 pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     let selection = args.select.selection();
@@ -19,6 +17,6 @@ pub(super) fn run(args: &Args, words: Words) -> anyhow::Result<Outcome> {
     }
     let verdict = inspect::verify(&args.select.open(words)?)?;
     let page = if args.json { verdict.json() } else { verdict.text(look(words)) };
-    io::stdout().lock().write_all(page.as_bytes()).context("cannot write the output")?;
+    cli::print(&page)?;
     Ok(if verdict.is_good() { Outcome::Done } else { Outcome::Lossy })
 }
