@@ -435,6 +435,9 @@ fn the_schema_is_text_that_means_the_same() {
     assert!(ran.stdout.contains("package Monitoring;"), "{}", ran.stdout);
     let ran = inspected(CAMPUS, &["--schema", "--topic", "audit"]);
     assert!(ran.stdout.contains("package Audit;") && !ran.stdout.contains("package Monitoring;"));
+    let ran = inspected(CAMPUS, &["--schema", "--topic", "audits"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
+    assert!(ran.stderr.starts_with("warning: no schema is selected"), "{}", ran.stderr);
 }
 
 /// Everything that a `.proto` file can hold, but for services with streams of their own kind.
@@ -722,6 +725,8 @@ fn views_exclude_each_other_and_wrong_numbers_are_refused() {
         &["--schema", "--json"],
         &["--message", "0"],
         &["--messages", "--find", ""],
+        &["--schema", "--find", "x"],
+        &["--schema", "--topic", "audit", "--limit", "1"],
     ] {
         let ran = inspected(CAMPUS, arguments);
         assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}");
