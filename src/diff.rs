@@ -29,7 +29,7 @@ use crate::{
     codec::{STACK_SIZE, plan::BytesStyle},
     entry::{Entry, Subscription, Timestamp},
     error::{Error, Result},
-    plain::{json_escape, unobeyed},
+    plain,
     protocol::PROTOCOLS,
     schema::{FrameTypes, Resolver},
     select::Selection,
@@ -241,10 +241,7 @@ impl Report {
 
     /// One JSON document over several lines; `docs/diff-json.md` says what is in it.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("a report has only what JSON has");
-        let mut text = unobeyed(&json, json_escape);
-        text.push('\n');
-        text
+        plain::document(self)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     capture::{self, Capture, PROFILE, PastDamage, past_damage},
     entry::{Entry, FrameType, Subscription, Timestamp, What},
     error::{Error, Result},
-    plain::{json_escape, unobeyed},
+    plain,
     select::Selection,
 };
 
@@ -393,10 +393,7 @@ impl Profile {
 
     /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("a profile has only what JSON has");
-        let mut text = unobeyed(&json, json_escape);
-        text.push('\n');
-        text
+        plain::document(self)
     }
 }
 

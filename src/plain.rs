@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use serde::Serialize;
+
 /// The text with everything escaped that a terminal might obey: control characters, and the marks
 /// that turn the direction of writing round. Ends of lines stay.
 pub fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
@@ -18,6 +20,12 @@ pub fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
         }
     }
     shown
+}
+
+/// One JSON document over several lines.
+pub(crate) fn document(of: &impl Serialize) -> String {
+    let json = serde_json::to_string_pretty(of).expect("what we show has only what JSON has");
+    unobeyed(&json, json_escape) + "\n"
 }
 
 /// A character as JSON's own escape.

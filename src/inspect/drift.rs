@@ -23,7 +23,7 @@ use crate::{
     },
     entry::{FrameType, Subscription, Timestamp},
     error::{Error, Result},
-    plain::{json_escape, unobeyed},
+    plain,
     protocol::{self, Protocol},
     schema::{self, Resolver},
     select::Selection,
@@ -136,8 +136,7 @@ pub fn drift(
 impl Drift {
     /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("it has only what JSON has");
-        unobeyed(&json, json_escape) + "\n"
+        plain::document(self)
     }
 }
 

@@ -20,8 +20,7 @@ use crate::{
     codec::bytes::Meaning,
     entry::{FrameType, Subscription},
     error::{Error, Result},
-    plain::{json_escape, unobeyed},
-    protocol,
+    plain, protocol,
     schema::{self, Resolver},
     select::Selection,
 };
@@ -131,8 +130,7 @@ pub fn top(
 impl Top {
     /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("it has only what JSON has");
-        unobeyed(&json, json_escape) + "\n"
+        plain::document(self)
     }
 }
 

@@ -16,7 +16,7 @@ use super::State;
 use crate::{
     capture::{self, Capture, PastDamage, past_damage},
     error::{Error, Kind, Result},
-    plain::{json_escape, unobeyed},
+    plain,
 };
 
 pub(super) mod chunk;
@@ -93,8 +93,7 @@ impl Verdict {
 
     /// One JSON document over several lines; `docs/inspect-json.md` says what is in it.
     pub fn json(&self) -> String {
-        let json = serde_json::to_string_pretty(self).expect("a verdict has only what JSON has");
-        unobeyed(&json, json_escape) + "\n"
+        plain::document(self)
     }
 }
 
