@@ -9,7 +9,7 @@ use serde::Serialize;
 pub fn unobeyed(text: &str, escape: impl Fn(char) -> String) -> String {
     let obeyed = |character: char| {
         (character.is_control() && character != '\n')
-            || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -45,6 +45,6 @@ mod tests {
     fn what_a_terminal_obeys_is_shown() {
         let shown = unobeyed("a\x1b[2Jb\u{202e}c", |c| c.escape_default().to_string());
         assert_eq!(shown, "a\\u{1b}[2Jb\\u{202e}c");
-        assert_eq!(unobeyed("\u{202e}", json_escape), "\\u202e");
+        assert_eq!(unobeyed("\u{202e}\u{61c}", json_escape), "\\u202e\\u061c");
     }
 }
