@@ -12,19 +12,18 @@ use std::{
 };
 
 use super::{Output, Sink, envelope, select::Select, sent, stream::Stream, undecodable};
-use prost_reflect::{FieldDescriptor, Kind};
-
 use crate::{
+    by_address::ByAddress,
     capture::unfinished::{UnfinishedFolder, folder_towards, refuse_taken},
     codec::{
         columns::{Layout, RowRef, Rows},
         notes::{Drift, Notes},
         plan::{Plan, Style},
     },
-    entry::{Entry, Frame},
+    entry::{Entry, Frame, FrameType},
     error::{Error, Result},
     protocol,
-    schema::Resolver,
+    schema::{self, Resolver},
 };
 
 /// Turns frames into rows.
@@ -33,8 +32,7 @@ pub struct Csv {
     resolver: Resolver,
     style: Style,
     select: Option<Select>,
-    /// By the frame type's address, which the resolver keeps alive.
-    shapes: HashMap<usize, Shape>,
+    shapes: ByAddress<FrameType, Shape>,
     rows: Rows,
     notes: Notes,
     drift: Drift,
@@ -101,7 +99,7 @@ impl Csv {
             resolver,
             style,
             select: None,
-            shapes: HashMap::new(),
+            shapes: ByAddress::default(),
             rows: Rows::default(),
             notes: Notes::default(),
             drift: Drift::default(),
@@ -112,24 +110,30 @@ impl Csv {
     pub fn selected(resolver: Resolver, style: Style, select: Select) -> Self {
         Self { select: Some(select), ..Self::tables(resolver, style) }
     }
+}
 
-    fn new_shape(&mut self, entry: &Entry, frame: &Frame) -> Result<Shape> {
+impl Shape {
+    fn new(
+        resolver: &Resolver,
+        style: Style,
+        select: Option<&Select>,
+        entry: &Entry,
+        frame: &Frame,
+    ) -> Result<Self> {
         let protocol = protocol::by_name(&entry.subscription.protocol);
-        let envelope = envelope(&self.resolver, entry, frame)?;
-        let field = envelope.get_field(protocol.envelope_message().1);
-        let payload = field.as_ref().map(FieldDescriptor::kind);
-        let payload = payload.as_ref().and_then(Kind::as_message);
-        let plan = Plan::new(&envelope, self.style);
+        let envelope = envelope(resolver, entry, frame)?;
+        let plan = Plan::new(&envelope, style);
         let mut layout = Layout::of(&plan);
-        let views = match &self.select {
+        let views = match select {
             Some(select) => select.views(&mut layout),
             None => {
+                let field = envelope.get_field(protocol.envelope_message().1);
                 let outer = field.as_ref().map_or("", |field| field.name());
                 views(&layout, &frame.kind.label, outer)
             }
         };
-        let payload = payload.unwrap_or(&envelope).full_name().to_owned();
-        Ok(Shape { plan, layout, views, payload })
+        let payload = schema::payload_type(protocol, &envelope).unwrap_or(envelope);
+        Ok(Self { plan, layout, views, payload: payload.full_name().to_owned() })
     }
 }
 
@@ -138,12 +142,10 @@ impl Sink for Csv {
 
     fn entry(&mut self, entry: &Entry, out: &mut Piece) -> Result<bool> {
         let Some(frame) = entry.frame() else { return Ok(false) };
-        let key = Arc::as_ptr(&frame.kind) as usize;
-        if !self.shapes.contains_key(&key) {
-            let shape = self.new_shape(entry, frame)?;
-            self.shapes.insert(key, shape);
-        }
-        let Shape { plan, layout, views, payload } = &self.shapes[&key];
+        let shape = self.shapes.or_try_insert_with(&frame.kind, || {
+            Shape::new(&self.resolver, self.style, self.select.as_ref(), entry, frame)
+        })?;
+        let Shape { plan, layout, views, payload } = &*shape;
         self.rows
             .fill(plan, layout, &frame.data, &mut self.notes)
             .map_err(|fault| undecodable(entry, frame, &fault))?;
