@@ -132,10 +132,10 @@ pub fn edit(
         captures.filter(|(_, capture)| !capture.segments().is_empty()).unzip();
     let inputs = &inputs[..];
     refuse_input(output, &captures)?;
-    refuse_unknown(&options.renames, &captures)?;
+    let joins = join(&options.renames, &captures)?;
     let mut merge = Merge::new(captures.iter().map(Capture::entries).collect());
     let early = merge.begin();
-    let about = about(inputs, options, &merge);
+    let about = about(inputs, options, joins, &merge);
     // What recorders said about themselves may name anybody.
     let records = match &options.redaction {
         None => inputs_about(inputs, merge.inputs()),
@@ -402,27 +402,32 @@ fn refuse_input(output: &Path, captures: &[Capture]) -> Result<()> {
     ))
 }
 
-/// A new name for nobody is a slip of the pen. Where an input does not say who is in it, nobody can tell.
-fn refuse_unknown(renames: &[Rename], captures: &[Capture]) -> Result<()> {
+/// Whether two subscriptions may get the same name. A new name for nobody is a slip of the pen. Where an input
+/// does not say who is in it, nobody can tell.
+fn join(renames: &[Rename], captures: &[Capture]) -> Result<bool> {
     if renames.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let Ok(channels) = captures.iter().map(Capture::channels).collect::<Result<Vec<_>>>() else {
-        return Ok(());
+        return Ok(true);
     };
     let names: BTreeSet<_> = channels.iter().flatten().map(|(of, _)| &*of.name).collect();
-    match renames.iter().find(|rename| !names.contains(rename.old())) {
-        None => Ok(()),
-        Some(rename) => Err(Error::usage(
+    if let Some(rename) = renames.iter().find(|rename| !names.contains(rename.old())) {
+        return Err(Error::usage(
             format!("a subscription of the input ({})", Vec::from_iter(names).join(", ")),
             format!("{:?}", rename.old()),
             "--rename takes OLD=NEW, with the whole old name",
-        )),
+        ));
     }
+    let new = |name: &&str| {
+        let rename = renames.iter().find(|rename| rename.old() == *name);
+        rename.map_or(*name, Rename::new_name).to_owned()
+    };
+    Ok(names.iter().map(new).collect::<BTreeSet<_>>().len() < names.len())
 }
 
 /// What the output says about itself: what was asked, and of the recordings only what all of them say.
-fn about(inputs: &[&PathBuf], options: &Options, merge: &Merge<Entries>) -> About {
+fn about(inputs: &[&PathBuf], options: &Options, joins: bool, merge: &Merge<Entries>) -> About {
     let said = |name: &str| {
         let own = merge.inputs().iter().filter_map(own_words);
         own.filter_map(|own| own.get(name).cloned()).collect::<Vec<_>>()
@@ -440,7 +445,8 @@ fn about(inputs: &[&PathBuf], options: &Options, merge: &Merge<Entries>) -> Abou
         hide(&mut asked, inputs.len(), redaction);
     }
     let was_whole = said("option.edit.whole").iter().all(|whole| whole == "yes");
-    let is_whole = was_whole && inputs.len() == 1 && options.takes_all_frames();
+    // Who had names of their own had counters of their own.
+    let is_whole = was_whole && inputs.len() == 1 && !joins && options.takes_all_frames();
     asked.insert("whole", if is_whole { "yes" } else { "no" }.to_owned());
     let started = started.or(merge.first()).unwrap_or_default();
     About {

@@ -433,6 +433,31 @@ fn one_name_for_two_needs_the_same_topic() {
     assert_eq!(shown(&swapped), "c1 a2 c3");
 }
 
+/// Each has a counter of its own: nothing is missing where one name has two of them.
+#[test]
+fn where_two_become_one_no_frame_is_missing() {
+    let place = Place::new();
+    place.capture("a.mcap", &subscription("a", "audit"), &[1, 3, 5]);
+    place.capture("b.mcap", &subscription("b", "audit"), &[2, 4]);
+    fs::create_dir(place.path("both")).unwrap();
+    for name in ["a.mcap", "b.mcap"] {
+        fs::rename(place.path(name), place.path("both").join(name)).unwrap();
+    }
+    for (renames, whole) in [
+        (&[][..], "yes"),
+        (&["--rename", "a=b", "--rename", "b=a"], "yes"),
+        (&["--rename", "b=a"], "no"),
+        (&["--rename", "a=c", "--rename", "b=c"], "no"),
+    ] {
+        place.edited(&["both"], renames);
+        let out = place.path("out.mcap");
+        assert_eq!(metadata_of(&out)[0].1["option.edit.whole"], whole, "{renames:?}");
+        let ran = centralcap(["inspect", out.to_str().unwrap()]);
+        assert_eq!(ran.code, 0, "{renames:?}: {}", ran.stdout);
+        fs::remove_file(out).unwrap();
+    }
+}
+
 #[test]
 fn a_new_name_for_nobody_is_refused() {
     let place = Place::new();
@@ -482,6 +507,7 @@ fn shift_moves_when_everything_was_received_and_no_byte_of_a_frame() {
         let own = &metadata_of(&place.path("out.mcap"))[0].1;
         let started: Timestamp = own["started"].parse().unwrap();
         assert_eq!(started.as_nanos(), moved(nanos(0)), "{shift}");
+        assert_eq!(own["option.edit.shift"].replace(' ', ""), shift.trim_start_matches('+'));
         fs::remove_file(place.path("out.mcap")).unwrap();
     }
     let names = place.names();
@@ -507,7 +533,6 @@ fn that_nothing_is_selected_is_said() {
     let place = Place::new();
     place.capture("in.mcap", &subscription("a", "audit"), &[0, 100]);
     for options in [&["--topic", "audti"][..], &["--subscription", "b*"], &["--from", "+1h"]] {
-        assert_eq!(own["option.edit.shift"].replace(' ', ""), shift.trim_start_matches('+'));
         let ran = place.edit(&["in.mcap"], options);
         assert!(ran.code == 0 && ran.stderr.contains("warning: no frame is selected"), "{ran:?}");
         fs::remove_file(place.path("out.mcap")).unwrap();
@@ -808,6 +833,12 @@ fn an_output_is_split_into_a_folder() {
     }
     let ran = place.edit(&inputs, &["--split-by", "colour"]);
     assert!(ran.code == 2 && ran.stderr.contains("expected one of topic, subscription, hour"));
+    // A folder with nothing in it would be no capture, and in the way of the next attempt.
+    let ran = place.edit(&inputs, &["--split-by", "topic", "--topic", "nope"]);
+    assert_eq!((ran.code, place.names()), (0, inputs.map(str::to_owned).to_vec()));
+    let expected =
+        format!("nothing to split, so there is no {}\n", place.path("out.mcap").display());
+    assert!(ran.stderr.ends_with(&expected), "{}", ran.stderr);
 }
 
 #[test]
@@ -823,9 +854,3 @@ fn more_parts_than_can_be_written_at_a_time_are_refused_and_nothing_stays() {
     assert!(ran.code == 2 && ran.stderr.contains("expected at most 64 parts"), "{ran:?}");
     assert_eq!(place.names(), ["in.mcap"]);
 }
-    // A folder with nothing in it would be no capture, and in the way of the next attempt.
-    let ran = place.edit(&inputs, &["--split-by", "topic", "--topic", "nope"]);
-    assert_eq!((ran.code, place.names()), (0, inputs.map(str::to_owned).to_vec()));
-    let expected =
-        format!("nothing to split, so there is no {}\n", place.path("out.mcap").display());
-    assert!(ran.stderr.ends_with(&expected), "{}", ran.stderr);
