@@ -318,7 +318,9 @@ impl Redactor {
         match words::version(text, IN_VERSIONS) {
             Some(numbers) if text.len() <= LONGEST_WORD && !is_known() => {
                 let behind = &text[numbers.len()..];
-                numbers.to_owned() + &self.replaced(behind, |_, word, _| Some(word.to_owned()))
+                let made =
+                    numbers.to_owned() + &self.replaced(behind, |_, word, _| Some(word.to_owned()));
+                if self.holds_name(&made) { self.name(Class::Harmless, text) } else { made }
             }
             _ => self.harmless(text, IN_VERSIONS),
         }
@@ -330,7 +332,10 @@ impl Redactor {
             return self.sentence(text);
         }
         if words::is_of_words(text, digits) && !words::has_address(text) {
-            return self.replaced(text, |_, word, _| Some(word.to_owned()));
+            let made = self.replaced(text, |_, word, _| Some(word.to_owned()));
+            if !self.holds_name(&made) {
+                return made;
+            }
         }
         self.name(Class::Harmless, text)
     }
@@ -343,7 +348,7 @@ impl Redactor {
         // Several letters that stand alone spell a name, or are UTF-16.
         let mut may_be_letter = true;
         let moves_times = self.moves_times;
-        self.replaced(text, |before, word, behind| {
+        let made = self.replaced(text, |before, word, behind| {
             let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
             let follows = !before.is_empty() && before.bytes().all(|byte| parting.contains(&byte));
             let is_letter = words::has_lone_letter(word);
@@ -360,7 +365,36 @@ impl Redactor {
                 (false, _) => b"",
             };
             stays.then(|| word.to_owned())
-        })
+        });
+        self.without_names(made)
+    }
+
+    /// Whether a known name is left in it: in the middle of a word that stays, as `ap-1` in `ap-12`.
+    fn holds_name(&self, made: &str) -> bool {
+        let small = made.to_ascii_lowercase();
+        let known = self.known.as_ref();
+        known.is_some_and(|known| (0..small.len()).any(|at| known.hidden_at(&small, at).is_some()))
+    }
+
+    /// The same without the words in which there is one.
+    fn without_names(&self, made: String) -> String {
+        let Some(known) = &self.known else { return made };
+        let is_part = |c: char| words::is_of_word(c) || c == '-' || c == '_';
+        let small = made.to_ascii_lowercase();
+        let (mut left, mut taken, mut at) = (String::new(), 0, 0);
+        while at < small.len() {
+            let Some(end) = known.hidden_at(&small, at) else {
+                at += 1;
+                continue;
+            };
+            let before = made[taken..at].trim_end_matches(is_part);
+            let behind = made[end..].trim_start_matches(is_part);
+            left += before;
+            left += MASK;
+            taken = made.len() - behind.len();
+            at = taken;
+        }
+        left + &made[taken..]
     }
 
     /// The text with each known name and each address replaced, and each other word as `keep` says when
@@ -501,6 +535,23 @@ mod tests {
         assert_eq!(sentence("user=bob, pin 123456"), "user=***, *** ***");
         assert_eq!(sentence("\u{e9}t\u{e9} \u{2603}"), "*** ***");
         assert_eq!(sentence(""), "");
+    }
+
+    #[test]
+    fn a_name_in_the_middle_of_common_words_does_not_stay() {
+        let mut redactor = knowing(&["switch-12", "uplink-1", "port down"]);
+        let name = redactor.name(Class::Device, "switch-12");
+        assert_eq!(
+            redactor.sentence("switch-12: Switch-123 and the switch-124 up, switch-13 down"),
+            format!("{name}: *** and the *** up, switch-13 down")
+        );
+        assert_eq!(redactor.sentence("vlan 1 of support download"), "vlan 1 of ***");
+        let is_kept = |text: &str, made: &str| text == made;
+        for (text, stays) in [("uplink-2", true), ("uplink-10", false), ("an-uplink-1", false)] {
+            assert_eq!(is_kept(text, &redactor.harmless(text, IN_WORDS)), stays, "{text}");
+            let version = format!("10.6.0.1-{text}");
+            assert_eq!(is_kept(&version, &redactor.version(&version)), stays, "{version}");
+        }
     }
 
     #[test]

@@ -277,6 +277,15 @@ impl Needles {
         found.map(|(length, _)| length).rev().find(ends).map(|length| at + length)
     }
 
+    /// Where the longest name ends that begins there and is found in the middle of a word, too, in text of small
+    /// letters.
+    pub(super) fn hidden_at(&self, text: &str, at: usize) -> Option<usize> {
+        let mut found = self.at(text.as_bytes(), at);
+        let is_anywhere =
+            |(_, needle): &(usize, &Needle)| needle.is_text && needle.stands == Stands::Anywhere;
+        found.rfind(is_anywhere).map(|(length, _)| at + length)
+    }
+
     /// Whether a name or an address stands where a version begins, however it goes on.
     pub(super) fn is_in_version(&self, version: &str) -> bool {
         let version = version.to_ascii_lowercase();
