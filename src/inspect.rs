@@ -620,7 +620,9 @@ impl Found {
             connections,
             history,
             timeline: timeline.to_vec(),
-            coverage: self.runs.finish(|run| ends.get(&run).copied().unwrap_or_default()),
+            coverage: self
+                .runs
+                .finish(whole.capture, |run| ends.get(&run).copied().unwrap_or_default()),
         }
     }
 }

@@ -216,6 +216,35 @@ fn a_killed_run_covered_a_quiet_subscription_until_it_was_killed() {
     assert_eq!(shown(&alone[0]), (vec![(3, 60)], vec![], vec![]));
 }
 
+/// The next run knows until when it went on, but not what has been taken away of it since.
+#[test]
+fn what_is_not_there_any_more_of_a_killed_run_covered_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = subscription("changes", "audit");
+    let mut first = ledger(&of, vec![(0, 1, connected())]);
+    frame(&mut first, 5, &of, 1);
+    let mut second = ledger(&of, vec![(10, 1, continued(1))]);
+    frame(&mut second, 15, &of, 2);
+    // That is the last thing it wrote, and says nothing of coverage but that it lived.
+    let backlog = ExportDropped { exporter: "file".to_owned(), frames: 1, ..<_>::default() };
+    tell(&mut second, &of, vec![(18, 1, Event::ExportDropped(backlog))]);
+    let next = vec![
+        (30, 1, connected()),
+        (30, 1, gap(18, 30, Cause::Killed)),
+        (40, 1, closed(Some(1000), "", 0)),
+    ];
+    first.write(&folder.path().join("a.mcap"));
+    second.write(&folder.path().join("b.mcap"));
+    ledger(&of, next).write_of_run(&folder.path().join("c.mcap"), seconds(29));
+    let killed = || vec![why(18, 30, "killed")];
+    let whole = of_all(&[folder.path()]);
+    assert_eq!(shown(&whole), (vec![(0, 18), (30, 40)], killed(), vec![]));
+
+    fs::remove_file(folder.path().join("b.mcap")).unwrap();
+    let without = of_all(&[folder.path()]);
+    assert_eq!(shown(&without), (vec![(0, 5), (30, 40)], killed(), vec![(5, 18)]));
+}
+
 #[test]
 fn segments_of_one_run_follow_each_other_wherever_they_are() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

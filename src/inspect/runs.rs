@@ -84,6 +84,8 @@ struct Run {
     source: Source,
     first: Timestamp,
     last: Timestamp,
+    /// The last thing of any kind.
+    heard: Timestamp,
     state: State,
     /// 0 where nobody said it yet.
     connection: u32,
@@ -113,11 +115,18 @@ impl Runs {
     pub(super) fn event(&mut self, source: Source, at: Timestamp, event: &SessionEvent) {
         let what = Happening::from(event);
         if matches!(what, Happening::ExportDropped { .. } | Happening::SegmentDeleted { .. }) {
-            // It may be told after the end of all connections, and is no coverage and no gap.
+            // It may be told after the end of all connections, and is no coverage and no gap. But the run goes on.
+            if let Some(run) = self.run(source) {
+                run.heard = at;
+            }
             return;
         }
         let event = Event { at, connection: event.connection, what };
         self.at(source, at).event(source.whole, event);
+    }
+
+    fn run(&mut self, source: Source) -> Option<&mut Run> {
+        self.runs.iter_mut().rfind(|run| run.source.run == source.run)
     }
 
     fn at(&mut self, source: Source, at: Timestamp) -> &mut Run {
@@ -133,23 +142,31 @@ impl Runs {
 
     /// Until when each run is known to have gone on, as far as this subscription knows.
     pub(super) fn ends(&self) -> impl Iterator<Item = (usize, Timestamp)> {
-        self.runs.iter().map(|run| (run.source.run, run.last))
+        self.runs.iter().map(|run| (run.source.run, run.heard))
     }
 
-    /// `end` says until when a run went on: somebody else may have been the last to say something.
-    pub(super) fn finish(mut self, end: impl Fn(usize) -> Timestamp) -> Option<Coverage> {
+    /// `end` says until when a run went on: somebody else may have been the last to say something. Where
+    /// `all_are_heard`, it is the last thing that is there of it.
+    pub(super) fn finish(
+        mut self,
+        all_are_heard: bool,
+        end: impl Fn(usize) -> Timestamp,
+    ) -> Option<Coverage> {
         for run in &mut self.runs {
             if let State::Up { .. } = run.state {
                 run.last = run.last.max(end(run.source.run));
             }
         }
-        self.believe_successors();
+        if !all_are_heard {
+            self.believe_successors();
+        }
         let told: Vec<_> = self.runs.into_iter().map(Run::finish).collect();
         Coverage::of(&told)
     }
 
-    /// A run that was killed did not live to say until when it covered everybody. The next one in that
-    /// folder has found out.
+    /// A run that was killed did not live to say until when it covered everybody, and who was the last to be
+    /// written down is not looked at here. The next one in that folder has found out. Where all are looked at, there
+    /// is nothing to believe: what is not there any more of a run covers nobody.
     fn believe_successors(&mut self) {
         for next in 1..self.runs.len() {
             let (before, after) = self.runs.split_at_mut(next);
@@ -170,6 +187,7 @@ impl Run {
             source,
             first: at,
             last: at,
+            heard: at,
             state: State::Unheard,
             connection: 0,
             sequence: 0,
@@ -190,7 +208,7 @@ impl Run {
             self.state = State::Up { since: at };
         }
         self.sequence = sequence;
-        self.last = at;
+        (self.last, self.heard) = (at, at);
     }
 
     fn event(&mut self, whole: bool, event: Event) {
@@ -239,7 +257,7 @@ impl Run {
             | Happening::SegmentDeleted { .. }
             | Happening::Unknown => {}
         }
-        self.last = at;
+        (self.last, self.heard) = (at, at);
     }
 
     /// A state ends with the last thing that is known.
