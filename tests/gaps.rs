@@ -10,7 +10,7 @@ use centralcap::{
         Subscription,
         session_event::{
             ClockStepped, Closed, Connected, Continued, DroppedFrames, Event, ExportDropped,
-            Failed, Gap, Rejected, SegmentDeleted, gap::Cause,
+            Failed, Gap, KeyRenewed, Rejected, SegmentDeleted, gap::Cause,
         },
     },
     inspect::{self, Coverage, Look},
@@ -214,6 +214,30 @@ fn a_killed_run_covered_a_quiet_subscription_until_it_was_killed() {
     // Without the next run nobody knows how it ended, and nobody says that it was a gap.
     let alone = coverage(&[&folder.path().join("a.mcap")], Selection::default());
     assert_eq!(shown(&alone[0]), (vec![(3, 60)], vec![], vec![]));
+}
+
+#[test]
+fn a_connection_that_is_taken_over_leaves_no_gap_unless_one_is_told() {
+    let of = subscription("changes", "audit");
+    let told = |renewed: bool, gap: Option<Event>| {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Event::KeyRenewed(KeyRenewed { written_back: true });
+        let mut all = vec![(0, 1, connected()), (5, 1, key)];
+        all.truncate(1 + usize::from(renewed));
+        let reason = "the connection with the new key stands";
+        all.extend([(5, 1, closed(Some(1000), reason, 0)), (6, 2, connected())]);
+        all.extend(gap.map(|gap| (6, 2, gap)));
+        all.push((9, 2, closed(Some(1000), "", 0)));
+        ledger(&of, all).write(&folder.path().join("a.mcap"));
+        of_all(&[folder.path()])
+    };
+    assert_eq!(shown(&told(true, None)), (vec![(0, 9)], vec![], vec![]));
+    let expected = (vec![(0, 5), (6, 9)], vec![why(5, 6, "server")], vec![]);
+    for (renewed, gap) in [(false, None), (true, Some(gap(5, 6, Cause::Server)))] {
+        let found = told(renewed, gap);
+        assert_eq!(shown(&found), expected, "{renewed}");
+        assert_eq!(found.gaps[0].said.len(), 1, "{:?}", found.gaps);
+    }
 }
 
 /// The next run knows until when it went on, but not what has been taken away of it since.

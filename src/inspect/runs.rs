@@ -98,6 +98,10 @@ struct Run {
     lost: Vec<Lost>,
     /// What the next gap is the explanation of.
     dropped: Option<Event>,
+    /// The key was renewed while it was connected, and so the next connection stood before this one was closed.
+    hands_over: bool,
+    /// What was said when it did, should there have been a gap all the same: then that is told.
+    handed_over: Option<Gap>,
 }
 
 #[derive(Clone, Debug)]
@@ -196,6 +200,8 @@ impl Run {
             is_seen: false,
             lost: Vec::new(),
             dropped: None,
+            hands_over: false,
+            handed_over: None,
         }
     }
 
@@ -215,6 +221,7 @@ impl Run {
         let (at, connection) = (event.at, event.connection);
         match event.what {
             Happening::Connected { .. } => {
+                self.hand_over(at, connection);
                 if let State::Down(_) = self.state {
                     self.last = at;
                 }
@@ -235,11 +242,11 @@ impl Run {
             }
             Happening::Rejected { .. } => self.attempt("server", event),
             Happening::Failed { .. } => self.attempt("network", event),
-            Happening::KeyRenewed { .. } => {
-                if let State::Down(gap) = &mut self.state {
-                    say(gap, event);
-                }
-            }
+            Happening::KeyRenewed { .. } => match &mut self.state {
+                State::Down(gap) => say(gap, event),
+                State::Up { .. } => self.hands_over = true,
+                State::Unheard => {}
+            },
             Happening::DroppedFrames { frames, bytes, .. } => {
                 self.sequence = self.sequence.saturating_add(frames);
                 self.lost.push(Lost { at, frames, bytes });
@@ -258,6 +265,20 @@ impl Run {
             | Happening::Unknown => {}
         }
         (self.last, self.heard) = (at, at);
+    }
+
+    /// The next connection is up. It may have been so before it was written that the one before was closed.
+    fn hand_over(&mut self, at: Timestamp, connection: u32) {
+        let hands_over = std::mem::take(&mut self.hands_over);
+        self.handed_over = None;
+        if let State::Down(gap) = &self.state
+            && hands_over
+            && connection == self.connection.wrapping_add(1)
+        {
+            self.connected.push(Span { first: gap.span.first, last: at });
+            self.handed_over = Some(gap.clone());
+            self.state = State::Unheard;
+        }
     }
 
     /// A state ends with the last thing that is known.
@@ -329,6 +350,8 @@ impl Run {
                 if let Some(seen) = seen.filter(|_| self.is_seen) {
                     take_words(seen);
                     self.gaps.pop();
+                } else if let Some(handed_over) = self.handed_over.take() {
+                    take_words(&handed_over);
                 }
             }
             State::Down(gap) => {
