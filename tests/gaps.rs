@@ -240,6 +240,34 @@ fn a_connection_that_is_taken_over_leaves_no_gap_unless_one_is_told() {
     }
 }
 
+/// Between what was written down of the end of a connection and what was told of the gap may be an instant.
+#[test]
+fn what_is_unknown_for_less_than_a_millisecond_is_not_told() {
+    let of = subscription("changes", "audit");
+    let page = |micros: u64| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mcap");
+        let from_ns = nanos(5) + 1000 * micros;
+        let told = Gap { from_ns, to_ns: nanos(6), cause: Cause::Shutdown.into() };
+        let all = vec![
+            (0, 1, connected()),
+            (5, 1, closed(Some(1000), "", 0)),
+            (6, 2, connected()),
+            (6, 2, Event::Gap(told)),
+            (9, 2, closed(Some(1000), "", 0)),
+        ];
+        ledger(&of, all).write(&path);
+        inspect::gaps(&Capture::open(&[path]).unwrap(), Selection::default())
+            .unwrap()
+            .gaps_text(PLAIN)
+    };
+    let rows = |page: String| {
+        page.lines().filter(|line| line.contains(" unknown ") && line.ends_with(" -")).count()
+    };
+    assert_eq!(rows(page(600)), 0, "{}", page(600));
+    assert_eq!(rows(page(60_000)), 1, "{}", page(60_000));
+}
+
 /// The next run knows until when it went on, but not what has been taken away of it since.
 #[test]
 fn what_is_not_there_any_more_of_a_killed_run_covered_nobody() {

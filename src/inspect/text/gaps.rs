@@ -81,7 +81,7 @@ impl Page {
                 coverage.gaps.len().to_string(),
                 time(coverage.gap_seconds),
                 time(coverage.longest_gap_seconds),
-                time(coverage.unknown_seconds),
+                time(coverage.unknown_stretches().map(Span::length).sum()),
                 lost(coverage.lost_frames, coverage.lost_bytes),
                 subscription.name.clone(),
             ]
@@ -123,9 +123,13 @@ impl Page {
     fn table_of_gaps(&mut self, coverage: &Coverage) {
         let gap =
             |gap: &Gap| (gap.span, gap.cause.clone(), lost(gap.frames, gap.bytes), words(gap));
-        let unknown = |span: &Span| (*span, "unknown".to_owned(), "-".to_owned(), Vec::new());
-        let mut rows: Vec<_> =
-            coverage.gaps.iter().map(gap).chain(coverage.unknown.iter().map(unknown)).collect();
+        let unknown = |span: Span| (span, "unknown".to_owned(), "-".to_owned(), Vec::new());
+        let mut rows: Vec<_> = coverage
+            .gaps
+            .iter()
+            .map(gap)
+            .chain(coverage.unknown_stretches().map(unknown))
+            .collect();
         if rows.is_empty() {
             return;
         }
