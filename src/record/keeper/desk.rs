@@ -1,8 +1,8 @@
 //! What the writing thread does with what it is handed.
 //!
-//! A file that a write or a sync has failed on, or that somebody else has written to, is never written to again. If the user did not ask to
-//! stop then, a new segment is begun as soon as that works; what was lost until then is counted, and
-//! told in the new one.
+//! A file that a write or a sync has failed on, or that somebody else has written to, is never written to
+//! again. If the user did not ask to stop then, a new segment is begun as soon as that works; what was lost
+//! until then is counted, and told in the new one.
 
 use std::{
     sync::Arc,
