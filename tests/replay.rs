@@ -883,7 +883,12 @@ async fn a_capture_of_which_nothing_is_left_is_not_served() {
 
 /// The command with these arguments, and its ready line.
 fn command(fixture: &Fixture, arguments: &[&str]) -> (Child, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_centralcap"))
+    replay(Command::new(env!("CARGO_BIN_EXE_centralcap")), fixture, arguments)
+}
+
+/// The same, started by something else perhaps.
+fn replay(mut command: Command, fixture: &Fixture, arguments: &[&str]) -> (Child, String) {
+    let mut child = command
         .arg("replay")
         .arg(&fixture.path)
         .args(arguments)
@@ -947,6 +952,35 @@ async fn a_signal_is_a_normal_end() {
         assert_eq!(code, Some(0), "{words}");
         assert!(ca_file.exists(), "a file that was asked for is kept");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_closed_terminal_is_a_normal_end_unless_it_is_to_be_outlived() {
+    let fixture = Fixture::of(30);
+    let (json, _) = reports(&fixture);
+    let arguments = ["--plain", "--report", json.to_str().unwrap()];
+    let signal = |signal: &str, child: &Child| {
+        Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+    };
+    let (child, ready) = command(&fixture, &arguments);
+    let mut client = client_of(&ready, "security").await;
+    signal("-HUP", &child);
+    assert_eq!(client.rest().await, (vec![], Some(1001)));
+    let (code, words) = ended(child);
+    assert_eq!((code, json.exists()), (Some(0), true), "{words}");
+
+    // Nothing of it is a terminal, so that is all that nohup does.
+    let mut nohup = Command::new("nohup");
+    nohup.arg(env!("CARGO_BIN_EXE_centralcap")).stdin(Stdio::null());
+    let (child, ready) = replay(nohup, &fixture, &arguments);
+    let mut client = client_of(&ready, "audit").await;
+    signal("-HUP", &child);
+    assert_eq!(client.messages(10).await, fixture.frames(&["a"], "audit"));
+    client_of(&ready, "security").await;
+    signal("-TERM", &child);
+    assert_eq!(client.rest().await, (vec![], Some(1001)));
+    assert_eq!(ended(child).0, Some(0));
 }
 
 #[tokio::test]

@@ -292,7 +292,7 @@ async fn serve(
     let Args { ca_out, faults, control, .. } = args;
     let log = faults.log(options.faults.as_ref())?.map(Arc::new);
     // Before the ready line: whoever has read it may stop us.
-    let stopped = signal::stop().context("cannot wait for signals")?;
+    let stopped = signal::stop_or_hang_up().context("cannot wait for signals")?;
     let server = Server::start(options).await?;
     let remote = control.map(Remote::bind).transpose()?;
     let kept = ca_out.zip(outputs.authority.take());

@@ -1,5 +1,5 @@
 //! Ctrl-C and SIGTERM: the normal end of what runs until it is stopped, and the early end of what makes a
-//! file. SIGHUP: a new segment. SIGXFSZ: not the end at all.
+//! file. SIGHUP: a new segment, or the end of a replay. SIGXFSZ: not the end at all.
 
 use std::{
     fs, io,
@@ -32,6 +32,46 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Completes when the terminal is closed, too, unless it was started so that it outlives that (nohup). They are
+/// caught from now on.
+#[cfg(unix)]
+pub(super) fn stop_or_hang_up() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let stopped = stop()?;
+    let hang_up = if outlives_its_terminal() { None } else { Some(signal(SignalKind::hangup())?) };
+    Ok(async move {
+        let hung_up = async {
+            match hang_up {
+                Some(mut hang_up) => drop(hang_up.recv().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stopped => {}
+            () = hung_up => {}
+        }
+    })
+}
+
+/// Only Unix has that signal.
+#[cfg(not(unix))]
+pub(super) fn stop_or_hang_up() -> io::Result<impl Future<Output = ()>> {
+    stop()
+}
+
+/// Whether SIGHUP is ignored, as nohup has it. To catch it would be the end of that. Where the system does not say, it
+/// is left as it is.
+#[cfg(unix)]
+fn outlives_its_terminal() -> bool {
+    // A bit for each signal, the lowest for the first; proc_pid_status(5).
+    const SIGHUP_BIT: u64 = 1;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok());
+    ignored.is_none_or(|ignored| ignored & SIGHUP_BIT != 0)
 }
 
 /// Completes at Ctrl-C. It is caught from now on, not from the first poll.
