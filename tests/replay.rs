@@ -984,6 +984,19 @@ async fn a_closed_terminal_is_a_normal_end_unless_it_is_to_be_outlived() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_given_twice_is_played_once_and_named() {
+    let fixture = Fixture::of(30);
+    let twice = fixture.path.to_str().unwrap();
+    let (child, ready) = command(&fixture, &[twice, "--once", "--speed", "max", "--plain"]);
+    let frames = client_of(&ready, "audit").await.rest().await;
+    assert_eq!(frames, (fixture.frames(&["a"], "audit"), Some(1000)));
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(0), "{words}");
+    let said = format!("warning: given twice, and read once: {twice}\n");
+    assert!(words.starts_with(&said), "{words}");
+}
+
+#[tokio::test]
 async fn damage_is_named_and_changes_the_exit_code() {
     let fixture = Fixture::from(noise());
     flip_a_bit_in_the_middle(&fixture.path);

@@ -181,7 +181,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
         faults::list_scenarios()?;
         return Ok(Outcome::Done);
     }
-    let capture = Capture::open(&args.select.paths);
+    let capture = args.select.open(words);
     args.keep_apart(capture.as_ref().ok())?;
     let mut outputs = Outputs::of(&args)?;
     let mut options = args.options(capture?)?;
