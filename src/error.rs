@@ -94,7 +94,8 @@ pub(crate) struct Lost {
 #[derive(Debug)]
 pub(crate) struct BadRule {
     pub(crate) origin: String,
-    pub(crate) line: usize,
+    /// None if its text has none that anybody has written.
+    pub(crate) line: Option<usize>,
     pub(crate) field: String,
     pub(crate) expected: String,
     pub(crate) found: String,
@@ -419,8 +420,12 @@ impl fmt::Display for Error {
             Kind::InputFile { path, expected, found } => {
                 write!(f, "expected {expected} in {}, found {found}", path.display())
             }
-            Kind::FaultFile(BadRule { origin, line, field, expected, found, .. })
-            | Kind::PolicyFile { origin, line, field, expected, found }
+            Kind::FaultFile(BadRule { origin, line, field, expected, found, .. }) => {
+                let at = if field.is_empty() { String::new() } else { format!(" as {field}") };
+                let line = line.map(|line| format!("line {line} of ")).unwrap_or_default();
+                write!(f, "expected {expected}{at} in {line}{origin}, found {found}")
+            }
+            Kind::PolicyFile { origin, line, field, expected, found }
             | Kind::Line(BadLine { origin, line, field, expected, found, .. }) => {
                 let at = if field.is_empty() { String::new() } else { format!(" as {field}") };
                 write!(f, "expected {expected}{at} in line {line} of {origin}, found {found}")

@@ -747,12 +747,9 @@ fn a_refusal_has_headers_that_are_not_the_answers_own() {
 #[test]
 fn what_is_wrong_with_rules_in_json_is_told_with_an_example_in_json() {
     for (rules, sentence) in [
-        ("{", "expected JSON as rules in line 1 of the request"),
-        ("{\"rules\": []}", "expected description, rule as rules in line 1 of the request"),
-        (
-            "{\"rule\": [{\"do\": \"dorp\"}]}",
-            "as rule 1.do in line 1 of the request, found \"dorp\"",
-        ),
+        ("{", "expected JSON as rules in the request"),
+        ("{\"rules\": []}", "expected description, rule as rules in the request"),
+        ("{\"rule\": [{\"do\": \"dorp\"}]}", "as rule 1.do in the request, found \"dorp\""),
     ] {
         let error = Faults::parse_json(rules, "the request", None).unwrap_err();
         assert!(error.to_string().contains(sentence), "{error}");
@@ -842,5 +839,32 @@ proptest! {
             dropped.map(|(second, _)| second).collect()
         };
         prop_assert_eq!(dropped(&alone), dropped(&both));
+    }
+}
+
+#[test]
+fn what_is_wrong_in_json_is_told_by_rule_and_field_and_not_by_a_line_that_nobody_wrote() {
+    let of_the_second = |rule: &str| format!("{{\n\"rule\": [{{\"do\": \"drop\"}},\n{rule}]\n}}");
+    for (text, expected) in [
+        (
+            of_the_second(r#"{"do": "drop", "when": {"nth": 0}}"#),
+            "a whole number from 1 as rule 2.when.nth in the request, found 0",
+        ),
+        (
+            of_the_second(r#"{"do": {"close": {"cod": 1}}}"#),
+            "code, reason as rule 2.do.close.cod in the request, found \"cod\"",
+        ),
+        (of_the_second(r#"{"when": {}}"#), "a fault as rule 2.do in the request, found nothing"),
+        (
+            "{\n\"rule\"".to_owned(),
+            "JSON as rules in the request, found EOF while parsing an object at line 2 column 6",
+        ),
+    ] {
+        let error = Faults::parse_json(&text, "the request", None).unwrap_err();
+        assert!(
+            error.is_fault_file() && error.hint().is_some_and(|hint| hint.contains('{')),
+            "{error}"
+        );
+        assert_eq!(error.to_string(), format!("expected {expected}"));
     }
 }

@@ -221,7 +221,7 @@ struct Source<'a> {
 impl Source<'_> {
     fn wrong(self, at: usize, field: &str, expected: String, found: String) -> Error {
         let before = self.text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
+        let line = Some(before.matches('\n').count() + 1);
         let (origin, field) = (self.origin.to_owned(), field.to_owned());
         let language = Language::Toml;
         Kind::FaultFile(BadRule { origin, line, field, expected, found, language }).into()

@@ -6,32 +6,31 @@ use crate::error::{BadRule, Error, Kind, Language, Result};
 
 /// The text of a file with the rules that a JSON document has.
 pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
-    let wrong = |line, field: &str, expected: &str, found: String| {
+    let wrong = |field: &str, expected: &str, found: String| {
         let (origin, field) = (origin.to_owned(), field.to_owned());
         let (expected, language) = (expected.to_owned(), Language::Json);
-        Kind::FaultFile(BadRule { origin, line, field, expected, found, language })
+        Kind::FaultFile(BadRule { origin, line: None, field, expected, found, language })
     };
-    let document: Json = serde_json::from_str(text)
-        .map_err(|error| wrong(error.line(), "rules", "JSON", error.to_string()))?;
+    let document: Json =
+        serde_json::from_str(text).map_err(|error| wrong("rules", "JSON", error.to_string()))?;
     let Json::Object(top) = &document else {
         let found = "something else".to_owned();
-        return Err(wrong(1, "rules", "an object like {\"rule\": [...]}", found).into());
+        return Err(wrong("rules", "an object like {\"rule\": [...]}", found).into());
     };
     let rules = top.get("rule");
     if let (None, Some(key)) = (rules, top.keys().find(|key| *key != "description")) {
-        return Err(wrong(1, key, "description, rule", format!("{key:?}")).into());
+        return Err(wrong(key, "description, rule", format!("{key:?}")).into());
     }
     if !rules.is_some_and(Json::is_array) {
         let found = rules.map_or("nothing", kind).to_owned();
-        return Err(wrong(1, "rule", "a list like [{\"do\": \"drop\"}]", found).into());
+        return Err(wrong("rule", "a list like [{\"do\": \"drop\"}]", found).into());
     }
     let mut toml = String::new();
     for (key, value) in top {
         toml += &format!("{} = ", quoted(key));
         if write(value, &mut toml).is_err() {
-            return Err(wrong(1, key, "something in every place", "null".to_owned()).into());
+            return Err(wrong(key, "something in every place", "null".to_owned()).into());
         }
-        // Mistakes are told with the line of a text that nobody has written: let it be the first.
         toml.push('\n');
     }
     Ok(toml)
@@ -41,7 +40,8 @@ pub(super) fn to_toml(text: &str, origin: &str) -> Result<String> {
 pub(super) fn in_json(error: Error) -> Error {
     match error.into_kind() {
         Kind::FaultFile(rule) => {
-            Kind::FaultFile(BadRule { language: Language::Json, ..rule }).into()
+            // The line is one of a text that nobody has written; the field has the rule's number.
+            Kind::FaultFile(BadRule { line: None, language: Language::Json, ..rule }).into()
         }
         other => other.into(),
     }
@@ -119,12 +119,12 @@ mod tests {
             ("{\"rule\": [{\"do\": null}]}", "found null"),
             (
                 "{\"rule\": {\"do\": \"drop\"}}",
-                "a list like [{\"do\": \"drop\"}] as rule in line 1 of the request, found an object",
+                "a list like [{\"do\": \"drop\"}] as rule in the request, found an object",
             ),
-            ("{\"description\": \"\"}", "as rule in line 1 of the request, found nothing"),
+            ("{\"description\": \"\"}", "as rule in the request, found nothing"),
             (
                 "{\"rules\": []}",
-                "expected description, rule as rules in line 1 of the request, found \"rules\"",
+                "expected description, rule as rules in the request, found \"rules\"",
             ),
         ] {
             let error = to_toml(text, "the request").unwrap_err();

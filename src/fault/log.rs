@@ -120,7 +120,7 @@ pub(super) fn head(text: &str, origin: &str) -> Result<Option<(Vec<String>, u64)
         Ok(Head { seed, rules: Rules::Several(texts) }) => Ok(Some((texts.into_owned(), seed))),
         Err(error) => Err(Kind::FaultFile(BadRule {
             origin: origin.to_owned(),
-            line: 1,
+            line: Some(1),
             field: "the head of a fault log".to_owned(),
             expected: r#"{"event":"faults","seed":...,"rules":"..."}"#.to_owned(),
             found: error.to_string(),
