@@ -35,6 +35,18 @@ struct Crowd {
     left: Instant,
 }
 
+impl Crowd {
+    /// One for this topic could not start any more, if it could.
+    fn not_ready(&mut self, topic: &str, was_ready: bool) {
+        if was_ready && let Some(ready) = self.ready.get_mut(topic) {
+            *ready -= 1;
+            if *ready == 0 {
+                self.ready.remove(topic);
+            }
+        }
+    }
+}
+
 /// Nobody is here any more.
 #[derive(Clone, Copy)]
 pub(super) struct Over {
@@ -104,9 +116,12 @@ pub(super) struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    /// The client is about to be cut off, and may come back.
-    pub(super) fn cut(&self) {
-        self.hold.crowd.send_modify(|crowd| crowd.cut.push((self.topic.clone(), None)));
+    /// The client is about to be cut off, and may come back. It could not start any more.
+    pub(super) fn cut(&mut self) {
+        self.hold.crowd.send_modify(|crowd| {
+            crowd.cut.push((self.topic.clone(), None));
+            crowd.not_ready(&self.topic, std::mem::take(&mut self.ready));
+        });
     }
 
     /// The client could start. That may be the end of the hold.
@@ -146,14 +161,7 @@ impl Drop for Seat<'_> {
             {
                 *until = Some(crowd.left + RETURNERS);
             }
-            if self.ready
-                && let Some(ready) = crowd.ready.get_mut(&self.topic)
-            {
-                *ready -= 1;
-                if *ready == 0 {
-                    crowd.ready.remove(&self.topic);
-                }
-            }
+            crowd.not_ready(&self.topic, self.ready);
         });
     }
 }
@@ -171,7 +179,7 @@ mod tests {
     async fn each_who_was_cut_off_is_waited_for_from_when_it_left() {
         let hold = Hold::until(0, BTreeSet::new());
         assert!(hold.over(Instant::now()).is_none(), "nobody has been");
-        let first = hold.take_seat("audit");
+        let mut first = hold.take_seat("audit");
         first.cut();
         tokio::time::advance(Duration::from_secs(60)).await;
         drop(first);
@@ -181,7 +189,7 @@ mod tests {
         drop(hold.take_seat("presence"));
         assert_eq!(returners(&hold), Some(Duration::from_secs(6)));
         // It is back, and is cut off once more.
-        let again = hold.take_seat("audit");
+        let mut again = hold.take_seat("audit");
         assert!(hold.over(Instant::now()).is_none());
         again.cut();
         drop(again);
@@ -194,11 +202,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_back_before_it_has_left_is_not_waited_for() {
         let hold = Hold::until(0, BTreeSet::new());
-        let first = hold.take_seat("audit");
+        let mut first = hold.take_seat("audit");
         first.cut();
         let second = hold.take_seat("audit");
         drop(first);
         drop(second);
         assert_eq!(returners(&hold), None);
+    }
+
+    #[test]
+    fn whoever_says_goodbye_to_who_is_cut_off_does_not_count_it() {
+        let hold = Hold::until(2, BTreeSet::new());
+        let mut first = hold.take_seat("audit");
+        first.ready();
+        first.cut();
+        let mut second = hold.take_seat("audit");
+        second.ready();
+        assert!(hold.at().is_none(), "there is one client");
+        drop(first);
+        let mut third = hold.take_seat("presence");
+        third.ready();
+        assert!(hold.at().is_some());
     }
 }
