@@ -114,9 +114,10 @@ impl Spoilt {
         Some(self.reached.towards(next.unwrap_or(self.reached), at))
     }
 
-    /// As if the client had just got in, and met this.
+    /// As if the client had just got in where it is, and met this.
     pub(super) fn renew(&mut self, spoiler: Spoiler) {
-        (self.spoiler, self.reached) = (spoiler, Position::default());
+        self.spoiler = spoiler;
+        self.leap(self.reached);
     }
 }
 

@@ -79,9 +79,10 @@ impl Board {
         for visitor in self.visitors.values_mut() {
             visitor.paused = self.clock.is_paused();
             visitor.leaps += u64::from(leapt.is_some());
-            // The others ask when they begin.
             if visitor.zero.is_some() {
                 visitor.tell(Order::Clock(now, self.clock.clone(), leapt));
+            } else {
+                (visitor.pace, visitor.origin) = (self.clock.clone(), self.origin);
             }
         }
     }
@@ -135,7 +136,15 @@ impl Visitor {
             _ => {}
         }
         self.leaps += u64::from(change.leap().is_some());
-        self.tell(Order::Change(at, change));
+        if self.zero.is_some() {
+            self.tell(Order::Change(at, change));
+            return;
+        }
+        // It begins on a clock that stands at zero and has been changed.
+        change.apply(&mut self.pace, Duration::ZERO);
+        if let Some(Leap(origin)) = change.leap() {
+            self.origin = origin;
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {

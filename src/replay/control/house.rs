@@ -352,10 +352,9 @@ impl House {
         let of_all = |zero: Instant| board.clock.played(now.saturating_duration_since(zero));
         let clients = board.visitors.iter().map(|(&client, visitor)| {
             let pace = &visitor.pace;
-            let played = visitor.zero.map(|zero| {
-                let end = visitor.is_done().then(|| pace.played_to_its_end());
-                end.unwrap_or_else(|| pace.played(now.saturating_duration_since(zero)))
-            });
+            let end = visitor.is_done().then(|| pace.played_to_its_end());
+            let since = visitor.zero.map(|zero| now.saturating_duration_since(zero));
+            let played = end.unwrap_or_else(|| pace.played(since.unwrap_or_default()));
             Seen {
                 client,
                 peer: visitor.peer,
@@ -363,7 +362,7 @@ impl House {
                 connected: visitor.connected,
                 paused: visitor.paused,
                 speed: visitor.pace.speed(),
-                played: played.unwrap_or_default(),
+                played,
                 frames: visitor.delivered.values().sum(),
                 subscriptions: visitor.delivered.clone(),
                 done: visitor.is_done(),
@@ -467,7 +466,15 @@ mod tests {
         Arc::new(House::new(&options, subscriptions, (spoil, hold, None)))
     }
 
+    /// A client that plays.
     fn enter(house: &Arc<House>) -> (Ties, oneshot::Receiver<Farewell>) {
+        let (mut ties, told) = arrive(house);
+        ties.begin(Instant::now());
+        (ties, told)
+    }
+
+    /// One that has not begun: it is held, or its part of the capture is being opened.
+    fn arrive(house: &Arc<House>) -> (Ties, oneshot::Receiver<Farewell>) {
         let share = Share { topic: "audit".to_owned(), subscriptions: BTreeSet::new() };
         let peer = SocketAddr::from(([192, 0, 2, 1], 1));
         let (ties, told, ()) = house.enter(peer, &share, || ());
@@ -504,6 +511,30 @@ mod tests {
         assert_eq!(told.try_recv(), Ok(Farewell::Reset));
         assert!(listening.try_recv().is_err() && ties.unheard().is_none());
         assert!(house.give(Command::Pause, None).is_ok());
+    }
+
+    #[test]
+    fn who_has_not_begun_has_what_was_commanded_and_is_not_dropped_for_it() {
+        let house = house();
+        let (mut ties, mut told) = arrive(&house);
+
+        for _ in 0..=ORDERS {
+            house.give(Command::Pause, None).unwrap();
+        }
+        house.give(Command::Speed("10".parse().unwrap()), None).unwrap();
+        house.give(Command::Seek("+1m".parse().unwrap()), None).unwrap();
+
+        assert!(told.try_recv().is_err(), "it stalls nothing");
+        let state = house.state();
+        let [held] = &state.clients[..] else { panic!("{state:?}") };
+        let found = (held.paused, held.speed.to_string(), held.played, held.done);
+        assert_eq!(found, (true, "10".to_owned(), Duration::from_secs(60), false));
+        let (pace, origin) = ties.begin(Instant::now());
+        assert!(pace.is_paused() && pace.speed().to_string() == "10");
+        assert_eq!(origin.unwrap().position, Position::after(Duration::from_secs(60)));
+        assert!(ties.unheard().is_none(), "it would be done twice");
+        ties.done();
+        assert!(house.state().clients[0].done, "it has heard of the leap");
     }
 
     #[test]

@@ -45,8 +45,8 @@ impl Ties {
         });
     }
 
-    /// It begins. Its clock, and where it begins: of one clock for all as that is now, of one for each as
-    /// it was when the client came; what has changed since it will hear. `zero` is that of the clock.
+    /// It begins. Its clock, and where it begins, as that is now; what changes from now on it will hear.
+    /// `zero` is that of the clock.
     pub(in crate::replay) fn begin(&mut self, zero: Instant) -> (Pace, Option<Origin>) {
         let is_shared = self.house.timeline == Timeline::Shared;
         let mut board = self.house.board();
@@ -56,8 +56,8 @@ impl Ties {
         };
         if is_shared {
             (visitor.pace, visitor.origin) = (board.clock.clone(), board.origin);
-            self.leaps = visitor.leaps;
         }
+        self.leaps = visitor.leaps;
         visitor.zero = Some(zero);
         (visitor.pace.clone(), visitor.origin)
     }
