@@ -286,6 +286,9 @@ async fn browsers_and_other_names_are_refused() {
         " ".repeat(1_100_000)
     );
     assert_eq!((said(&large).0, said(&large).2), (413, json!("too-large")));
+    let broken =
+        "POST /step HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n";
+    assert_eq!((said(broken).0, said(broken).2), (400, json!("wrong-request")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -350,9 +350,13 @@ async fn serve_one(stream: TcpStream, desk: Arc<Desk>) {
             let _ = heard.map(|heard| heard.send(Heard::by(desk)));
             let answer = match body {
                 Ok(body) => desk.answer(&head, &body.to_bytes()).await,
-                Err(_) => {
+                Err(error) if error.is::<LengthLimitError>() => {
                     let detail = format!("expected a body of {BODY_LIMIT} bytes at most");
                     Err(Problem::of(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
+                }
+                Err(error) => {
+                    let detail = format!("expected a body as HTTP has them, found {error}");
+                    Err(Problem::of(StatusCode::BAD_REQUEST, "wrong-request", detail))
                 }
             };
             Ok::<_, Infallible>(answer.unwrap_or_else(Problem::response))
