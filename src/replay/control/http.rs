@@ -30,7 +30,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value as Json, json};
 use tokio::{
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
@@ -341,8 +341,9 @@ impl std::ops::Drop for Heard<'_> {
 async fn serve_one(stream: TcpStream, desk: Arc<Desk>) {
     let (heard, hearing) = tokio::sync::oneshot::channel();
     let heard = std::sync::Mutex::new(Some(heard));
+    let answered = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (desk, heard) = (&desk, &heard);
+        let (desk, heard, answered) = (&desk, &heard, &answered);
         async move {
             let (head, body) = request.into_parts();
             let body = Limited::new(body, BODY_LIMIT).collect().await;
@@ -359,6 +360,7 @@ async fn serve_one(stream: TcpStream, desk: Arc<Desk>) {
                     Err(Problem::of(StatusCode::BAD_REQUEST, "wrong-request", detail))
                 }
             };
+            answered.notify_one();
             Ok::<_, Infallible>(answer.unwrap_or_else(Problem::response))
         }
     });
@@ -373,7 +375,12 @@ async fn serve_one(stream: TcpStream, desk: Arc<Desk>) {
         heard = timeout(TIME_LIMIT, hearing) => heard,
     };
     if let Ok(Ok(_heard)) = heard {
-        let _ = timeout(WAIT_LIMIT + TIME_LIMIT, connection).await;
+        tokio::select! {
+            _ = &mut connection => return,
+            () = answered.notified() => {}
+        }
+        // Whoever does not take the answer may not keep the place of others.
+        let _ = timeout(TIME_LIMIT, connection).await;
     }
 }
 
@@ -530,7 +537,49 @@ impl From<Error> for Problem {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::{super::House, *};
+    use crate::{
+        capture::Capture,
+        replay::{Options, hold::Hold, offer::Share, spoil::Spoil},
+    };
+
+    /// Nothing waits for a time but what is tried, so that is what time goes on for.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_the_answer_keeps_the_place_no_longer_than_one_takes_to_leave() {
+        let options = Options::new(Capture::open(&["fixtures/campus.mcap"]).unwrap());
+        let spoil = Arc::new(Spoil::new(Faults::none(None)));
+        let hold = Arc::new(Hold::until(0, BTreeSet::new()));
+        let house = Arc::new(House::new(&options, [].into_iter(), (spoil, hold, None)));
+        // More than the system keeps for a connection.
+        let topic = "x".repeat(32 * 1024 * 1024);
+        let share = Share { topic, subscriptions: BTreeSet::new() };
+        let _here = house.enter(SocketAddr::from(([192, 0, 2, 1], 1)), &share, || ());
+        let desk = Desk {
+            control: Control(house),
+            guarded: true,
+            waiting: Semaphore::new(WAITING),
+            answering: AtomicUsize::new(0),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let asking = TcpStream::connect(listener.local_addr().unwrap());
+        let (asking, accepted) = tokio::join!(asking, listener.accept());
+        let (mut asking, (stream, _)) = (asking.unwrap(), accepted.unwrap());
+        asking.write_all(b"GET /state HTTP/1.1\r\n\r\n").await.unwrap();
+
+        let began = Instant::now();
+        serve_one(stream, Arc::new(desk)).await;
+
+        let took = began.elapsed();
+        assert!(took >= TIME_LIMIT && took < 2 * TIME_LIMIT, "{took:?}");
+        let mut first = [0; 15];
+        asking.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK", "it was not answered at all");
+    }
 
     #[test]
     fn the_document_has_all_that_there_is_and_nothing_else() {
