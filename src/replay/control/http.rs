@@ -6,6 +6,7 @@
 //! `docs/control.openapi.json` has all of it.
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -26,7 +27,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, value::MapDeserializer},
+};
 use serde_json::{Map, Value as Json, json};
 use tokio::{
     net::TcpStream,
@@ -251,11 +255,22 @@ impl Wait {
 /// Reads the body of a request. None at all is an empty object.
 fn body_of<T: DeserializeOwned>(body: &str) -> Result<T> {
     let body = if body.trim().is_empty() { "{}" } else { body };
+    // Which of them is not what is expected serde does not say.
+    let current = RefCell::new(None);
     // A list would do for serde, too.
-    let read = serde_json::from_str::<Map<String, Json>>(body);
-    read.and_then(|body| serde_json::from_value(body.into())).map_err(|error| {
+    let read = serde_json::from_str::<Map<String, Json>>(body).and_then(|body| {
+        let mut fields = body.into_iter();
+        let fields = std::iter::from_fn(|| {
+            let field = fields.next();
+            *current.borrow_mut() = field.as_ref().map(|(name, _)| name.clone());
+            field
+        });
+        T::deserialize(MapDeserializer::new(fields))
+    });
+    read.map_err(|error| {
+        let of = current.take().map(|name| format!(" (in {name:?})")).unwrap_or_default();
         let hint = "docs/control.openapi.json says what each request takes";
-        Error::usage("a JSON object that this request takes", error.to_string(), hint)
+        Error::usage("a JSON object that this request takes", format!("{error}{of}"), hint)
     })
 }
 
@@ -579,6 +594,28 @@ mod tests {
         let mut first = [0; 15];
         asking.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"HTTP/1.1 200 OK", "it was not answered at all");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_told_with_the_name_of_the_field() {
+        let wrong = |body| body_of::<Wait>(body).err().map(|error| error.to_string());
+        for (body, found) in [
+            (
+                "{\"clients\": 1, \"timeout\": 5}",
+                "invalid type: integer `5`, expected a string (in \"timeout\")",
+            ),
+            (
+                "{\"timeout\": \"5s\", \"end\": 1}",
+                "invalid type: integer `1`, expected a boolean (in \"end\")",
+            ),
+            ("[]", "invalid type: sequence, expected a map at line 1 column 0"),
+        ] {
+            let expected = format!("expected a JSON object that this request takes, found {found}");
+            assert_eq!(wrong(body), Some(expected));
+        }
+        assert_eq!(wrong("{\"end\": true, \"timeout\": null}"), None);
+        let missing = body_of::<Expire>("{}").err().unwrap().to_string();
+        assert!(missing.ends_with("found missing field `account`"), "{missing}");
     }
 
     #[test]
