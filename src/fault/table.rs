@@ -234,12 +234,12 @@ pub const FAULTS: [Row; 24] = [
     },
     Row {
         name: "reset",
-        says: "TCP is reset, after `part` (0) of the message's bytes",
+        says: "TCP is reset, after `part` (0, up to 1) of the message: 0.5 cuts it in half",
         read: |words| Ok(Fault::Reset { part: words.optional("part", 0.0, Item::fraction)? }),
     },
     Row {
         name: "half-open",
-        says: "after `part` (0) of the message nothing is read, written or answered any more; `for` so long, or for ever",
+        says: "after `part` (0, up to 1) of the message nothing is read, written or answered any more; `for` so long, or for ever",
         read: |words| {
             let part = words.optional("part", 0.0, Item::fraction)?;
             Ok(Fault::HalfOpen { part, length: words.maybe("for", Item::duration)? })
