@@ -313,12 +313,11 @@ impl Recording {
         let types = FrameTypes::of(options.protocol);
         let mut kinds: Vec<_> = types.all().cloned().collect();
         kinds.sort_by(|a, b| a.label.cmp(&b.label));
-        let Keeping { split, keep, compression, on_full, on_sealed, .. } = options.keeping.clone();
+        let Keeping { split, keep, compression, on_sealed, .. } = options.keeping.clone();
         let (clock, is_hurried) = (Arc::clone(&options.clock), Arc::<AtomicBool>::default());
         let care = Care {
             keep,
             compression,
-            on_full,
             on_sealed,
             sealed_before: left.sealed,
             left_hot: left.hot.into_iter().map(LeftHot::of_earlier_run).collect(),

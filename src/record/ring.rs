@@ -68,11 +68,6 @@ impl Keep {
             || self.min_free.zip(staying.free).is_some_and(lacks_room)
     }
 
-    /// The same with so much room at the least.
-    fn with_room(self, least: Option<u64>) -> Self {
-        Self { min_free: self.min_free.max(least), ..self }
-    }
-
     /// So much is to be free that deleting all that is sealed is not enough for it.
     fn is_hopeless(self, staying: Staying) -> bool {
         let lacks = |(least, free)| free + staying.size < least;
@@ -146,14 +141,9 @@ impl Ring {
     }
 
     /// What has to go now, the oldest first, and has not been named before. What is `wanted` first by
-    /// somebody else stays until then, and so does what is newer. Besides what is to be kept, so much `room` is made
-    /// if any is asked for.
-    pub(super) fn look(
-        &mut self,
-        room: Option<u64>,
-        wanted: impl Fn(&Path) -> bool,
-    ) -> Vec<Leaving> {
-        if self.keep.is_everything() && room.is_none() {
+    /// somebody else stays until then, and so does what is newer.
+    pub(super) fn look(&mut self, wanted: impl Fn(&Path) -> bool) -> Vec<Leaving> {
+        if self.keep.is_everything() {
             return Vec::new();
         }
         let (now, step) = self.watch.look();
@@ -173,23 +163,16 @@ impl Ring {
         let (recorded, free) = (hot_size_in(&self.folder), free_space(&self.folder));
         let mut staying = Staying::all(&old, recorded, free);
         self.tell_if_hopeless(staying);
-        let with_room = self.keep.with_room(room);
-        let keep = if with_room.is_hopeless(staying) { self.keep } else { with_room };
         let mut found = Vec::new();
         for old in old {
-            if !keep.is_too_much(staying, &old, now) {
+            if !self.keep.is_too_much(staying, &old, now) {
                 break;
             }
-            let reason = if self.keep.is_too_much(staying, &old, now) {
-                "the recording is to keep no more"
-            } else {
-                "the disk was full"
-            };
             if !self.leaving.contains(&old.path) {
                 if wanted(&old.path) {
                     break;
                 }
-                let Some(leaving) = Leaving::of(&old, reason) else {
+                let Some(leaving) = Leaving::of(&old, "the recording is to keep no more") else {
                     staying.does_not_count(&old);
                     let error = Kind::NotProven { path: old.path.clone() }.into();
                     (self.notify)(Notice::Trouble { error: &error });
@@ -241,6 +224,10 @@ impl Leaving {
     fn of(old: &Old, reason: &'static str) -> Option<Self> {
         let contents = contents(&old.path)?;
         Some(Self { path: old.path.clone(), size: old.size, contents, reason })
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.path.exists()
     }
 
     /// The oldest segment in a folder that is proven, and that nobody else wants first.
@@ -440,12 +427,11 @@ mod tests {
         seal(3, true);
         for day in 4..9 {
             seal(day, false);
-            assert!(ring.look(None, |_| false).is_empty(), "{day}");
+            assert!(ring.look(|_| false).is_empty(), "{day}");
         }
         // Those that are older go with the oldest that does.
         seal(9, true);
-        let leaving: Vec<_> =
-            ring.look(None, |_| false).into_iter().map(|gone| gone.path).collect();
+        let leaving: Vec<_> = ring.look(|_| false).into_iter().map(|gone| gone.path).collect();
         assert_eq!(leaving, [first, second]);
     }
 
@@ -492,10 +478,6 @@ mod tests {
         assert_eq!(went(Keep { min_free: Some(2_001), ..all }), 0);
         assert_eq!(went(Keep { min_free: Some(2_001), files: Some(4), ..all }), 7);
         assert_eq!(went(Keep { files: Some(8), size: Some(450), ..all }), 6);
-        // What cannot be sealed needs room.
-        assert_eq!(went(all.with_room(Some(1_150))), 2);
-        assert_eq!(went(Keep { min_free: Some(1_250), ..all }.with_room(Some(1_150))), 3);
-        assert_eq!(went(all.with_room(Some(2_001))), 0);
         // Where nothing is known of the disk, nothing is deleted for its sake.
         assert_eq!(gone(Keep { min_free: Some(1), ..all }, 0, None, now), 0);
     }

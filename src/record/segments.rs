@@ -100,7 +100,6 @@ struct Open {
 pub(super) struct Care {
     pub keep: Keep,
     pub compression: Compression,
-    pub on_full: OnFull,
     /// Is run with the path of each sealed segment as its argument.
     pub on_sealed: Option<String>,
     /// What was sealed of an earlier run, for which that is still to be done.
@@ -277,18 +276,33 @@ impl Segments {
         }
     }
 
-    /// Deletes the oldest sealed segment that the user's command has had, to make room. None: there is none, or
-    /// it stays.
-    pub(super) fn delete_oldest(&self) -> Option<Leaving> {
-        let Place::Folder(folder) = &self.place else { return None };
+    /// Deletes the oldest sealed segments that the user's command has had, to make room: one, and more until what
+    /// waits to be sealed has some, too, and is sealed. That is deleted by nobody, and would be all there is in the
+    /// end. None: there are no such segments, or they stay.
+    pub(super) fn delete_oldest(&self) -> Vec<Leaving> {
+        let Place::Folder(folder) = &self.place else { return Vec::new() };
         let wanted = |path: &Path| self.sealer.wanted.contains(path);
-        let oldest = Leaving::oldest_in(folder, "the disk was full", wanted)?;
-        oldest.delete(&self.sealer.notify).then_some(oldest)
+        let room = room_to_seal_in(folder);
+        let mut deleted = Vec::new();
+        while let Some(oldest) = Leaving::oldest_in(folder, "the disk was full", wanted)
+            && oldest.delete(&self.sealer.notify)
+        {
+            deleted.push(oldest);
+            if free_space(folder).is_none_or(|free| free >= room) {
+                break;
+            }
+        }
+        if !deleted.is_empty() {
+            self.sealer.seal_what_waits();
+        }
+        deleted
     }
 
     /// What has to go. It stays until [`delete`](Self::delete) is told that the ledger has it.
     pub(super) fn leaving(&self) -> Vec<Leaving> {
-        self.sealer.leaving.try_iter().flatten().collect()
+        let named = self.sealer.leaving.try_iter().flatten();
+        // It may have been deleted meanwhile because the disk was full, and was told then.
+        named.filter(Leaving::is_there).collect()
     }
 
     /// The same, when all that has ended is sealed: it waits for that.
@@ -345,10 +359,23 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// The size of what is still hot in a folder.
 pub(super) fn hot_size_in(folder: &Path) -> u64 {
-    let Ok(listing) = fs::read_dir(folder) else { return 0 };
+    hot_sizes_in(folder).sum()
+}
+
+fn hot_sizes_in(folder: &Path) -> impl Iterator<Item = u64> {
     let is_hot = |item: &fs::DirEntry| item.file_name().to_string_lossy().ends_with(HOT_SUFFIX);
-    let sizes = listing.flatten().filter(is_hot).filter_map(|item| item.metadata().ok());
-    sizes.map(|metadata| metadata.len()).sum()
+    let hot = fs::read_dir(folder).into_iter().flatten().flatten().filter(is_hot);
+    hot.filter_map(|item| item.metadata().ok()).map(|metadata| metadata.len())
+}
+
+/// How much has to be free so that anything hot in a folder can be sealed. Nothing, if deleting all that is sealed
+/// would not be enough for it.
+fn room_to_seal_in(folder: &Path) -> u64 {
+    let largest = hot_sizes_in(folder).max().map_or(0, |size| size + 1);
+    let sealed = sealed_in(folder).into_iter().filter_map(|path| path.metadata().ok());
+    let sealed: u64 = sealed.map(|metadata| metadata.len()).sum();
+    let most = free_space(folder).map_or(u64::MAX, |free| free.saturating_add(sealed));
+    if most < largest { 0 } else { largest }
 }
 
 /// How many bytes the disk has left for us.
@@ -397,6 +424,8 @@ enum Job {
     Discard(Box<HotSegment>),
     /// Says when all that came before is done.
     Settle(mpsc::SyncSender<()>),
+    /// There may be room for what could not be sealed. Says when that is done.
+    SealWaiting(mpsc::SyncSender<()>),
     Delete(Vec<Leaving>),
 }
 
@@ -416,6 +445,9 @@ const TEND_EVERY: Duration = Duration::from_secs(2);
 /// Each time that it cannot be sealed it is left alone for twice as long, up to this: it may be a lot that is read and
 /// compressed for nothing.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// So long the next segment of a full disk waits for what is being sealed.
+const SEALING_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many segments waiting are worth a word, and so are twice as many.
 const BEHIND: usize = 4;
@@ -475,6 +507,14 @@ impl Sealer {
         let _ = self.jobs.send(Job::Seal(Box::new(segment)));
     }
 
+    /// Seals what has found no room so far before the next segment takes what there is now. Whatever is large takes
+    /// longer than anybody should wait, and gains more room than it needs.
+    fn seal_what_waits(&self) {
+        let (done, is_done) = mpsc::sync_channel(1);
+        let asked = self.jobs.send(Job::SealWaiting(done));
+        let _ = asked.map(|()| is_done.recv_timeout(SEALING_PATIENCE));
+    }
+
     /// Deletes what nothing is in, or has that tried again. As long as it is there it is locked, and
     /// nobody takes it for a recording.
     fn discard(&self, segment: HotSegment) {
@@ -530,6 +570,10 @@ impl Work {
                 Ok(Job::Settle(settled)) => {
                     self.name_leaving();
                     let _ = settled.send(());
+                }
+                Ok(Job::SealWaiting(done)) => {
+                    self.retry(false);
+                    let _ = done.send(());
                 }
                 Ok(Job::Delete(told)) => {
                     if let Some(ring) = &mut self.ring {
@@ -653,23 +697,10 @@ impl Work {
         self.results.push(Ok(sealed));
     }
 
-    /// How much it takes to seal something that has found no room, where the oldest go to make some. As long as it is
-    /// not sealed it takes more than it has to, and nobody deletes it: in the end it would be all there is.
-    fn room_to_seal(&self) -> Option<u64> {
-        if self.care.on_full != OnFull::DropOldest {
-            return None;
-        }
-        let waiting = self.care.left_hot.iter().map(|left| &left.path);
-        let sizes = waiting.filter_map(|path| fs::metadata(path).ok()).map(|file| file.len() + 1);
-        sizes.min()
-    }
-
     fn name_leaving(&mut self) {
-        let room = self.room_to_seal();
         let Some(ring) = &mut self.ring else { return };
         let hooks = self.hooks.as_ref();
-        let leaving =
-            ring.look(room, |path| hooks.is_some_and(|hooks| hooks.wanted().contains(path)));
+        let leaving = ring.look(|path| hooks.is_some_and(|hooks| hooks.wanted().contains(path)));
         if !leaving.is_empty() {
             // Where nobody listens any more, it stays.
             let _ = self.named.send(leaving);
@@ -707,7 +738,6 @@ mod tests {
         Care {
             keep: Keep::default(),
             compression: Compression::default(),
-            on_full: OnFull::default(),
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
@@ -760,17 +790,17 @@ mod tests {
         let allow = |path: &Path| fs::write(format!("{}.go", path.display()), "").unwrap();
         (1..3).for_each(|second| next(&mut segments, second));
         let (first, second) = (seals.recv().unwrap(), seals.recv().unwrap());
-        assert!(segments.delete_oldest().is_none());
+        assert!(segments.delete_oldest().is_empty());
         assert!(first.exists() && second.exists());
 
         allow(&first);
         let began = Instant::now();
-        while segments.delete_oldest().is_none() {
+        while segments.delete_oldest().is_empty() {
             assert!(began.elapsed() < Duration::from_secs(60), "it was never deleted");
             std::thread::sleep(Duration::from_millis(1));
         }
         assert!(!first.exists() && second.exists());
-        assert!(segments.delete_oldest().is_none());
+        assert!(segments.delete_oldest().is_empty());
         allow(&second);
         segments.give_up();
         assert!(segments.finish().1.is_none());

@@ -204,9 +204,11 @@ impl Desk {
                 self.segments.give_up();
                 // Where room is not what is missing, deleting is no help and costs the only copy.
                 let makes_room = self.shared.on_full == OnFull::DropOldest && error.is_full();
-                let deleted = if makes_room { self.segments.delete_oldest() } else { None };
-                let Some(deleted) = deleted else { break Err(error) };
-                for entry in deleted.told(now, &self.connections) {
+                let deleted = if makes_room { self.segments.delete_oldest() } else { Vec::new() };
+                if deleted.is_empty() {
+                    break Err(error);
+                }
+                for entry in deleted.iter().flat_map(|gone| gone.told(now, &self.connections)) {
                     outage.lose(entry, &self.connections);
                 }
             };
@@ -446,7 +448,6 @@ mod tests {
         let care = Care {
             keep,
             compression: Compression::default(),
-            on_full: OnFull::default(),
             on_sealed: None,
             sealed_before: Vec::new(),
             left_hot: Vec::new(),
