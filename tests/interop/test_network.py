@@ -364,9 +364,10 @@ class Ledger:
 
 
 def moment(text):
-    """Seconds since 1970. The last digits of what is written to a billionth do not matter here."""
+    """Seconds since 1970, rounded as the times of frames are, so that equal times stay equal."""
     whole, fraction = text.removesuffix("Z").split(".")
-    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
+    seconds = calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    return (seconds * 10**9 + int(fraction.ljust(9, "0"))) / 1e9
 
 
 @pytest.fixture(scope="module")
