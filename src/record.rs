@@ -30,7 +30,9 @@ use self::{
     export::Exports,
     input::InputFile,
     keys::Keys,
-    segments::{Care, LeftHot, Place, Segments, has_room_to_seal, tell_sealed},
+    room::has_room_to_seal,
+    sealer::{Care, LeftHot, tell_sealed},
+    segments::{Place, Segments},
     subscribers::{Common, Hopeless, Subscribers},
 };
 use crate::{
@@ -57,8 +59,11 @@ mod input;
 mod keeper;
 mod keys;
 pub mod metrics;
+mod names;
 mod outage;
 mod ring;
+mod room;
+mod sealer;
 mod segments;
 mod subscriber;
 mod subscribers;

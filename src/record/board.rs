@@ -13,7 +13,7 @@ use std::{
 use super::{
     export::{ExportStatus, queue::Queue as ExportQueue},
     keeper::Queue,
-    segments::free_space,
+    room::free_space,
 };
 use crate::entry::{
     Entry, Timestamp, What,

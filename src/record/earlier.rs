@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{ring::sealed_in, segments::is_name};
+use super::{names::is_name, ring::sealed_in};
 use crate::{
     capture::{Capture, LeftOver},
     entry::{

@@ -21,7 +21,7 @@ use std::{
 use super::{
     Notice, Notify,
     export::exec::{kill, shell},
-    segments::is_name,
+    names::is_name,
 };
 use crate::error::{Error, Kind, Result};
 

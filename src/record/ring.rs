@@ -14,8 +14,9 @@ use std::{
 use super::{
     Notice, Notify,
     clock::Watch,
+    names::is_name,
     outage::Connections,
-    segments::{free_space, hot_size_in, is_name},
+    room::{free_space, hot_size_in},
 };
 use crate::{
     capture::{Contents, contents},

@@ -416,7 +416,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        capture::{About, Capture, Compression, SealedFile},
+        capture::{About, Capture, SealedFile},
         entry::{
             SessionEvent, Subscription, What,
             session_event::{Connected, Event},
@@ -424,10 +424,10 @@ mod tests {
         protocol::PROTOCOLS,
         record::{
             Board, Clock, Keep, Notify, SystemClock,
-            earlier::Earlier,
             export::Exports,
             keeper::Limit,
-            segments::{Care, Place, Split},
+            sealer::Care,
+            segments::{Place, Split},
         },
         schema::FrameTypes,
     };
@@ -445,17 +445,7 @@ mod tests {
             host: String::new(),
             options: std::collections::BTreeMap::new(),
         };
-        let care = Care {
-            keep,
-            compression: Compression::default(),
-            on_sealed: None,
-            sealed_before: Vec::new(),
-            left_hot: Vec::new(),
-            earlier: Earlier::none(),
-            is_hurried: Arc::default(),
-            notify: Arc::clone(&notify),
-            clock: Arc::clone(&clock),
-        };
+        let care = Care { keep, clock: Arc::clone(&clock), ..Care::with(Arc::clone(&notify)) };
         let place = Place::Folder(folder.to_owned());
         let segments = Segments::start(place, about, Vec::new(), Split::default(), care).unwrap();
         let board = Arc::new(Board::new(folder.to_owned(), segments.sealing()));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     capture::HotSegment,
     error::{Kind, Result},
-    record::{Notice, Notify, segments::restore},
+    record::{Notice, Notify, room::restore},
 };
 
 /// How often it is looked whether somebody has deleted or moved the file.
