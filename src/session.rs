@@ -111,9 +111,9 @@ pub struct Ended {
     pub clean: bool,
     /// How many frames the connection brought.
     pub frames: u64,
-    /// How long nothing had come from it when it was found broken: of what was sent in that time,
-    /// nobody knows what got lost. Zero where its end came in order, behind all that was sent.
-    pub silent: Duration,
+    /// When the last of it came, where it was found broken: of what was sent since then, nobody knows what got
+    /// lost. None where its end came in order, behind all that was sent.
+    pub heard_until: Option<Timestamp>,
 }
 
 /// What became of asking for a new key.
@@ -271,7 +271,7 @@ impl Session {
     /// The user wants to stop while connected: the last event of the connection; and the gap, if nobody
     /// knows since when it was dead.
     pub fn stopped(&mut self, now: Timestamp, ended: Ended) -> Vec<SessionEvent> {
-        let was_dead = !ended.silent.is_zero();
+        let was_dead = ended.heard_until.is_some();
         let closed = self.closed(now, ended);
         let gap = self.gap(now).filter(|_| was_dead);
         self.coverage = Coverage::NeverYet;
@@ -321,7 +321,7 @@ impl Session {
             "" => "the connection with the new key stands".to_owned(),
             reason => format!("the connection with the new key stands: {reason}"),
         };
-        let covered_until = at.before(ended.silent);
+        let covered_until = ended.heard_until.unwrap_or(at);
         let closed = self.closed(at, Ended { reason, ..ended });
         if stands_since <= covered_until {
             self.coverage = Coverage::NeverYet;
@@ -372,7 +372,7 @@ impl Session {
     }
 
     fn closed(&mut self, now: Timestamp, ended: Ended) -> SessionEvent {
-        let covered_until = now.before(ended.silent);
+        let covered_until = ended.heard_until.unwrap_or(now);
         if matches!(self.coverage, Coverage::Since(since) if covered_until.since(since) >= HEALTHY)
         {
             self.in_a_row = 0;
@@ -538,20 +538,22 @@ mod tests {
     fn a_connection_that_is_found_dead_leaves_a_gap_since_it_was_last_heard() {
         let mut session = session();
         accepted(&mut session, 10);
-        let silent = DEAD_AFTER;
-        let events = session.ended(at(100), Ended { silent, ..lost() }).events;
+        let found_dead =
+            |seconds| Ended { heard_until: Some(at(seconds).before(DEAD_AFTER)), ..lost() };
+        let events = session.ended(at(100), found_dead(100)).events;
         assert!(matches!(events[0].event, Some(Event::Closed(_))));
         let Some(Event::Gap(gap)) = &accepted(&mut session, 101).events[1].event else { panic!() };
         assert_eq!((gap.from_ns, gap.to_ns), (55 * SECOND, 101 * SECOND));
 
         // The one that takes over has been there for some of that time only.
-        session.taken_over((at(200), Ended { silent, ..lost() }), at(190), KeyRenewed::default());
+        session.taken_over((at(200), found_dead(200)), at(190), KeyRenewed::default());
         let Some(Event::Gap(gap)) = &accepted(&mut session, 190).events[1].event else { panic!() };
         assert_eq!((gap.from_ns, gap.to_ns), (155 * SECOND, 190 * SECOND));
 
         // Silence is no health.
         let in_a_row = session.in_a_row;
-        session.ended(at(190 + HEALTHY.as_secs()), Ended { silent, ..lost() });
+        let late = 190 + HEALTHY.as_secs();
+        session.ended(at(late), found_dead(late));
         assert_eq!(session.in_a_row, in_a_row + 1);
     }
 
@@ -647,9 +649,9 @@ mod tests {
 
         // It may have been dead for some time.
         accepted(&mut session, 1);
-        let silent = Duration::from_secs(3);
+        let heard_until = Some(at(6));
         let [_, SessionEvent { event: Some(Event::Gap(gap)), .. }] =
-            &session.stopped(at(9), Ended { silent, ..lost() })[..]
+            &session.stopped(at(9), Ended { heard_until, ..lost() })[..]
         else {
             panic!("expected a gap")
         };

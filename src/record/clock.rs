@@ -27,6 +27,14 @@ pub struct Reading {
     pub steady: Duration,
 }
 
+impl Reading {
+    /// The wall clock's time of an earlier reading, by what the wall clock says by now. Exactly that, unless it was
+    /// set meanwhile: there is always some time between two clocks that one looks at.
+    pub(super) fn time_of(self, earlier: Self) -> Timestamp {
+        step(earlier, self).map_or(earlier.wall, |step| step.by_new_clock(earlier.wall))
+    }
+}
+
 /// The machine's own clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
@@ -88,6 +96,11 @@ impl Watch {
         self.last = now;
         (now.wall, step)
     }
+
+    /// What both clocks said at the last look.
+    pub(super) const fn last(&self) -> Reading {
+        self.last
+    }
 }
 
 fn step(last: Reading, now: Reading) -> Option<ClockStepped> {
@@ -119,6 +132,16 @@ mod tests {
         let seconds = |from, to| ClockStepped { from_ns: from * SECOND, to_ns: to * SECOND };
         assert_eq!(step(last, look(1_090_000, 10_500)), Some(seconds(1010, 1090)));
         assert_eq!(step(last, look(5_000, 10_500)), Some(seconds(1010, 5)));
+    }
+
+    #[test]
+    fn a_time_is_what_it_was_unless_the_clock_was_set() {
+        let earlier = look(1_000_000, 500);
+        let times =
+            [(1_010_000, 10_500), (1_009_990, 10_500), (1_010_000, 10_900), (5_000, 10_500)];
+        let times = times.map(|(wall, steady)| look(wall, steady).time_of(earlier));
+        let by_new_clock = Timestamp::from_nanos(5 * SECOND).before(Duration::from_secs(10));
+        assert_eq!(times, [earlier.wall, earlier.wall, earlier.wall, by_new_clock]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::{sync::watch, time::sleep};
 use self::receive::Then;
 use super::{
     Board, Notice, Notify, State,
-    clock::Watch,
+    clock::{Reading, Watch},
     dial::{Dialer, Standing},
     earlier::Earlier,
     keeper::Keeper,
@@ -272,6 +272,12 @@ impl Subscriber {
             self.tell_first(now, gap);
         }
         now
+    }
+
+    /// The same, by both clocks.
+    fn look_at_clocks(&mut self) -> Reading {
+        self.now();
+        self.watch.last()
     }
 
     /// Brings an event to the ledger, before anything else.

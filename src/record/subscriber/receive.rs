@@ -20,7 +20,7 @@ use crate::{
         ws::{Broken, Incoming},
     },
     record::{
-        Clock, Notice,
+        Clock, Notice, Reading,
         dial::{KeyCare, Standing, Takeover},
         keeper::Receipt,
     },
@@ -42,6 +42,8 @@ struct Heard {
     frames: u64,
     /// The last ones of them, which were more than the user asked for.
     left_out: u64,
+    /// When the last of it came.
+    last: Reading,
     /// How long nothing has come.
     silence: Silence,
     /// For the last of it. Nothing is read before it is there.
@@ -68,7 +70,15 @@ impl Heard {
         self.left_out += left_out.unwrap_or(0);
         left_out.is_some()
     }
+
+    /// The end of a connection that is found broken now: what was sent since it was last heard may be lost.
+    fn broken(&self, reason: String, now: Reading) -> Ended {
+        Ended { reason, heard_until: Some(now.time_of(self.last)), ..Ended::default() }
+    }
 }
+
+/// What follows a connection, when it ended, and how.
+type End = (Then, Timestamp, Ended);
 
 /// What follows a connection.
 pub(super) enum Then {
@@ -82,10 +92,11 @@ pub(super) enum Then {
 
 impl Subscriber {
     /// Receives until the connection ends, is ended, or is taken over, and says when that was.
-    pub(super) async fn receive(&mut self, mut connection: Connection) -> (Then, Timestamp, Ended) {
-        let silence = Silence::since(self.steady());
+    pub(super) async fn receive(&mut self, mut connection: Connection) -> End {
+        let last = self.look_at_clocks();
+        let silence = Silence::since(last.steady);
         let (receipt, clock) = (Receipt::default(), Arc::clone(&self.dialer.clock));
-        let mut heard = Heard { frames: 0, left_out: 0, silence, receipt, clock };
+        let mut heard = Heard { frames: 0, left_out: 0, last, silence, receipt, clock };
         let mut pauses = Pauses::default();
         let mut stop = self.stop.clone();
         let mut care = self.care();
@@ -134,7 +145,7 @@ impl Subscriber {
                 },
                 () = sleep(next_look) => match self.look(&mut connection, &mut heard).await {
                     Ok(()) => continue,
-                    Err(ended) => break (Then::Again, self.now(), ended),
+                    Err(end) => break end,
                 },
             };
             let before = heard.frames;
@@ -144,8 +155,7 @@ impl Subscriber {
                     if pauses.until.is_some()
                         && let Err(error) = connection.leave_alone()
                     {
-                        let ended = self.lost(error.to_string(), &heard);
-                        break (Then::Again, self.now(), ended);
+                        break self.broken(error.to_string(), &heard);
                     }
                 }
                 Err(end) => break end,
@@ -169,7 +179,7 @@ impl Subscriber {
 
     /// Looks at the clock, and after a connection on which nothing has come for a while. The error is the end of
     /// it.
-    async fn look(&mut self, connection: &mut Connection, heard: &mut Heard) -> Result<(), Ended> {
+    async fn look(&mut self, connection: &mut Connection, heard: &mut Heard) -> Result<(), End> {
         self.now();
         if !heard.receipt.is_awaited() {
             // Where nothing can be written any more, `stop` says so.
@@ -180,14 +190,14 @@ impl Subscriber {
             Remedy::Ask => {
                 connection.socket.send_ping(Bytes::new());
                 let answered = answer(connection, WRITE_DEADLINE).await;
-                answered.map_err(|reason| self.lost(reason, heard))?;
+                answered.map_err(|reason| self.broken(reason, heard))?;
                 heard.silence.asked(self.steady());
                 Ok(())
             }
             Remedy::GiveUp => {
                 let silent = heard.silence.length(self.steady());
                 let reason = format!("nothing was heard for {} s", silent.as_secs());
-                Err(self.lost(reason, heard))
+                Err(self.broken(reason, heard))
             }
         }
     }
@@ -206,10 +216,10 @@ impl Subscriber {
         self.protocol.key_facts(&self.used).expires
     }
 
-    /// A connection that broke: what was sent since it was last heard may be lost.
-    fn lost(&self, reason: String, heard: &Heard) -> Ended {
-        let silent = heard.silence.length(self.steady());
-        Ended { reason, silent, ..Ended::default() }
+    /// The end of a connection that is found broken now.
+    fn broken(&mut self, reason: String, heard: &Heard) -> End {
+        let now = self.look_at_clocks();
+        (Then::Again, now.wall, heard.broken(reason, now))
     }
 
     /// The time by a clock that nobody sets.
@@ -225,10 +235,11 @@ impl Subscriber {
         read: std::io::Result<bool>,
         heard: &mut Heard,
         time: Duration,
-    ) -> Result<(), (Then, Timestamp, Ended)> {
-        let (received, found) = (self.now(), self.steady());
+    ) -> Result<(), End> {
+        let now = self.look_at_clocks();
+        let received = now.wall;
         if matches!(read, Ok(true)) {
-            heard.silence = Silence::since(found);
+            (heard.last, heard.silence) = (now, Silence::since(now.steady));
         }
         let (batch, end) = self.batch(connection, received, heard);
         let batch = self.with_first(batch);
@@ -250,10 +261,7 @@ impl Subscriber {
         let ended = match read {
             Ok(true) => match answered {
                 Ok(()) => return Ok(()),
-                Err(reason) => {
-                    let ended = self.lost(reason, heard);
-                    return Err((Then::Again, self.now(), ended));
-                }
+                Err(reason) => return Err(self.broken(reason, heard)),
             },
             Ok(false) => {
                 let reason = "the stream ended without a close frame".to_owned();
@@ -264,10 +272,7 @@ impl Subscriber {
                 let reason = "the stream ended without a close frame and without TLS close_notify";
                 Ended { reason: reason.to_owned(), ..Ended::default() }
             }
-            Err(error) => {
-                let silent = heard.silence.length(found);
-                Ended { reason: error.to_string(), silent, ..Ended::default() }
-            }
+            Err(error) => heard.broken(error.to_string(), now),
         };
         Err((Then::Again, received, ended))
     }
@@ -353,23 +358,19 @@ impl Subscriber {
             let Ok(read) = timeout_at(deadline, connection.read()).await else { break };
             if let Err((_, at, ended)) = self.take(connection, read, heard, GOODBYE).await {
                 // Also one that breaks now was there to hear us.
-                return (at, Ended { silent: Duration::ZERO, ..ended });
+                return (at, Ended { heard_until: None, ..ended });
             }
             if is_last {
                 break;
             }
         }
-        let (at, now) = (self.now(), self.steady());
-        let (silent, since_asked) = (heard.silence.length(now), now.saturating_sub(asked));
-        let ended = Ended {
-            reason: format!("no goodbye within {} s", GOODBYE.as_secs()),
-            silent: if silent < since_asked { Duration::ZERO } else { silent },
-            ..Ended::default()
-        };
-        (at, ended)
+        let now = self.look_at_clocks();
+        let ended = heard.broken(format!("no goodbye within {} s", GOODBYE.as_secs()), now);
+        let heard_until = ended.heard_until.filter(|_| heard.last.steady < asked);
+        (now.wall, Ended { heard_until, ..ended })
     }
 
-    fn stopped_writing(&mut self) -> (Then, Timestamp, Ended) {
+    fn stopped_writing(&mut self) -> End {
         let reason = "nothing can be written any more".to_owned();
         (Then::Stop, self.now(), Ended { reason, ..Ended::default() })
     }
@@ -412,7 +413,7 @@ mod tests {
         },
         protocol::{Key, PROTOCOLS},
         record::{
-            Board, KeySource, Notify, Reading,
+            Board, KeySource, Notify,
             clock::Watch,
             dial::Dialer,
             earlier::Earlier,
@@ -453,7 +454,7 @@ mod tests {
         clock: Arc<MadeUp>,
         stop: watch::Sender<bool>,
         _stop_own: watch::Sender<bool>,
-        receiving: JoinHandle<(Then, Timestamp, Ended)>,
+        receiving: JoinHandle<End>,
     }
 
     impl Between {
@@ -566,7 +567,7 @@ mod tests {
         safe.send(0).unwrap();
         let (then, _, ended) = between.receiving.await.unwrap();
         assert!(matches!(then, Then::Stop));
-        assert_eq!((&*ended.reason, ended.silent), ("no goodbye within 2 s", Duration::ZERO));
+        assert_eq!((&*ended.reason, ended.heard_until), ("no goodbye within 2 s", None));
     }
 
     #[tokio::test]
@@ -589,6 +590,26 @@ mod tests {
             }
             ended = &mut between.receiving => panic!("it ended: {:?}", ended.unwrap().2),
         }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_was_heard_when_its_last_frame_was_received() {
+        let mut between = Between::start(8).await;
+        between.server.send(tungstenite::Message::binary(vec![1; 8])).await.unwrap();
+        let (entries, safe) = between.kept.next().await;
+        safe.send(0).unwrap();
+
+        // No two clocks are looked at in one moment: we may have been stopped between them.
+        let Reading { wall, steady } = between.clock.look();
+        let second = Duration::from_secs(1);
+        let late = Reading { wall: wall.after(second), steady: steady + second + second / 2 };
+        *between.clock.0.lock().unwrap() = late;
+        let server = between.server.into_inner();
+        server.set_zero_linger().unwrap();
+        drop(server);
+
+        let (_, at, ended) = between.receiving.await.unwrap();
+        assert_eq!((at, ended.heard_until), (late.wall, Some(entries[0].received)));
     }
 
     #[tokio::test]
