@@ -167,6 +167,19 @@ pub struct Subscription {
     pub host: String,
 }
 
+#[cfg(test)]
+impl Subscription {
+    /// One as tests need it.
+    pub(crate) fn to_audit(name: &str) -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self {
+            name: name.to_owned(),
+            protocol: "classic".to_owned(),
+            topic: "audit".to_owned(),
+            host: "feed.example.com".to_owned(),
+        })
+    }
+}
+
 /// What all frames of one MCAP channel have in common besides their subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FrameType {

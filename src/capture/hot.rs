@@ -605,14 +605,9 @@ mod tests {
         let about = About { started, host, options: BTreeMap::new() };
         let path = folder.path().join("a.mcap");
         let mut segment = HotSegment::create(&path, &about, &[]).unwrap();
-        let subscription = Subscription {
-            name: "campus".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        };
+        let subscription = Subscription::to_audit("campus");
         let what = What::Event(SessionEvent::default());
-        let entry = Entry { subscription: Arc::new(subscription), received: started, what };
+        let entry = Entry { subscription, received: started, what };
         segment.append(&entry).unwrap();
         segment.commit().unwrap();
         let before = fs::read(segment.path()).unwrap();

@@ -356,14 +356,9 @@ mod tests {
         let (started, host) = (Timestamp::from_nanos(1), String::new());
         let about = About { started, host, options: std::collections::BTreeMap::new() };
         let mut segment = HotSegment::create(&path, &about, &[]).unwrap();
-        let subscription = Subscription {
-            name: "campus".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        };
+        let subscription = Subscription::to_audit("campus");
         let what = What::Event(SessionEvent::default());
-        let entry = Entry { subscription: subscription.into(), received: started, what };
+        let entry = Entry { subscription, received: started, what };
         (0..9).for_each(|_| segment.append(&entry).unwrap());
         segment.commit().unwrap();
         let hot = segment.path().to_owned();

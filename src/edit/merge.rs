@@ -116,12 +116,7 @@ mod tests {
 
     /// Entries of a subscription at these moments.
     fn input(name: &str, moments: &[u64]) -> std::vec::IntoIter<Result<Entry>> {
-        let subscription = Arc::new(Subscription {
-            name: name.to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: String::new(),
-        });
+        let subscription = Subscription::to_audit(name);
         let entry = |&nanos| {
             let received = Timestamp::from_nanos(nanos);
             let subscription = Arc::clone(&subscription);

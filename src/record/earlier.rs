@@ -254,7 +254,7 @@ impl Courses {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::{
@@ -270,14 +270,9 @@ mod tests {
     }
 
     fn happened(name: &str, seconds: u64, event: Event) -> Entry {
-        let subscription = Subscription {
-            name: name.to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        };
+        let subscription = Subscription::to_audit(name);
         let what = What::Event(SessionEvent { connection: 1, event: Some(event) });
-        Entry { subscription: Arc::new(subscription), received: at(seconds), what }
+        Entry { subscription, received: at(seconds), what }
     }
 
     fn up() -> Event {

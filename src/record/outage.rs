@@ -276,15 +276,6 @@ mod tests {
         Error::io_on("write", None)
     }
 
-    fn subscription(name: &str) -> Arc<Subscription> {
-        Arc::new(Subscription {
-            name: name.to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        })
-    }
-
     fn frame(of: &Arc<Subscription>, seconds: u64) -> Entry {
         let frame = FrameTypes::of(PROTOCOLS[0]).frame("audit", 1, Bytes::from_static(b"12345"));
         Entry { subscription: Arc::clone(of), received: at(seconds), what: What::Frame(frame) }
@@ -297,7 +288,7 @@ mod tests {
 
     #[test]
     fn lost_frames_are_counted_between_the_events_and_gaps_follow() {
-        let (east, west) = (subscription("east"), subscription("west"));
+        let (east, west) = (Subscription::to_audit("east"), Subscription::to_audit("west"));
         let mut connections = Connections::default();
         connections.see(&event(&east, 3, Event::Gap(Gap::default())));
         connections.see(&event(&west, 1, Event::Gap(Gap::default())));
@@ -344,7 +335,7 @@ mod tests {
 
     #[test]
     fn text_is_kept_until_it_comes_to_too_much_and_then_counted_like_frames() {
-        let (of, size) = (subscription("east"), TEXT_KEPT / 8);
+        let (of, size) = (Subscription::to_audit("east"), TEXT_KEPT / 8);
         let data = Bytes::from(vec![b'a'; size]);
         let text = || event(&of, 1, Event::TextFrame(TextFrame { data: data.clone() }));
         let mut connections = Connections::default();
@@ -371,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_new_segment_mentions_the_connections_that_are_up() {
-        let (east, west) = (subscription("east"), subscription("west"));
+        let (east, west) = (Subscription::to_audit("east"), Subscription::to_audit("west"));
         let mut connections = Connections::default();
         let connected = || Event::Connected(Connected::default());
         for entry in [
@@ -391,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_makes_no_outage_longer_and_no_connection_older() {
-        let of = subscription("east");
+        let of = Subscription::to_audit("east");
         let step = ClockStepped { from_ns: at(1012).as_nanos(), to_ns: at(12).as_nanos() };
         let mut outage = Outage::new(at(1010), &failed(), Instant::now());
         outage.lose(frame(&of, 1011), &Connections::default());

@@ -399,12 +399,7 @@ mod tests {
     #[test]
     fn segments_without_frames_push_out_none_with_frames() {
         let folder = tempfile::tempdir().unwrap();
-        let subscription = Arc::new(Subscription {
-            name: "campus".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: String::new(),
-        });
+        let subscription = Subscription::to_audit("campus");
         let kind = Arc::new(schema::bundled_type("classic", "audit", None));
         let about = About { started: at(0), host: String::new(), options: BTreeMap::new() };
         let seal = |day: u32, has_frames: bool| {

@@ -277,12 +277,7 @@ mod tests {
     }
 
     fn write_into(segments: &mut Segments, second: u64) {
-        let subscription = Arc::new(Subscription {
-            name: "main".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        });
+        let subscription = Subscription::to_audit("main");
         let what = What::Event(SessionEvent::default());
         let entry = Entry { subscription, received: at(second), what };
         segments.write([&entry].into_iter()).unwrap();

@@ -258,12 +258,7 @@ mod tests {
     fn who_was_connected_has_hope_again() {
         let (stop, stopped) = watch::channel(false);
         let hopeless = Hopeless::new(Arc::new(|_| {}), stop);
-        let subscription = Subscription {
-            name: "campus".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        };
+        let subscription = Subscription::to_audit("campus");
         let refused = |index| {
             let time = Duration::from_secs(60);
             let subscription = &subscription;

@@ -331,15 +331,6 @@ mod tests {
         schema::FrameTypes,
     };
 
-    fn subscription(name: &str) -> Arc<Subscription> {
-        Arc::new(Subscription {
-            name: name.to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        })
-    }
-
     fn entry(of: &Arc<Subscription>, what: What) -> Entry {
         Entry { subscription: Arc::clone(of), received: Timestamp::default(), what }
     }
@@ -362,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_dropped_and_counted_for_each_subscription() {
-        let (west, east) = (subscription("west"), subscription("east"));
+        let (west, east) = (Subscription::to_audit("west"), Subscription::to_audit("east"));
         let queue = Queue::new("there".to_owned(), 100);
         let event = entry(&west, What::Event(SessionEvent::default()));
         let first = [event, frame(&west, 1, 60), frame(&east, 1, 40)];
@@ -392,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_larger_than_the_queue_is_taken_when_nothing_else_waits() {
-        let west = subscription("west");
+        let west = Subscription::to_audit("west");
         let queue = Queue::new(String::new(), 10);
         queue.hand_over(&[frame(&west, 1, 1000), frame(&west, 2, 1)]);
         assert_eq!((next(&queue), queue.status().dropped), (vec![1], 1));
@@ -400,7 +391,7 @@ mod tests {
 
     #[test]
     fn small_frames_do_not_wait_without_number() {
-        let west = subscription("west");
+        let west = Subscription::to_audit("west");
         let queue = Queue::new(String::new(), u64::MAX);
         queue.hand_over(&vec![frame(&west, 1, 0); MOST_FRAMES + 7]);
         assert_eq!((queue.status().queued, queue.status().dropped), (MOST_FRAMES as u64, 7));
@@ -409,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_ledger_is_not_told_all_the_time() {
-        let west = subscription("west");
+        let west = Subscription::to_audit("west");
         let queue = Queue::new(String::new(), 0);
         let hour = Duration::from_secs(3600);
         queue.hand_over(&[frame(&west, 1, 1), frame(&west, 2, 1)]);
@@ -421,7 +412,7 @@ mod tests {
 
     #[test]
     fn what_is_left_at_the_end_is_dropped_for_the_reason_that_it_had() {
-        let west = subscription("west");
+        let west = Subscription::to_audit("west");
         let queue = Queue::new(String::new(), 100);
         queue.hand_over(&[frame(&west, 1, 10), frame(&west, 2, 10)]);
         assert!(queue.fail("nobody listens".to_owned()) && !queue.fail("no route".to_owned()));
@@ -438,7 +429,7 @@ mod tests {
 
     #[test]
     fn trouble_is_over_when_nothing_waits_any_more() {
-        let west = subscription("west");
+        let west = Subscription::to_audit("west");
         let queue = Queue::new(String::new(), 100);
         assert!(queue.fail("nobody listens".to_owned()));
         queue.hand_over(&[frame(&west, 1, 10)]);

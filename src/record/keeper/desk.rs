@@ -458,12 +458,7 @@ mod tests {
 
     /// It was connected at that time.
     fn connected(received: Timestamp) -> Entry {
-        let subscription = Arc::new(Subscription {
-            name: "campus".to_owned(),
-            protocol: "classic".to_owned(),
-            topic: "audit".to_owned(),
-            host: "feed.example.com".to_owned(),
-        });
+        let subscription = Subscription::to_audit("campus");
         let event = Some(Event::Connected(Connected::default()));
         let what = What::Event(SessionEvent { connection: 1, event });
         Entry { subscription, received, what }
