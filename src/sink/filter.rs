@@ -10,7 +10,10 @@ use jaq_core::{
     Compiler, Ctx, Filter, Vars,
     compile::Undefined,
     data,
-    load::{self, Arena, File, Loader},
+    load::{
+        self, Arena, File, Loader,
+        parse::{BinaryOp, Term},
+    },
 };
 use jaq_json::{Val, read};
 
@@ -90,7 +93,29 @@ fn compiled(text: &str) -> Result<Condition> {
     let filter = compiler.compile(modules).map_err(|files| {
         wrong(files.first().and_then(|(_, errors)| Fault::of_compiling(errors)))
     })?;
+    if load::parse(text, |parser| parser.term()).is_some_and(|term| ends_in_assignment(&term)) {
+        return Err(Error::usage(
+            "a jq expression that asks something",
+            format!("{text:?}, which assigns something, and so holds for every frame"),
+            "== compares: '.topic == \"audit\"'",
+        ));
+    }
     Ok(Condition { text: text.into(), filter: Arc::new(filter) })
+}
+
+/// Whether what comes out is a changed frame, which is neither `false` nor `null`. Nobody asks for that: `=` was
+/// written for `==`. It binds looser than `and` and `or`, so these are within it. An assignment on the way, as in a
+/// `reduce`, is as good as anything else.
+fn ends_in_assignment(term: &Term<&str>) -> bool {
+    match term {
+        Term::BinOp(_, BinaryOp::Pipe(_), last) | Term::Def(_, last) => ends_in_assignment(last),
+        Term::BinOp(_, operator, _) => matches!(
+            operator,
+            BinaryOp::Assign | BinaryOp::Update | BinaryOp::UpdateMath(_) | BinaryOp::UpdateAlt
+        ),
+        Term::Call("select", conditions) => conditions.iter().any(ends_in_assignment),
+        _ => false,
+    }
 }
 
 /// How many words and signs an expression has, besides its strings.
@@ -296,6 +321,29 @@ mod tests {
         // jq itself would end with that.
         for halting in ["halt", "halt(3)", "if .s == \"up\" then halt_error(0) else true end"] {
             assert!(holds(halting).unwrap_err().starts_with("it halts"), "{halting}");
+        }
+    }
+
+    #[test]
+    fn an_assignment_where_a_comparison_was_meant_is_refused() {
+        for text in [
+            ".topic = \"audit\"",
+            ".data.aps[]? | .status = \"DOWN\"",
+            ".type == \"x\" and .topic = \"audit\"",
+            "select(.topic = \"audit\")",
+            "def down: .status; .data | (down |= \"DOWN\")",
+            ".data.n += 1",
+            ".data.n //= 1",
+        ] {
+            let error = text.parse::<Condition>().unwrap_err();
+            assert!(error.is_usage(), "{text}");
+            assert_eq!(error.hint(), Some("== compares: '.topic == \"audit\"'"), "{text}");
+        }
+        let json = br#"{"l":["a","b","a"]}"#;
+        for text in
+            ["reduce .l[] as $x ({}; .[$x] = 1) | length == 2", "(.l |= unique).l[1] == \"b\""]
+        {
+            assert_eq!(text.parse::<Condition>().unwrap().holds(json), Ok(true), "{text}");
         }
     }
 
