@@ -104,12 +104,15 @@ struct Coding {
     limit: u64,
 }
 
+/// Whether a field of this name holds a time, if it is a number. The schema says so of none; these are the names of
+/// those that do.
+pub(crate) fn is_named_a_time(name: &str) -> bool {
+    name == "timestamp" || name.ends_with("_timestamp") || name == "time_secs"
+}
+
 /// Whether a field holds a time, and how it is written. Whether its values are times in seconds,
 /// milliseconds, microseconds or nanoseconds is told by their magnitude, as for the envelope's own.
 fn time(field: &FieldDescriptor) -> Option<Coding> {
-    // The schema says of no field that it holds a time; these are the names that those have that do.
-    let name = field.name();
-    let named = name == "timestamp" || name.ends_with("_timestamp") || name == "time_secs";
     let int32 = u64::from(i32::MAX.cast_unsigned());
     let (wire_type, zigzag, limit) = match field.kind() {
         Kind::Int32 => (0, false, int32),
@@ -122,7 +125,7 @@ fn time(field: &FieldDescriptor) -> Option<Coding> {
         Kind::Fixed64 | Kind::Sfixed64 => (1, false, i64::MAX.cast_unsigned()),
         _ => return None,
     };
-    named.then_some(Coding { wire_type, zigzag, limit })
+    is_named_a_time(field.name()).then_some(Coding { wire_type, zigzag, limit })
 }
 
 /// A frame whose times were moved.

@@ -269,6 +269,19 @@ fn what_is_ignored_is_not_compared_wherever_it_is() {
 }
 
 #[test]
+fn frames_whose_times_were_moved_are_the_same_but_for_these() {
+    let desk = Desk::new();
+    synthetic(&desk, "a.mcap", 3, 200);
+    let (a, b) = (desk.path("a.mcap"), desk.path("b.mcap"));
+    let moved = centralcap(["edit", &a, "--restamp", "2027-01-01T00:00:00Z", "-o", &b]);
+    assert_eq!(moved.code, 0, "{}", moved.stderr);
+    assert_eq!(desk.diff("a.mcap", "b.mcap", &["--ignore", "timestamp"]).code, 1);
+    desk.is_same("a.mcap", "b.mcap", &["--ignore", "@times"]);
+    desk.decode("b.mcap", "b.ndjson", &["--unknown"]);
+    desk.is_same("a.mcap", "b.ndjson", &["--ignore", "@times"]);
+}
+
+#[test]
 fn a_path_that_names_no_field_is_refused() {
     let desk = Desk::new();
     synthetic(&desk, "a.mcap", 3, 20);

@@ -37,8 +37,8 @@ pub(super) struct Args {
     b: PathBuf,
 
     /// Do not compare this field (may be given more than once): a path such as timestamp or
-    /// data.aps[].serial. @unknown are all fields that the schema does not know, data.aps.#77 is one of
-    /// them, and @schema is what the schemas declare.
+    /// data.aps[].serial. @times are all times that are numbers, @unknown all fields that the schema does not
+    /// know, data.aps.#77 is one of them, and @schema is what the schemas declare.
     #[arg(long, value_name = "PATH")]
     ignore: Vec<FieldPath>,
 

@@ -29,6 +29,7 @@ use crate::{
     entry::{Entry, Frame, FrameType, Subscription},
     error::Result,
     protocol,
+    restamp::is_named_a_time,
     schema::{self, Resolver},
     state::Entities,
 };
@@ -159,10 +160,12 @@ impl<'i> Contents<'i> {
         }
         text.extend(b"}");
         let is_sorted = known.plan.has_maps();
-        if is_sorted || !self.ignored.fields.below.is_empty() {
+        let without_times = self.ignored.times;
+        if is_sorted || without_times || !self.ignored.fields.below.is_empty() {
             let all = String::from_utf8_lossy(text.as_bytes()).into_owned();
             let mut left = String::with_capacity(all.len());
-            copy(&all, Some(&self.ignored.fields), is_sorted, &mut left);
+            let copying = Copying { is_sorted, without_times };
+            copying.copy(&all, Some(&self.ignored.fields), &mut left);
             text.clear();
             text.extend(left.as_bytes());
         }
@@ -242,50 +245,69 @@ fn shown(wire_type: u8, value: &[u8]) -> Json {
     }
 }
 
-/// Appends a value without what is ignored in it, and with all names in order if so wanted.
-fn copy(json: &str, ignored: Option<&Node>, is_sorted: bool, out: &mut String) {
-    let ignored = ignored.filter(|node| !node.below.is_empty());
-    match json.as_bytes() {
-        [b'{', ..] if is_sorted || ignored.is_some() => {
-            let Ok(mut object) = serde_json::from_str::<Object>(json) else {
-                out.push_str(json);
-                return;
-            };
-            if is_sorted {
-                object.fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-            }
-            let opened = out.len();
-            for (name, value) in &object.fields {
-                let below = ignored.and_then(|node| node.below.get(name));
-                if below.is_some_and(|node| node.is_whole) {
-                    continue;
+/// How values are copied.
+#[derive(Clone, Copy)]
+struct Copying {
+    /// With all names in order.
+    is_sorted: bool,
+    without_times: bool,
+}
+
+impl Copying {
+    /// Appends a value without what is ignored in it.
+    fn copy(self, json: &str, ignored: Option<&Node>, out: &mut String) {
+        let ignored = ignored.filter(|node| !node.below.is_empty());
+        let changes = self.is_sorted || self.without_times || ignored.is_some();
+        match json.as_bytes() {
+            [b'{', ..] if changes => {
+                let Ok(mut object) = serde_json::from_str::<Object>(json) else {
+                    out.push_str(json);
+                    return;
+                };
+                if self.is_sorted {
+                    object.fields.sort_by(|(a, _), (b, _)| a.cmp(b));
                 }
-                out.push(if out.len() == opened { '{' } else { ',' });
-                out.push_str(&Json::from(&**name).to_string());
-                out.push(':');
-                copy(value.get(), below, is_sorted, out);
-            }
-            if out.len() == opened {
-                out.push('{');
-            }
-            out.push('}');
-        }
-        [b'[', ..] if is_sorted || ignored.is_some() => {
-            let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(json) else {
-                out.push_str(json);
-                return;
-            };
-            out.push('[');
-            for (index, element) in elements.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
+                let opened = out.len();
+                for (name, value) in &object.fields {
+                    let below = ignored.and_then(|node| node.below.get(name));
+                    if below.is_some_and(|node| node.is_whole)
+                        || self.without_times && is_time(name, value.get())
+                    {
+                        continue;
+                    }
+                    out.push(if out.len() == opened { '{' } else { ',' });
+                    out.push_str(&Json::from(&**name).to_string());
+                    out.push(':');
+                    self.copy(value.get(), below, out);
                 }
-                copy(element.get(), ignored, is_sorted, out);
+                if out.len() == opened {
+                    out.push('{');
+                }
+                out.push('}');
             }
-            out.push(']');
+            [b'[', ..] if changes => {
+                let Ok(elements) = serde_json::from_str::<Vec<&RawValue>>(json) else {
+                    out.push_str(json);
+                    return;
+                };
+                out.push('[');
+                for (index, element) in elements.iter().enumerate() {
+                    if index > 0 {
+                        out.push(',');
+                    }
+                    self.copy(element.get(), ignored, out);
+                }
+                out.push(']');
+            }
+            _ => out.push_str(json),
         }
-        _ => out.push_str(json),
     }
+}
+
+/// One number, or a list of them, in a field of such a name.
+fn is_time(name: &str, value: &str) -> bool {
+    let first = value.strip_prefix('[').unwrap_or(value);
+    is_named_a_time(name) && first.starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -298,7 +320,8 @@ mod tests {
         let ignored = Ignored::new(&paths);
         let left = |json: &str, is_sorted| {
             let mut left = String::new();
-            copy(json, Some(&ignored.fields), is_sorted, &mut left);
+            let copying = Copying { is_sorted, without_times: false };
+            copying.copy(json, Some(&ignored.fields), &mut left);
             left
         };
         let json =
@@ -308,6 +331,14 @@ mod tests {
         let expected = r#"{"a":{"x":{"b":2},"y":"\""},"c":[{},{"b":3}],"z":1.0e0}"#;
         assert_eq!(left(json, true), expected);
         assert_eq!(left("[]", true), "[]");
+    }
+
+    #[test]
+    fn times_are_left_out_wherever_they_are_numbers() {
+        let mut left = String::new();
+        let json = r#"{"timestamp":1,"a":[{"last_timestamp":-2,"b":{"time_secs":3,"time":4}}],"c":{"timestamp":"5"},"d":{"timestamp":{"timestamp":6}},"e_timestamp":[7,8]}"#;
+        Copying { is_sorted: false, without_times: true }.copy(json, None, &mut left);
+        assert_eq!(left, r#"{"a":[{"b":{"time":4}}],"c":{"timestamp":"5"},"d":{"timestamp":{}}}"#);
     }
 
     #[test]

@@ -9,15 +9,22 @@ use crate::error::{Error, Result};
 /// All fields that the schema does not know.
 const UNKNOWN: &str = "@unknown";
 
+/// All fields that hold times, as far as these are numbers.
+const TIMES: &str = "@times";
+
 /// The schemas themselves.
 const SCHEMA: &str = "@schema";
+
+/// All that is no path.
+const SPECIAL: [&str; 3] = [UNKNOWN, TIMES, SCHEMA];
 
 /// What a frame has beside the fields of its envelope.
 const BESIDE: [&str; 2] = ["type", "received"];
 
 /// Where fields are that are not compared, in frames of any type: the names that lead there, joined by
 /// dots. Every element of a list is meant, with `[]` or without. `#77` is the field of that number that
-/// the schema does not have; `@unknown` are all of these, and `@schema` is what the schemas declare.
+/// the schema does not have; `@unknown` are all of these, `@times` are all times, and `@schema` is what the schemas
+/// declare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldPath {
     text: String,
@@ -44,13 +51,13 @@ impl FromStr for FieldPath {
                 && word.chars().all(|c| c.is_alphanumeric() || c == '_')
                 && (word.len() == name.len() || word.chars().all(is_digit))
         };
-        if names.iter().all(is_name) || [UNKNOWN, SCHEMA].contains(&text) {
+        if names.iter().all(is_name) || SPECIAL.contains(&text) {
             return Ok(Self { text: text.to_owned(), names });
         }
         Err(Error::usage(
             "the path of a field",
             format!("{text:?}"),
-            "paths look like timestamp, data.aps[].serial, data.aps.#77, @unknown or @schema",
+            "paths look like timestamp, data.aps[].serial, data.aps.#77, @unknown, @times or @schema",
         ))
     }
 }
@@ -95,7 +102,7 @@ impl FieldPath {
     }
 
     fn is_special(&self) -> bool {
-        [UNKNOWN, SCHEMA].contains(&&*self.text) || BESIDE.contains(&&*self.text)
+        SPECIAL.contains(&&*self.text) || BESIDE.contains(&&*self.text)
     }
 }
 
@@ -127,6 +134,7 @@ pub(super) fn refuse_unknown(paths: &[FieldPath], envelopes: &[MessageDescriptor
 pub(super) struct Ignored {
     pub(super) fields: Node,
     pub(super) unknown: bool,
+    pub(super) times: bool,
     pub(super) schema: bool,
 }
 
@@ -145,6 +153,7 @@ impl Ignored {
         for path in paths {
             match &*path.text {
                 UNKNOWN => ignored.unknown = true,
+                TIMES => ignored.times = true,
                 SCHEMA => ignored.schema = true,
                 _ => {
                     let mut node = &mut ignored.fields;
@@ -183,7 +192,9 @@ mod tests {
             let error = text.parse::<FieldPath>().unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
         }
-        for text in ["timestamp", "data.aps[].serial", "data.aps.#77", "@unknown", "@schema"] {
+        for text in
+            ["timestamp", "data.aps[].serial", "data.aps.#77", "@unknown", "@times", "@schema"]
+        {
             assert_eq!(text.parse::<FieldPath>().unwrap().text, text);
         }
     }
