@@ -82,19 +82,24 @@ fn a_folder_gets_a_table_for_each_list_and_nothing_is_missing_in_it() {
         .collect();
     assert!(expected.len() > 5);
     assert_eq!(rows.len(), expected.len());
+    let its = |name: &str| format!("data.radio_stats[].{name}");
     for (row, (line, at, stats)) in rows.iter().zip(expected) {
-        assert_eq!((&row["received"], &row["radio_stats[]"]), (&plain(&line["received"]), &at));
-        assert_eq!(row["frame.data.customer_id"], plain(&line["data"]["customer_id"]));
-        assert_eq!(row["device_id"], plain(&stats["device_id"]));
-        assert_eq!(row["macaddr.addr"], plain(&stats["macaddr"]["addr"]));
-        assert_eq!(row["timestamp"], plain(&stats["timestamp"]));
+        assert_eq!(
+            (&row["received"], &row["data.radio_stats[]"]),
+            (&plain(&line["received"]), &at)
+        );
+        assert_eq!(row["data.customer_id"], plain(&line["data"]["customer_id"]));
+        assert_eq!(row[&its("device_id")], plain(&stats["device_id"]));
+        assert_eq!(row[&its("macaddr.addr")], plain(&stats["macaddr"]["addr"]));
+        assert_eq!(row[&its("timestamp")], plain(&stats["timestamp"]));
     }
     // All columns are there, also those that hold nothing in this capture.
     let declared = fs::read_to_string("tests/data/fields.tsv").unwrap();
     let names = declared.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     for field in names.filter(|field| field[2] == "Monitoring.RadioStats") {
+        let field_is = its(field[6]);
         let is_column =
-            |name: &String| *name == field[6] || name.starts_with(&format!("{}.", field[6]));
+            |name: &String| *name == field_is || name.starts_with(&format!("{field_is}."));
         assert!(columns.iter().any(is_column), "{field:?} in {columns:?}");
     }
     // What is deeper knows what it belongs to.
@@ -108,7 +113,8 @@ fn a_folder_gets_a_table_for_each_list_and_nothing_is_missing_in_it() {
         })
         .collect();
     assert!(!expected.is_empty());
-    let found = rows.iter().map(|row| ["switches.serial", "index"].map(|name| row[name].clone()));
+    let names = ["data.switches[].serial", "data.switches[].management_modules[].index"];
+    let found = rows.iter().map(|row| names.map(|name| row[name].clone()));
     assert!(found.eq(expected));
     assert!(!columns.iter().any(|name| name.contains("vsx")), "{columns:?}");
 
@@ -119,6 +125,25 @@ fn a_folder_gets_a_table_for_each_list_and_nothing_is_missing_in_it() {
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("already there\nhint: "), "{ran:?}");
     assert_eq!(files_below(&tables), before);
+}
+
+#[test]
+fn the_names_of_a_tables_columns_select_the_same_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = folder.path().join("tables");
+    let ran = decoded(&["--format", "csv", "--quiet", "-o", tables.to_str().unwrap()]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let files = files_below(&tables);
+    assert!(files.len() > 40, "{files:?}");
+    for name in files {
+        let topic = name.split(['/', '.']).next().unwrap();
+        let expected = fs::read_to_string(tables.join(&name)).unwrap();
+        let columns = expected.lines().next().unwrap();
+        let ran = decoded(&["--topic", topic, "--select", columns, "--quiet"]);
+        assert_eq!((ran.code, &*ran.stderr), (0, ""), "{name}");
+        // Frames of the other payload of its topic are in a table of their own.
+        assert!(topic == "location" || ran.stdout == expected, "{name}");
+    }
 }
 
 #[test]
@@ -347,8 +372,9 @@ fn what_makes_no_sense_together_is_refused_before_anything_is_written() {
         (&["--format", "json", "--select", "time", "-o", output], "--format csv beside --select"),
         (&["--format", "csv", "--unknown", "-o", output], "--unknown"),
         (&["--select", "data.aps[].x,data.radios[].y", "-o", output], "lists that lie within"),
-        (&["--select", "data.aps[]", "-o", output], "expected a column"),
+        (&["--select", "data.aps[0]", "-o", output], "expected a column"),
         (&["--where", ".a ==", "-o", output], "expected a jq expression"),
+        (&["--where", ".topic = \"audit\"", "-o", output], "hint: == compares"),
         (&["--format", "xml", "-o", output], "xml"),
     ] {
         let ran = decoded(options);

@@ -216,35 +216,41 @@ const HEAD: [(&str, Source); 4] = [
 ];
 
 /// Shows each table whole: the frame, the values of what the list is in, its place in the list, and
-/// its own columns. `label` names the frames' type, and `payload` is the field with all that matters.
+/// its own columns, all under the names by which a [`Select`] finds them. `label` names the frames' type, and `payload` is the field with all that matters.
 fn views(layout: &Layout, label: &str, payload: &str) -> Vec<Option<View>> {
     let tables = layout.tables();
     let view = |at: usize| {
-        let mut columns = Columns::default();
-        for (name, source) in HEAD {
-            columns.add(name.to_owned(), "frame", source);
-        }
+        let (mut columns, mut sources): (Vec<_>, Vec<_>) =
+            HEAD.iter().map(|&(name, source)| (name.to_owned(), source)).unzip();
+        let mut add = |name, source| {
+            columns.push(name);
+            sources.push(source);
+        };
         let mut way = vec![at];
         while let Some(above) = way.last().and_then(|&at| tables[at].above) {
             way.push(above);
         }
+        let mut list = String::new();
         for (up, &at) in way.iter().enumerate().rev() {
-            let list = tables[at].path.last().map_or("frame", |list| list);
-            if tables[at].above.is_some() {
-                columns.add(format!("{list}[]"), list, Source::Index { up });
+            if !list.is_empty() {
+                add(list.clone(), Source::Index { up });
+                list.push('.');
             }
             // The way from here to the next list.
             let below = up.checked_sub(1).map(|up| &tables[way[up]].path[tables[at].path.len()..]);
             let below = below.map(|names| names.join("."));
             for (column, its) in tables[at].columns.iter().enumerate() {
-                let source = Source::Cell { up, column };
-                match (&below, &its.owner) {
-                    (None, _) => columns.add(its.name.clone(), list, source),
-                    (Some(below), Some(owner)) if below.starts_with(owner) => {
-                        columns.add(format!("{list}.{}", its.name), list, source);
-                    }
-                    _ => {}
+                let is_shown = match (&below, &its.owner) {
+                    (None, _) => true,
+                    (Some(below), Some(owner)) => below.starts_with(owner),
+                    (Some(_), None) => false,
+                };
+                if is_shown {
+                    add(format!("{list}{}", its.name), Source::Cell { up, column });
                 }
+            }
+            if let Some(below) = below {
+                list = format!("{list}{below}[]");
             }
         }
         let mut file = tables[at].path.join(".");
@@ -255,28 +261,9 @@ fn views(layout: &Layout, label: &str, payload: &str) -> Vec<Option<View>> {
             "" => PathBuf::from(file_name(label)),
             file => Path::new(&file_stem(label)).join(file_name(file)),
         };
-        let Columns { names, sources } = columns;
-        Some(View { table: Arc::new(Table { path, columns: names }), sources })
+        Some(View { table: Arc::new(Table { path, columns }), sources })
     };
     (0..tables.len()).map(view).collect()
-}
-
-#[derive(Default)]
-struct Columns {
-    names: Vec<String>,
-    sources: Vec<Source>,
-}
-
-impl Columns {
-    /// No two columns have the same name.
-    fn add(&mut self, name: String, list: &str, source: Source) {
-        let mut name = name;
-        while self.names.contains(&name) {
-            name = format!("{list}.{name}");
-        }
-        self.names.push(name);
-        self.sources.push(source);
-    }
 }
 
 fn file_name(name: &str) -> String {

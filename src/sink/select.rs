@@ -2,7 +2,7 @@
 //! `time,subscription,data.aps[].serial`.
 //!
 //! `[]` stands behind a list of messages and means each element: there is a row for each element of the
-//! innermost list, with what is above repeated. Without a list there is a row for each frame. A frame
+//! innermost list, with what is above repeated. With nothing behind it, it is the element's place in the list. Without a list there is a row for each frame. A frame
 //! whose type has none of it is left out.
 
 use std::{
@@ -43,8 +43,9 @@ struct Column {
 enum Wanted {
     /// What is known of every frame.
     Head(Source),
-    /// A column of the table that holds the elements of the list; of the frames, if the list is empty.
-    Path { list: Vec<String>, name: String },
+    /// Of the table that holds the elements of the list, or of the frames, if the list is empty: a column,
+    /// or the place of the row in the list.
+    Path { list: Vec<String>, name: Option<String> },
 }
 
 /// What is known of every frame, under the names that it has in a line of NDJSON.
@@ -98,16 +99,19 @@ fn column(text: &str) -> Result<Column> {
 
 /// `data.aps[].serial`: the column `serial` of the list `data.aps`.
 fn path(text: &str) -> Option<Wanted> {
-    let (list, name) = match text.rsplit_once("[].") {
-        Some((lists, name)) => (lists.split('.').collect(), name),
-        None => (Vec::new(), text),
+    let (lists, name) = match text.strip_suffix("[]") {
+        Some(lists) => (Some(lists), None),
+        None => text
+            .rsplit_once("[].")
+            .map_or((None, Some(text)), |(lists, name)| (Some(lists), Some(name))),
     };
-    let list: Vec<_> =
-        list.into_iter().map(|name| name.trim_end_matches("[]").to_owned()).collect();
+    let list = lists.into_iter().flat_map(|lists| lists.split('.'));
+    let list: Vec<_> = list.map(|name| name.trim_end_matches("[]").to_owned()).collect();
     let is_name =
         |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let is_path = list.iter().all(|name| is_name(name)) && name.split('.').all(is_name);
-    is_path.then(|| Wanted::Path { list, name: name.to_owned() })
+    let is_path = list.iter().all(|name| is_name(name))
+        && name.is_none_or(|name| name.split('.').all(is_name));
+    is_path.then(|| Wanted::Path { list, name: name.map(str::to_owned) })
 }
 
 impl Select {
@@ -152,10 +156,14 @@ impl Select {
         let source = |column: &Column| match &column.wanted {
             Wanted::Head(source) => *source,
             Wanted::Path { list, name } => {
-                let found = (0..).map_while(|up| Some((up, above(layout, table, up)?)));
-                let found = found.into_iter().find_map(|(up, at)| {
-                    let its = tables[at].columns.iter().position(|its| its.name == *name);
-                    (tables[at].path == *list).then_some(Source::Cell { up, column: its? })
+                let mut way = (0..).map_while(|up| Some((up, above(layout, table, up)?)));
+                let found = way.find(|&(_, at)| tables[at].path == *list);
+                let found = found.and_then(|(up, at)| match name {
+                    None => Some(Source::Index { up }),
+                    Some(name) => {
+                        let column = tables[at].columns.iter().position(|its| its.name == *name)?;
+                        Some(Source::Cell { up, column })
+                    }
                 });
                 if found.is_some() {
                     column.found.store(true, Ordering::Relaxed);
@@ -165,9 +173,10 @@ impl Select {
         };
         let sources: Vec<_> = self.columns.iter().map(source).collect();
         let has_paths = self.columns.iter().any(|it| matches!(it.wanted, Wanted::Path { .. }));
-        let has_cells = sources.iter().any(|it| matches!(it, Source::Cell { .. }));
+        let is_found = |it: &Source| matches!(it, Source::Cell { .. } | Source::Index { .. });
+        let has_found = sources.iter().any(is_found);
         let view = || View { table: Arc::clone(&self.table), sources };
-        (has_cells || !has_paths).then(|| (table, view()))
+        (has_found || !has_paths).then(|| (table, view()))
     }
 }
 
@@ -182,26 +191,29 @@ mod tests {
 
     #[test]
     fn a_path_is_a_column_of_a_list() {
-        let select: Select = "time, customer_id,data.aps[].ip_address.addr".parse().unwrap();
+        let select: Select =
+            "time, customer_id,data.aps[].ip_address.addr,data.aps[]".parse().unwrap();
         assert_eq!(select.list, ["data", "aps"]);
         let wanted = |at: usize| match &select.columns[at].wanted {
             Wanted::Head(_) => ("", ""),
-            Wanted::Path { list, name } => (list.last().map_or("", |list| list), &**name),
+            Wanted::Path { list, name } => {
+                (list.last().map_or("", |list| list), name.as_deref().unwrap_or("its place"))
+            }
         };
         assert_eq!(
-            [wanted(0), wanted(1), wanted(2)],
-            [("", ""), ("", "customer_id"), ("aps", "ip_address.addr")]
+            [wanted(0), wanted(1), wanted(2), wanted(3)],
+            [("", ""), ("", "customer_id"), ("aps", "ip_address.addr"), ("aps", "its place")]
         );
     }
 
     #[test]
     fn lists_beside_each_other_and_nonsense_are_refused() {
         for text in
-            ["data.aps[].serial,data.radios[].name", "", "time,,topic", "data.aps[]", "a b", "[].x"]
+            ["data.aps[].serial,data.radios[].name", "", "time,,topic", "[]", "a.[]", "a b", "[].x"]
         {
             let error = text.parse::<Select>().unwrap_err();
             assert!(error.is_usage() && error.hint().is_some(), "{text}");
         }
-        assert!("data.a[].x,data.a[].b[].y,z".parse::<Select>().is_ok());
+        assert!("data.a[].x,data.a[].b[].y,data.a[],z".parse::<Select>().is_ok());
     }
 }
