@@ -89,6 +89,9 @@ const NO_LINES: [(&[u8], &str, &str); 2] = [
     (&[0x1f, 0x8b], "what gzip has packed", "unpack it first, or pack it with zstd"),
 ];
 
+/// Editors and shells of Windows put it before text. RFC 8259 leaves it to the reader whether it is taken.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Where lines come from.
 pub struct Input {
     name: String,
@@ -106,9 +109,15 @@ impl Input {
                 Box::new(reader)
             })
         };
-        let reader = unpacked(BufReader::with_capacity(1 << 16, reader))
-            .map_err(Error::io("read", Path::new(&name)))?;
-        Ok(Self { name, reader })
+        let begun = |reader| -> io::Result<_> {
+            let mut reader = unpacked(reader)?;
+            if reader.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+                reader.consume(BYTE_ORDER_MARK.len());
+            }
+            Ok(reader)
+        };
+        let reader = begun(BufReader::with_capacity(1 << 16, reader));
+        Ok(Self { reader: reader.map_err(Error::io("read", Path::new(&name)))?, name })
     }
 
     /// A file.

@@ -598,6 +598,21 @@ fn several_inputs_follow_each_other() {
 }
 
 #[test]
+fn what_windows_puts_before_and_behind_lines_is_no_part_of_them() {
+    let desk = Desk::new();
+    let line = r#"{"topic":"audit","data":{"username":"me"}}"#;
+    let lines = format!("\u{feff}{line}\r\n\r\n{line}\r\n");
+    desk.put("lines.ndjson", &lines);
+    desk.put("packed.ndjson.zst", zstd::encode_all(lines.as_bytes(), 0).unwrap());
+    for name in ["lines.ndjson", "packed.ndjson.zst"] {
+        let out = format!("{name}.mcap");
+        desk.encode(name, &out, &[]);
+        let same = centralcap(["diff", &desk.path(name), &desk.path(&out)]);
+        assert_eq!((same.code, &*same.stderr), (0, "no differences in 2 frames\n"), "{name}");
+    }
+}
+
+#[test]
 fn a_schema_of_the_users_own_goes_before_the_bundled_one() {
     let desk = Desk::new();
     let folder = desk.path("proto");
