@@ -286,7 +286,8 @@ impl Redactor {
             Shape::Login(before, name) => {
                 let of = before.trim_end_matches(['\\', '/']);
                 let parting = &before[of.len()..];
-                let of = if words::is_common(of) { of.to_owned() } else { self.name(class, of) };
+                let stays = words::is_common(of) && !self.holds_original(of);
+                let of = if stays { of.to_owned() } else { self.name(class, of) };
                 of + parting + &self.name(class, name)
             }
             Shape::Word => {
@@ -320,7 +321,7 @@ impl Redactor {
                 let behind = &text[numbers.len()..];
                 let made =
                     numbers.to_owned() + &self.replaced(behind, |_, word, _| Some(word.to_owned()));
-                if self.holds_name(&made) { self.name(Class::Harmless, text) } else { made }
+                if self.holds_original(&made) { self.name(Class::Harmless, text) } else { made }
             }
             _ => self.harmless(text, IN_VERSIONS),
         }
@@ -333,7 +334,7 @@ impl Redactor {
         }
         if words::is_of_words(text, digits) && !words::has_address(text) {
             let made = self.replaced(text, |_, word, _| Some(word.to_owned()));
-            if !self.holds_name(&made) {
+            if !self.holds_original(&made) {
                 return made;
             }
         }
@@ -366,14 +367,17 @@ impl Redactor {
             };
             stays.then(|| word.to_owned())
         });
-        self.without_names(made)
+        let made = self.without_names(made);
+        if self.holds_original(&made) { MASK.to_owned() } else { made }
     }
 
-    /// Whether a known name is left in it: in the middle of a word that stays, as `ap-1` in `ap-12`.
-    fn holds_name(&self, made: &str) -> bool {
-        let small = made.to_ascii_lowercase();
-        let known = self.known.as_ref();
-        known.is_some_and(|known| (0..small.len()).any(|at| known.hidden_at(&small, at).is_some()))
+    /// Whether something known is left in a value, as a proof looks for it: a name in the middle of a word that stays,
+    /// as `ap-1` in `ap-12`, or a word that is spelled by the bytes of an address, or by somebody's hex digits.
+    fn holds_original(&self, made: &str) -> bool {
+        let Some(known) = &self.known else { return false };
+        // The length tells that this is a whole value.
+        let value = [&(made.len() as u32).to_le_bytes(), made.as_bytes()].concat();
+        Proof::new(known).check(&value).is_some()
     }
 
     /// The same without the words in which there is one.
@@ -551,6 +555,31 @@ mod tests {
             assert_eq!(is_kept(text, &redactor.harmless(text, IN_WORDS)), stays, "{text}");
             let version = format!("10.6.0.1-{text}");
             assert_eq!(is_kept(&version, &redactor.version(&version)), stays, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_spelled_by_what_was_replaced_does_not_stay() {
+        let mut redactor =
+            Redactor::new(&Key::new(b"synthetic key for tests").unwrap(), false, false);
+        // 100.111.119.110.
+        redactor.value(Class::Ip, true, b"down");
+        redactor.value(Class::Mac, true, b"switch");
+        redactor.name(Class::Device, "636f6e6e6563746564");
+        // In base64 this is "password".
+        redactor.value(Class::Mac, true, &[0xa5, 0xab, 0x2c, 0xc2, 0x8a, 0xdd]);
+        let mut redactor = redactor.learnt().unwrap();
+        let made = ["down", "port down", "all of the switches up", "password", "connected"]
+            .map(|text| redactor.sentence(text));
+        assert_eq!(made, ["***", "port down", "all of the *** up", "***", "***"]);
+        let words = ["down", "switch", "password", "uplink"];
+        let words = words.map(|text| redactor.harmless(text, IN_WORDS));
+        assert_eq!(words[3], "uplink");
+        let login = redactor.name(Class::User, "switch\\bob");
+        let replaced = redactor.written().unwrap();
+        for text in made.iter().chain(&words).chain([&login]) {
+            let value = [&[0x0a, text.len() as u8], text.as_bytes()].concat();
+            assert_eq!(replaced.proof().check(&value), None, "{text}");
         }
     }
 

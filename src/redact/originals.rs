@@ -277,13 +277,11 @@ impl Needles {
         found.map(|(length, _)| length).rev().find(ends).map(|length| at + length)
     }
 
-    /// Where the longest name ends that begins there and is found in the middle of a word, too, in text of small
-    /// letters.
+    /// Where the longest one ends that begins there and is found in the middle of a word, too, in text of small
+    /// letters. The bytes of an address may spell a word.
     pub(super) fn hidden_at(&self, text: &str, at: usize) -> Option<usize> {
         let mut found = self.at(text.as_bytes(), at);
-        let is_anywhere =
-            |(_, needle): &(usize, &Needle)| needle.is_text && needle.stands == Stands::Anywhere;
-        found.rfind(is_anywhere).map(|(length, _)| at + length)
+        found.rfind(|(_, needle)| needle.stands == Stands::Anywhere).map(|(length, _)| at + length)
     }
 
     /// Whether a name or an address stands where a version begins, however it goes on.
