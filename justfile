@@ -59,6 +59,6 @@ fixtures:
 soak seconds="600":
     SECONDS_LONG={{seconds}} tests/soak/run
 
-# How fast it is, beside others: prints the README's tables.
+# How fast it is, beside others: prints the tables of benches/README.md.
 bench:
     benches/run
