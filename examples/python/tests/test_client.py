@@ -25,10 +25,10 @@ DEADLINE = 30
 BINARY, CLOSE = websocket.ABNF.OPCODE_BINARY, websocket.ABNF.OPCODE_CLOSE
 
 
-def subscribe(feed, topic):
+def subscribe(feed, topic, key=KEY):
     return websocket.create_connection(
         feed.url,
-        header={"UserName": "me@example.com", "Authorization": KEY, "Topic": topic},
+        header={"UserName": "me@example.com", "Authorization": key, "Topic": topic},
         sslopt={"ca_certs": feed.ca},
         timeout=DEADLINE,
     )
@@ -75,6 +75,18 @@ def test_every_event_arrives_and_decodes(central_feed, classes):
     ]
 
 
+def validate(feed, key):
+    """The key to go on with. The same, unless accounts are given."""
+    answer = requests.get(
+        f"https://{feed.hostname}/streaming/token/validate",
+        headers={"Authorization": key},
+        verify=feed.ca,
+        timeout=DEADLINE,
+    )
+    answer.raise_for_status()
+    return answer.json()["token"]
+
+
 @pytest.mark.central_feed(CAMPUS, scenario="key-expiry")
 def test_a_key_that_expires_is_validated(central_feed):
     messages, code = receive(subscribe(central_feed, "monitoring"))
@@ -82,15 +94,39 @@ def test_a_key_that_expires_is_validated(central_feed):
     with pytest.raises(websocket.WebSocketBadStatusException) as refused:
         subscribe(central_feed, "monitoring")
     assert refused.value.status_code == 401
-    answer = requests.get(
-        f"https://{central_feed.hostname}/streaming/token/validate",
-        headers={"Authorization": KEY},
-        verify=central_feed.ca,
-        timeout=DEADLINE,
-    )
-    assert answer.json() == {"token": KEY}
+    assert validate(central_feed, KEY) == KEY
     client = subscribe(central_feed, "monitoring")
     assert client.recv_data()[0] == BINARY
+    client.close()
+
+
+@pytest.mark.central_feed(CAMPUS, accounts="input.json", expire="north-audit")
+def test_a_dead_key_gets_a_successor(central_feed):
+    with pytest.raises(websocket.WebSocketBadStatusException) as refused:
+        subscribe(central_feed, "audit")
+    assert refused.value.status_code == 401
+    successor = validate(central_feed, KEY)
+    assert successor != KEY
+    client = subscribe(central_feed, "audit", successor)
+    assert client.recv_data()[0] == BINARY
+    client.close()
+
+
+@pytest.mark.central_feed(CAMPUS, scenario="half-open")
+def test_a_server_that_goes_silent_is_left(central_feed):
+    client = subscribe(central_feed, "monitoring")
+    for _ in range(10):
+        assert client.recv_data()[0] == BINARY
+    # The patience of your client, which should ping meanwhile: nobody answers.
+    client.settimeout(0.5)
+    client.ping()
+    with pytest.raises(websocket.WebSocketTimeoutException):
+        client.recv_data()
+    client.shutdown()
+
+    client = subscribe(central_feed, "monitoring")
+    for _ in range(20):
+        assert client.recv_data()[0] == BINARY
     client.close()
 
 
