@@ -55,8 +55,8 @@ pub(super) struct Args {
     restamp: Option<Timestamp>,
 
     /// Leave out frames of which the same was received at most so long before, as when two recorders took
-    /// the same feed: the same bytes on a subscription of the same name, --rename included. 10s if the
-    /// window is left away; with one, an = has to stand before it.
+    /// the same feed: the same bytes on a subscription of the same name, --rename included. The window is 10s;
+    /// another one needs an =: --dedup=1m.
     #[arg(long, value_name = "WINDOW", num_args = 0..=1, require_equals = true,
         default_missing_value = "10s", value_parser = select::duration)]
     dedup: Option<Duration>,

@@ -100,7 +100,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = select::count::<NonZeroU64>, help_heading = "Segments")]
     keep_files: Option<NonZeroU64>,
 
-    /// Keep segments of this size altogether, and delete the oldest.
+    /// Keep segments of this size altogether, the one being recorded among them, and delete the oldest.
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
     keep_size: Option<u64>,
 
@@ -113,7 +113,7 @@ pub(super) struct Args {
     min_free: Option<u64>,
 
     /// When nothing can be written: count what is lost and go on when there is room again, stop, or
-    /// delete the oldest segments to make room. One .mcap file is never gone on with: it stops.
+    /// delete the oldest segments to make room. A single .mcap file is not continued: it stops.
     #[arg(long, value_name = "WHAT", default_value = "wait", help_heading = "Segments")]
     on_full: Full,
 
@@ -180,7 +180,7 @@ pub(super) struct Args {
     #[arg(long, alias = "export_data", value_name = "TARGET", help_heading = "Exporting")]
     export: Vec<Target>,
 
-    /// So much of frames, as they were received, waits for each export.
+    /// How much may wait for each export: the size of frames as they were received.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB", requires = "export", help_heading = "Exporting")]
     export_buffer: u64,
 
