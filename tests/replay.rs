@@ -816,6 +816,18 @@ async fn a_certificate_of_the_users_own_is_shown() {
     assert!(error.to_string().contains("expected a PEM private key in "), "{error}");
 }
 
+/// Where all of 127.0.0.0/8 is this machine.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_certificate_is_for_whatever_address_is_listened_on() {
+    let fixture = Fixture::of(30);
+    let listen = "127.0.0.5:0".parse().unwrap();
+    let running = Running::start(Options { listen, ..fixture.options() }).await;
+    let mut client = running.client("audit").await;
+    assert_eq!(client.rest().await.0, fixture.frames(&["a"], "audit"));
+    running.report().await;
+}
+
 #[tokio::test]
 async fn plain_is_plain() {
     let fixture = Fixture::of(30);

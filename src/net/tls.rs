@@ -39,7 +39,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A certificate for this run only, for `localhost`, both loopback addresses and `also`. It is
+    /// A certificate for this run only, for `localhost`, 127.0.0.1, ::1 and `also`. It is
     /// signed by an authority that exists for this run only: its private key is dropped here.
     pub fn ephemeral(also: IpAddr) -> Result<Self> {
         let (chain, key, ca_pem) = ephemeral(also).map_err(|error| {
@@ -104,9 +104,8 @@ fn ephemeral(also: IpAddr) -> Result<Made, rcgen::Error> {
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
     let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
-    if !also.is_loopback() && !also.is_unspecified() {
-        names.push(also.to_string());
-    }
+    let also = (!also.is_unspecified()).then(|| also.to_string());
+    names.extend(also.filter(|also| !names.contains(also)));
     let mut server = named("centralcap replay (ephemeral)", names)?;
     server.is_ca = IsCa::ExplicitNoCa;
     server.key_usages = vec![KeyUsagePurpose::DigitalSignature];
