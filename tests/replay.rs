@@ -1033,6 +1033,22 @@ async fn a_selection_of_no_frame_is_named() {
     }
 }
 
+#[tokio::test]
+async fn a_selection_that_can_have_no_frame_is_named_before_anybody_comes() {
+    let fixture = Fixture::of(30);
+    let options = ["--from", "+2s", "--to", "+1s"];
+    let (child, _) = command(&fixture, &options);
+    let stopped = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(0), "{words}");
+    assert_eq!(
+        words.matches("no frame is selected: --to is not after --from").count(),
+        1,
+        "{words}"
+    );
+}
+
 /// The reports of a command: JSON, and JUnit's XML.
 fn reports(fixture: &Fixture) -> (PathBuf, PathBuf) {
     (fixture.path.with_file_name("report.json"), fixture.path.with_file_name("report.xml"))

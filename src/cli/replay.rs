@@ -186,6 +186,11 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     let mut outputs = Outputs::of(&args)?;
     let mut options = args.options(capture?)?;
     let selection = options.selection.clone();
+    let is_none = selection.is_over_before_it_begins();
+    if is_none {
+        // Now, and not when somebody comes.
+        select::warn_if_none(&selection, 0, words);
+    }
     if args.faults.reproduce_session && options.reproduce_session()? == 0 {
         words.warn("the recording was neither refused nor cut off: there is nothing to reproduce");
     }
@@ -211,7 +216,7 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     runtime.shutdown_background();
     let (report, aside) = served?;
     outputs.report(&report)?;
-    if report.empty {
+    if report.empty && !is_none {
         select::warn_if_none(&selection, 0, words);
     }
     let outcome = conclude(report, words);
