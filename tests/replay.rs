@@ -1107,6 +1107,23 @@ async fn a_client_that_never_came_is_a_failure() {
     assert!(junit.contains(r#"tests="4" failures="2""#), "{junit}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_came_of_it_is_said_though_a_report_could_not_be_written() {
+    let fixture = Fixture::of(30);
+    let (_, junit) = reports(&fixture);
+    let options = ["--expect", "audit>=1", "--report", "/dev/full", "--report-junit"];
+    let (child, _) = command(&fixture, &[&options[..], &[junit.to_str().unwrap()]].concat());
+    let stopped = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    let (code, words) = ended(child);
+    assert_eq!(code, Some(1), "{words}");
+    for said in ["0 clients served", "found no client for it", "cannot write /dev/full"] {
+        assert!(words.contains(said), "{words}");
+    }
+    assert!(std::fs::read_to_string(junit).unwrap().contains("found no client for it"));
+}
+
 #[tokio::test]
 async fn what_is_too_late_changes_the_exit_code() {
     let fixture = Fixture::of(30);

@@ -215,12 +215,13 @@ pub(super) fn run(args: Args, words: Words) -> anyhow::Result<Outcome> {
     // A condition of a fault that has no end would not let go of its thread.
     runtime.shutdown_background();
     let (report, aside) = served?;
-    outputs.report(&report)?;
+    let reported = outputs.report(&report);
     if report.empty && !is_none {
         select::warn_if_none(&selection, 0, words);
     }
     let outcome = conclude(report, words);
-    aside.map(|()| outcome)
+    // What came of it is said, wherever else it could not be written.
+    reported.and(aside).map(|()| outcome)
 }
 
 impl Args {
@@ -432,8 +433,9 @@ impl Outputs {
     }
 
     fn report(self, report: &Report) -> anyhow::Result<()> {
-        self.json.map_or(Ok(()), |output| output.write(&report.json()))?;
-        self.junit.map_or(Ok(()), |output| output.write(&report.junit()))
+        let json = self.json.map_or(Ok(()), |output| output.write(&report.json()));
+        let junit = self.junit.map_or(Ok(()), |output| output.write(&report.junit()));
+        json.and(junit)
     }
 }
 
