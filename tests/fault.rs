@@ -211,6 +211,12 @@ fn a_message_is_spoilt_as_it_says() {
     let (data, ..) = first("\"truncate\"");
     assert!(data.len() < whole.len() && whole.starts_with(&data));
 
+    let (data, _, applied) = first("{ truncate = { keep = 1000 } }");
+    assert_eq!(
+        (data, applied[0].detail["left_out"].as_str()),
+        (whole.clone(), Some("it is no longer than that"))
+    );
+
     let (data, _, applied) = first("{ flip-bits = { count = 3 } }");
     let bits = whole.iter().zip(&data).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
     assert_eq!((data.len(), bits), (whole.len(), 3));
@@ -652,7 +658,7 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
         ),
         (
             "[[rule]]\ndo.refuse.status = 503\nwhen.where = \".data\"",
-            "expected topic, request, nth, every, probability as rule 1.when.where in line 3",
+            "expected request, topic, nth, every, probability as rule 1.when.where in line 3",
         ),
         (
             "[[rule]]\ndo = \"refuse-tls\"\n[rule.when]\ntopic = \"audit\"",
@@ -725,6 +731,16 @@ fn what_is_wrong_with_a_file_is_named_with_its_line() {
         assert!(said.contains(sentence), "{rules}\n{said}");
         assert!(error.hint().is_some_and(|hint| hint.contains("docs/faults.md")));
     }
+}
+
+#[test]
+fn a_validation_has_no_topic_that_a_rule_could_name() {
+    let rules =
+        "[[rule]]\ndo.refuse.status = 503\nwhen = { topic = \"audit\", request = \"validate\" }";
+    let said = Faults::parse(rules, "faults.toml", None).unwrap_err().to_string();
+    let expected = "expected request, nth, every, probability as rule 1.when.topic in line 3 of \
+                    faults.toml, found \"topic\"";
+    assert_eq!(said, expected);
 }
 
 #[test]

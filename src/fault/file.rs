@@ -148,19 +148,19 @@ fn when(mut table: Table<'_>, fault: &Fault) -> Result<When> {
     let mut when = When::default();
     let list = |item: &Item<'_>| item.whole_list();
     // What is known of a connection is not known of every request, and less of a bare TCP connection.
-    if *fault != Fault::RefuseTls {
+    if fault.is_for_requests() && *fault != Fault::RefuseTls {
+        let request = table.maybe("request", |item| match item.text()? {
+            "feed" => Ok(Request::Feed),
+            "validate" => Ok(Request::Validate),
+            _ => Err(item.wrong("\"feed\" or \"validate\"")),
+        });
+        when.request = request?.unwrap_or_default();
+    }
+    // Nor has a validation a topic.
+    if *fault != Fault::RefuseTls && when.request == Request::Feed {
         when.topics = table.maybe("topic", topics)?.unwrap_or_default();
     }
-    if fault.is_for_requests() {
-        if *fault != Fault::RefuseTls {
-            let request = table.maybe("request", |item| match item.text()? {
-                "feed" => Ok(Request::Feed),
-                "validate" => Ok(Request::Validate),
-                _ => Err(item.wrong("\"feed\" or \"validate\"")),
-            });
-            when.request = request?.unwrap_or_default();
-        }
-    } else {
+    if !fault.is_for_requests() {
         when.subscriptions = table.maybe("subscription", globs)?.unwrap_or_default();
         when.connections = table.maybe("connection", list)?.unwrap_or_default();
         if fault.is_an_end() {

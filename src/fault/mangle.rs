@@ -62,7 +62,10 @@ fn truncate(data: &Bytes, dice: &mut Dice, keep: Option<usize>) -> Mangled {
     if data.is_empty() {
         return Err("it is empty".to_owned());
     }
-    let keep = keep.unwrap_or_else(|| dice.below(data.len() as u64) as usize).min(data.len());
+    let keep = keep.unwrap_or_else(|| dice.below(data.len() as u64) as usize);
+    if keep >= data.len() {
+        return Err("it is no longer than that".to_owned());
+    }
     Ok((data.slice(..keep), detail([("keep", json!(keep))])))
 }
 
