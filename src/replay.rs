@@ -220,6 +220,8 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     stage: Arc<Stage>,
+    /// Here from the beginning: whoever controls it hears of its end, whether it ever ran or not.
+    open: Option<Open>,
 }
 
 impl Server {
@@ -291,7 +293,8 @@ impl Server {
             spoil,
             house,
         };
-        Ok(Self { listener, address, stage: Arc::new(stage) })
+        let open = stage.house.clone().map(Open);
+        Ok(Self { listener, address, stage: Arc::new(stage), open })
     }
 
     /// Where it listens.
@@ -342,8 +345,7 @@ impl Server {
         shutdown: impl Future<Output = ()>,
         tell: impl Fn(News<'_>) + Send + Sync + 'static,
     ) -> Report {
-        let Self { listener, stage, .. } = self;
-        let open = stage.house.clone().map(Open);
+        let Self { listener, stage, open, .. } = self;
         let (stop, stopped) = watch::channel(false);
         let tell: Arc<Tell> = Arc::new(tell);
         let mut connections = JoinSet::new();

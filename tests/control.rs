@@ -15,8 +15,8 @@ use centralcap::{
     pace::{Limit, Speed},
     protocol::Key,
     replay::{
-        AtExpiry, Builder, Command, Control, Ending, Farewell, Given, LateJoin, ReplayServer,
-        State, Timeline, Until,
+        AtExpiry, Builder, Command, Control, Ending, Farewell, Given, LateJoin, Options,
+        ReplayServer, Server, State, Timeline, Until,
     },
     select::Moment,
 };
@@ -646,6 +646,19 @@ async fn dropping_the_server_ends_it() {
     assert!(TcpStream::connect(address).await.is_err());
     assert!(control.state().ended);
     assert!(control.pause().unwrap_err().is_not_now());
+}
+
+#[tokio::test]
+async fn a_server_that_never_ran_has_ended_when_it_is_dropped() {
+    let fixture = Fixture::of(3);
+    let capture = Capture::open(&[fixture.path()]).unwrap();
+    let server = Server::start(Options { control: true, ..Options::new(capture) }).await.unwrap();
+    let control = server.control().unwrap();
+    control.pause().unwrap();
+    drop(server);
+    assert!(control.state().ended && control.resume().is_err());
+    let error = control.wait(Until::Clients(1), PATIENCE).await.unwrap_err();
+    assert!(error.to_string().ends_with("found 0 when the replay ended"), "{error}");
 }
 
 #[test]
