@@ -660,6 +660,22 @@ async fn a_log_that_cannot_be_written_costs_no_report() {
     assert!(serde_json::from_str::<serde_json::Value>(&report).is_ok(), "{report}");
 }
 
+#[test]
+fn a_log_needs_no_rules_and_repeats_nothing_then() {
+    let fixture = Fixture::new();
+    let log = fixture.folder.path().join("log").to_str().unwrap().to_owned();
+    for options in [["--fault-log", &log], ["--faults", &log]] {
+        let (mut child, ready) = replay(&fixture, &options);
+        assert!(ready["url"].is_string(), "{options:?}");
+        assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    }
+    let written = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(written, "{\"event\":\"faults\",\"seed\":1,\"rules\":\"\"}\n");
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_condition_without_an_end_does_not_keep_the_command() {
@@ -703,7 +719,6 @@ fn the_command_lists_its_scenarios_and_refuses_what_makes_no_sense() {
     for (arguments, code, words) in [
         (&["--scenario", "sunshine"][..], 2, "expected a scenario (bad-tls, bursts"),
         (&["--seed", "3"], 2, "expected --faults or --scenario, found --seed alone"),
-        (&["--fault-log", "log"], 2, "found --fault-log alone"),
         (&["--faults", path, "--scenario", "malformed"], 2, "cannot be used with"),
         (&["--faults", path], 1, "as rule 1.do in line 2 of "),
         (&["--scenario", "malformed", "--fault-log", "/nonexistent/log"], 1, "cannot write"),

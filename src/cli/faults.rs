@@ -7,7 +7,6 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::Context;
 use centralcap::{
     error::Error,
     fault::{Applied, Faults, SCENARIOS, ValidationFails},
@@ -81,18 +80,15 @@ impl Args {
             (Some(faults), Some((rules, origin))) => faults.and_rules(&rules, origin)?,
             (None, Some((rules, origin))) => Faults::parse(&rules, origin, self.seed)?,
             (Some(faults), None) => faults,
-            (None, None) if to_come || self.reproduce_session => Faults::none(self.seed),
-            (None, None) => {
-                let alone = if self.seed.is_some() {
-                    "--seed alone"
-                } else if self.fault_log.is_some() {
-                    "--fault-log alone"
-                } else {
-                    return Ok(None);
-                };
-                let hint = "--list-scenarios prints what --scenario takes";
-                return Err(Error::usage("--faults or --scenario", alone, hint));
+            // Whoever always wants a log need not know whether there is something to log.
+            (None, None) if to_come || self.reproduce_session || self.fault_log.is_some() => {
+                Faults::none(self.seed)
             }
+            (None, None) if self.seed.is_some() => {
+                let hint = "--list-scenarios prints what --scenario takes";
+                return Err(Error::usage("--faults or --scenario", "--seed alone", hint));
+            }
+            (None, None) => return Ok(None),
         };
         Ok(Some(faults))
     }
@@ -127,7 +123,7 @@ impl Log {
             writeln!(file, "{}", faults.log_head())?;
             Ok(file)
         });
-        let file = file.with_context(|| cannot_write(path))?;
+        let file = file.map_err(Error::io("write", path))?;
         Ok(Self { file: Mutex::new(Ok(file)), path: path.to_owned() })
     }
 
@@ -146,11 +142,7 @@ impl Log {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         match &*file {
             Ok(_) => Ok(()),
-            Err(error) => Err(anyhow::anyhow!("{}: {error}", cannot_write(&self.path))),
+            Err(error) => Err(anyhow::anyhow!("cannot write {}: {error}", self.path.display())),
         }
     }
-}
-
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
 }

@@ -116,6 +116,9 @@ pub(super) fn head(text: &str, origin: &str) -> Result<Option<(Vec<String>, u64)
     }
     let line = text.lines().next().unwrap_or_default();
     match serde_json::from_str::<Head<'_>>(line) {
+        Ok(Head { seed, rules: Rules::One(text) }) if text.is_empty() => {
+            Ok(Some((Vec::new(), seed)))
+        }
         Ok(Head { seed, rules: Rules::One(text) }) => Ok(Some((vec![text.into_owned()], seed))),
         Ok(Head { seed, rules: Rules::Several(texts) }) => Ok(Some((texts.into_owned(), seed))),
         Err(error) => Err(Kind::FaultFile(BadRule {
