@@ -108,6 +108,11 @@ impl Faults {
         Self { texts, ..self.and(more) }
     }
 
+    /// The number of each rule and the name of its fault.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &'static str)> {
+        self.rules.iter().map(|rule| (rule.number, rule.name))
+    }
+
     /// What a run is repeated from: the first line of its log. The others are [`Applied`].
     pub fn log_head(&self) -> String {
         log::head_of(&self.texts, self.seed)
@@ -128,7 +133,7 @@ impl Faults {
 /// The names of the faults.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.rules.iter().map(|rule| rule.name).collect();
+        let names: Vec<_> = self.rules().map(|(_, name)| name).collect();
         f.write_str(&names.join(", "))
     }
 }
@@ -283,6 +288,11 @@ impl Door {
     pub fn inject(&mut self, more: &Faults) -> Faults {
         self.faults = self.faults.and(more);
         self.faults.clone()
+    }
+
+    /// The number of each rule that there is, and the name of its fault.
+    pub fn rules(&self) -> impl Iterator<Item = (usize, &'static str)> {
+        self.faults.rules()
     }
 
     /// A connection was made. What is applied if its TLS is to be broken.
@@ -590,7 +600,7 @@ impl Spoiler {
             let Some(frame) = entry.frame() else { return Err("there is no frame".to_owned()) };
             mangle::mangle(fault, data, dice, (&entry.subscription, frame), &self.resolver)
         });
-        let detail = done.unwrap_or_else(|reason| detail([("left_out", json!(reason))]));
+        let detail = done.unwrap_or_else(|reason| detail([(log::LEFT_OUT, json!(reason))]));
         let place = Place::Frame {
             topic: self.topic.clone(),
             connection: self.connection,

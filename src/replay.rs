@@ -45,7 +45,7 @@ pub use self::{
     lateness::Lateness,
     report::{
         CLIENTS_REPORTED, Client, Close, End, Ending, Fate, KEY_CHANGES_REPORTED, KeyChange,
-        Moments, News, Report, Sent, Totals,
+        Moments, News, Report, Sent, Strikes, Totals,
     },
     verdict::{Check, Demands, Expected, Outcome},
 };
@@ -347,7 +347,13 @@ impl Server {
     ) -> Report {
         let Self { listener, stage, open, .. } = self;
         let (stop, stopped) = watch::channel(false);
-        let tell: Arc<Tell> = Arc::new(tell);
+        let counting = stage.spoil.clone();
+        let tell: Arc<Tell> = Arc::new(move |news: News<'_>| {
+            if let (News::Spoilt { applied, .. }, Some(spoil)) = (&news, &counting) {
+                spoil.count(applied);
+            }
+            tell(news);
+        });
         let mut connections = JoinSet::new();
         let demands = stage.options.demands.clone();
         let mut report = Report::of(stage.offer.topics().into_iter(), demands);
@@ -397,6 +403,7 @@ impl Server {
         if let Some(house) = &stage.house {
             (report.control, report.commands) = house.given(started);
         }
+        report.rules = stage.spoil.as_ref().map(|spoil| spoil.strikes()).unwrap_or_default();
         report.lasted = started.elapsed();
         report.faults = std::mem::take(&mut *stage.faults());
         report.empty = stage.empty.load(Ordering::Relaxed);

@@ -702,6 +702,43 @@ async fn a_condition_without_an_end_does_not_keep_the_command() {
     assert!(said.contains("an end of all clients, found 1 still busy"), "{said}");
 }
 
+#[tokio::test]
+async fn it_is_said_which_rules_were_never_applied() {
+    let folder = tempfile::tempdir().unwrap();
+    let beside = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (rules, report) = (beside("rules.toml"), beside("report.json"));
+    // The second one is misspelled, the third would have to make a frame smaller, the last one is for somebody else.
+    let text = "[[rule]]\nwhen = { nth = [2, 3] }\ndo = \"drop\"\n\
+                [[rule]]\nwhen = { where = '.topc == \"audit\"' }\ndo = \"truncate\"\n\
+                [[rule]]\nwhen = { nth = 1 }\ndo = { oversize = { size = 3 } }\n\
+                [[rule]]\nwhen = { connection = 2 }\ndo = \"no-pong\"\n";
+    std::fs::write(&rules, text).unwrap();
+    let options = ["--faults", &rules, "--report", &report, "--once"];
+    let (mut child, ready) = replay_of(Path::new("fixtures/campus.mcap"), &options);
+    let address = ready["hostname"].as_str().unwrap().parse().unwrap();
+    let mut client = Client::subscribe(address, None, ("synthetic-key", "audit")).await.unwrap();
+    while client.next().await.is_some() {}
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    assert!(said.contains(", 2 faults applied\n"), "{said}");
+    let unstruck = "rules that were never applied: 2 (truncate), 3 (oversize, which was left out once), \
+                    4 (no-pong)\n";
+    assert!(said.ends_with(unstruck), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+    assert_eq!(
+        report["rules"],
+        serde_json::json!([
+            { "rule": 1, "fault": "drop", "applied": 2, "left_out": 0 },
+            { "rule": 2, "fault": "truncate", "applied": 0, "left_out": 0 },
+            { "rule": 3, "fault": "oversize", "applied": 0, "left_out": 1 },
+            { "rule": 4, "fault": "no-pong", "applied": 0, "left_out": 0 },
+        ])
+    );
+    assert_eq!(report["clients"][0]["faults"], serde_json::json!({ "drop": 2 }));
+}
+
 #[test]
 fn the_command_lists_its_scenarios_and_refuses_what_makes_no_sense() {
     let listed = centralcap(["replay", "--list-scenarios"]);

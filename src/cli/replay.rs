@@ -20,7 +20,7 @@ use centralcap::{
     pace::{Limit, Rate, Rounds, Speed},
     replay::{
         self, Check, Demands, Expected, Fate, KeyChange, Lateness, News, Options, Remote, Report,
-        Security, Server,
+        Security, Server, Strikes,
     },
 };
 use tokio::sync::oneshot;
@@ -30,6 +30,9 @@ use super::{
     outputs::{self, Named, Output},
     select, signal, stderr,
 };
+
+/// So many rules that were never applied are named.
+const UNSTRUCK_NAMED: usize = 10;
 
 /// Serve a capture as a live feed on a local endpoint.
 ///
@@ -78,7 +81,8 @@ pub(super) struct Args {
     #[arg(long)]
     restamp: bool,
 
-    /// Close each client after the last frame, and end when all that came are done or have left.
+    /// Close each client after the last frame, and end when all that came are done or have left. Whoever was
+    /// cut off by a fault has 10 s to come back.
     #[arg(long)]
     once: bool,
 
@@ -378,10 +382,14 @@ fn tell(news: &News<'_>, words: Words) {
 fn conclude(report: Report, words: Words) -> Outcome {
     let outcome = report.outcome();
     let checks = report.checks();
-    let Report { served, lossy, frames, bytes, lateness, faults, .. } = report;
+    let Report { served, lossy, frames, bytes, lateness, faults, rules, .. } = report;
     let (bytes, late) = (ByteSize::b(bytes), late(lateness));
     let (clients, frames) = (counted(served, "client"), counted(frames, "frame"));
-    words.say(format_args!("{clients} served: {frames}, {bytes}{late}"));
+    let struck = struck(&rules);
+    words.say(format_args!("{clients} served: {frames}, {bytes}{late}{struck}"));
+    if let Some(unstruck) = unstruck(&rules) {
+        words.say(unstruck);
+    }
     if lossy > 0 {
         words.warn(format_args!("{lossy} of them may have missed frames"));
     }
@@ -406,6 +414,32 @@ fn late(lateness: Option<Lateness>) -> String {
         let millis = max.as_micros().div_ceil(1000);
         format!(", none more than {millis} ms late")
     })
+}
+
+fn struck(rules: &[Strikes]) -> String {
+    if rules.is_empty() {
+        return String::new();
+    }
+    let applied = rules.iter().map(|rule| rule.applied).sum();
+    format!(", {} applied", counted(applied, "fault"))
+}
+
+/// The rules that nobody has met: a condition may be misspelled.
+fn unstruck(rules: &[Strikes]) -> Option<String> {
+    let unstruck: Vec<_> = rules.iter().filter(|rule| rule.applied == 0).collect();
+    let named = unstruck.iter().take(UNSTRUCK_NAMED).map(|rule| match rule.left_out {
+        0 => format!("{} ({})", rule.rule, rule.fault),
+        often => {
+            let often = if often == 1 { "once".to_owned() } else { format!("{often} times") };
+            format!("{} ({}, which was left out {often})", rule.rule, rule.fault)
+        }
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match unstruck.len().saturating_sub(UNSTRUCK_NAMED) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    (!unstruck.is_empty()).then(|| format!("rules that were never applied: {named}{more}"))
 }
 
 /// Where something goes besides stdout.

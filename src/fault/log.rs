@@ -22,6 +22,16 @@ pub struct Applied {
     pub detail: Map<String, Json>,
 }
 
+impl Applied {
+    /// It could not be carried out: the frame stays as it is.
+    pub fn is_left_out(&self) -> bool {
+        self.detail.contains_key(LEFT_OUT)
+    }
+}
+
+/// The detail that says why a fault could not be carried out.
+pub(super) const LEFT_OUT: &str = "left_out";
+
 /// What a fault was applied to. All numbers count from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]

@@ -258,6 +258,8 @@ pub struct Report {
     pub empty: bool,
     /// What was wrong with the capture, each fault once.
     pub faults: Vec<Error>,
+    /// What has come of each rule for what goes wrong, in their order.
+    pub rules: Vec<Strikes>,
     /// What was demanded of the run.
     pub demands: Demands,
     /// The first [`COMMANDS_REPORTED`](super::control::COMMANDS_REPORTED) commands, in their order.
@@ -265,6 +267,25 @@ pub struct Report {
     /// How many commands there were.
     pub commands: u64,
     pub(super) delays: Delays,
+}
+
+/// What has come of a rule for what goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Strikes {
+    /// Its number, as in the fault log.
+    pub rule: usize,
+    /// The fault's name.
+    pub fault: &'static str,
+    /// So often it was applied.
+    pub applied: u64,
+    /// So often it could not be carried out.
+    pub left_out: u64,
+}
+
+impl Strikes {
+    pub(super) const fn none((rule, fault): (usize, &'static str)) -> Self {
+        Self { rule, fault, applied: 0, left_out: 0 }
+    }
 }
 
 /// What several clients got.
@@ -339,6 +360,7 @@ impl Report {
             topics: &'r BTreeMap<String, Totals>,
             answered: &'r BTreeMap<u16, u64>,
             keys: &'r [KeyChange],
+            rules: &'r [Strikes],
             commands: u64,
             control: &'r [Given],
             clients: &'r [Client],
@@ -354,6 +376,7 @@ impl Report {
             topics: &self.topics,
             answered: &self.answered,
             keys: &self.keys,
+            rules: &self.rules,
             commands: self.commands,
             control: &self.control,
             clients: &self.clients,

@@ -1,6 +1,7 @@
 //! Faults on purpose, on their way from the rules to the wire.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,7 +13,7 @@ use super::{
     control::Leap,
     feed::Cue,
     offer::{Offer, Share},
-    report::{self, Close, News},
+    report::{self, Close, News, Strikes},
     stage::{Outlet, Part, Stage, Tell, Turn, say_goodbye},
     until,
 };
@@ -32,11 +33,34 @@ pub(super) struct Spoil {
     /// As they were at the beginning.
     faults: Faults,
     door: Mutex<Door>,
+    /// How often each rule has struck, by its number and fault. A reset forgets none of it.
+    struck: Mutex<BTreeMap<(usize, &'static str), Strikes>>,
 }
 
 impl Spoil {
     pub(super) fn new(faults: Faults) -> Self {
-        Self { door: Mutex::new(Door::new(faults.clone())), faults }
+        Self { door: Mutex::new(Door::new(faults.clone())), faults, struck: Mutex::default() }
+    }
+
+    /// A rule has struck.
+    pub(super) fn count(&self, applied: &Applied) {
+        let mut struck = self.struck.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = (applied.rule, applied.fault);
+        let strikes = struck.entry(rule).or_insert_with(|| Strikes::none(rule));
+        if applied.is_left_out() {
+            strikes.left_out += 1;
+        } else {
+            strikes.applied += 1;
+        }
+    }
+
+    /// What has come of each rule, those that never struck among them.
+    pub(super) fn strikes(&self) -> Vec<Strikes> {
+        let mut all = self.struck.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for rule in self.door().rules() {
+            all.entry(rule).or_insert_with(|| Strikes::none(rule));
+        }
+        all.into_values().collect()
     }
 
     fn door(&self) -> MutexGuard<'_, Door> {
@@ -229,7 +253,7 @@ impl Outlet<'_> {
         let Some(Spoilt { spoiler, tell, peer, .. }) = &mut self.spoilt else { return Ok(None) };
         let Some(PlannedEnd { end, applied, .. }) = spoiler.end() else { return Ok(None) };
         tell(News::Spoilt { peer: *peer, applied: &applied });
-        self.tally.spoilt(applied.fault);
+        self.tally.spoilt(&applied);
         Err(Exit::Spoilt(end))
     }
 
@@ -266,7 +290,7 @@ impl Outlet<'_> {
             if let Some(Spoilt { tell, peer, .. }) = &self.spoilt {
                 for applied in &applied {
                     tell(News::Spoilt { peer: *peer, applied });
-                    self.tally.spoilt(applied.fault);
+                    self.tally.spoilt(applied);
                 }
             }
             match act {

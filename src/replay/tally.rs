@@ -8,7 +8,7 @@ use super::{
     lateness::Delays,
     report::{Moments, Sent},
 };
-use crate::entry::Subscription;
+use crate::{entry::Subscription, fault::Applied};
 
 /// Counts what is written to a client. Grows with its subscriptions, and with what is queued.
 pub(super) struct Tally {
@@ -56,9 +56,11 @@ impl Tally {
         self.timed
     }
 
-    /// A fault was applied.
-    pub(super) fn spoilt(&mut self, fault: &'static str) {
-        *self.faults.entry(fault).or_default() += 1;
+    /// A fault was applied, unless it could not be carried out.
+    pub(super) fn spoilt(&mut self, applied: &Applied) {
+        if !applied.is_left_out() {
+            *self.faults.entry(applied.fault).or_default() += 1;
+        }
     }
 
     /// How often each fault was applied.
