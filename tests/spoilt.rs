@@ -726,7 +726,7 @@ async fn it_is_said_which_rules_were_never_applied() {
                     4 (no-pong)\n";
     assert!(said.ends_with(unstruck), "{said}");
     let report: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(report).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(&report).unwrap()).unwrap();
     assert_eq!(
         report["rules"],
         serde_json::json!([
@@ -737,6 +737,14 @@ async fn it_is_said_which_rules_were_never_applied() {
         ])
     );
     assert_eq!(report["clients"][0]["faults"], serde_json::json!({ "drop": 2 }));
+
+    // Where nobody came, that is all there is to say.
+    let (mut child, _) = replay_of(Path::new("fixtures/campus.mcap"), &options);
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    said.clear();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "0 clients served: 0 frames, 0 B, 0 faults applied\n");
+    child.wait().unwrap();
 }
 
 #[test]

@@ -382,12 +382,13 @@ fn tell(news: &News<'_>, words: Words) {
 fn conclude(report: Report, words: Words) -> Outcome {
     let outcome = report.outcome();
     let checks = report.checks();
-    let Report { served, lossy, frames, bytes, lateness, faults, rules, .. } = report;
+    let Report { served, lossy, frames, bytes, lateness, faults, rules, answered, .. } = report;
     let (bytes, late) = (ByteSize::b(bytes), late(lateness));
     let (clients, frames) = (counted(served, "client"), counted(frames, "frame"));
     let struck = struck(&rules);
     words.say(format_args!("{clients} served: {frames}, {bytes}{late}{struck}"));
-    if let Some(unstruck) = unstruck(&rules) {
+    let somebody_came = served > 0 || !answered.is_empty();
+    if let Some(unstruck) = unstruck(&rules).filter(|_| somebody_came) {
         words.say(unstruck);
     }
     if lossy > 0 {
