@@ -232,6 +232,11 @@ impl Server {
             let hint = "leave out --once, or give --loop a number";
             return Err(Error::usage("--once with an end", "a loop forever", hint));
         }
+        if options.wait_clients > CONNECTIONS {
+            let expected = format!("{CONNECTIONS} clients at most to wait for");
+            let hint = "no more are served at once";
+            return Err(Error::usage(expected, options.wait_clients.to_string(), hint));
+        }
         if options.timeline == Timeline::Client && options.late_join == LateJoin::State {
             let hint = "add --timeline shared: nobody is late for a clock of its own";
             return Err(Error::usage(

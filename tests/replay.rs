@@ -1195,6 +1195,7 @@ fn wrong_usage_is_told_before_anything_is_served() {
         &["--burst", "10"],
         &["--pps", "10", "--burst", "0"],
         &["--once", "--loop", "forever"],
+        &["--wait-clients", "4097"],
         &["--cert", "chain.pem"],
         &["--plain", "--ca-out", "ca.pem"],
     ] {
