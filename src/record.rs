@@ -146,6 +146,12 @@ pub enum Notice<'a> {
         /// It was refused for good, and was never connected.
         hopeless: bool,
     },
+    /// The recording ends: now this one, too, was refused for good, as all the others were, and none was ever
+    /// connected.
+    AllRefused {
+        /// Who was the last.
+        subscription: &'a Subscription,
+    },
     /// The server gave no key.
     KeyNotRenewed {
         /// Whose key it is.

@@ -269,6 +269,8 @@ fn a_recording_that_can_come_to_nothing_ends_and_says_why() {
         let place = Place::new();
         let output = place.record(&feed.url(), &[]).output().unwrap();
         assert_ends(&output, 1, words);
+        assert_ends(&output, 1, &["the recording ends"]);
+        assert!(!stderr(&output).contains("trying again"), "{}", stderr(&output));
         assert_eq!(frames(&place.entries()).len(), 0);
         let mut inspect = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"));
         let output = inspect.arg("inspect").arg(place.path("capture.mcap")).output().unwrap();

@@ -235,11 +235,15 @@ impl Hopeless {
         };
         let mut refused = self.lock();
         refused.insert(index, hopeless);
-        if refused.values().all(|&refused| refused) {
-            self.stop.send_replace(true);
-        }
+        let all_are = refused.values().all(|&refused| refused);
         drop(refused);
-        (self.notify)(notice);
+        match notice {
+            Notice::Waiting { subscription, .. } if all_are => {
+                (self.notify)(Notice::AllRefused { subscription });
+                self.stop.send_replace(true);
+            }
+            notice => (self.notify)(notice),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, bool>> {

@@ -24,6 +24,9 @@ use crate::cli::{
     shown,
 };
 
+/// What to say of who is refused for good.
+const HOPELESS: &str = "this does not pass by itself: check the key, the topic and the host";
+
 /// The line about a notice, if there is one that somebody wants.
 pub(super) fn said(notice: &Notice<'_>, words: Words) -> Option<String> {
     match words.format {
@@ -125,10 +128,14 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
             error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default()
         )),
         Notice::Waiting { subscription, time, hopeless: true } => Some(format!(
-            "{}: this does not pass by itself: check the key, the topic and the host; trying again in {:.0} s, \
-             but the recording ends if all subscriptions are refused like this",
+            "{}: {HOPELESS}; trying again in {:.0} s, but the recording ends if all subscriptions are refused \
+             like this",
             subscription.name,
             time.as_secs_f64()
+        )),
+        Notice::AllRefused { subscription } => Some(format!(
+            "{}: {HOPELESS}; the recording ends, as all subscriptions are refused like this",
+            subscription.name
         )),
         _ => None,
     }
@@ -159,6 +166,7 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
             .of(subscription)
             .with("seconds", time.as_secs_f64())
             .with("hopeless", *hopeless),
+        Notice::AllRefused { subscription } => Line::new(Warn, "all_refused").of(subscription),
         Notice::KeyNotRenewed { subscription, reason } => {
             Line::new(Warn, "key_not_renewed").of(subscription).with("reason", *reason)
         }
