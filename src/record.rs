@@ -152,6 +152,13 @@ pub enum Notice<'a> {
         /// Who was the last.
         subscription: &'a Subscription,
     },
+    /// The server is asked for another key, but later: a moment ago it was asked about one of the same customer.
+    AskingLater {
+        /// Whose key it is.
+        subscription: &'a Subscription,
+        /// How long that is.
+        time: Duration,
+    },
     /// The server gave no key.
     KeyNotRenewed {
         /// Whose key it is.

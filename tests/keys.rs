@@ -13,7 +13,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Barrier,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -227,6 +227,26 @@ fn renewing(old: &'static str, new: &'static str) -> Feed {
         }
         Reply::Feed(vec![Say::Stay])
     })
+}
+
+#[test]
+fn whoever_waits_before_the_server_is_asked_again_says_so() {
+    let (old, new) = ("synthetic-old-key", "synthetic-new-key");
+    let is_refused = AtomicBool::new(false);
+    let feed = Feed::answering(move |request| {
+        if request.is_renewal() {
+            return Reply::Answer("200 OK", format!(r#"{{"token":"{new}"}}"#));
+        }
+        if request.key() == old || is_refused.swap(true, Ordering::Relaxed) {
+            return Reply::Answer("401 Unauthorized", String::new());
+        }
+        Reply::Feed(vec![Say::Drop])
+    });
+    let running = Running::start(&feed, &input([("east", old)]));
+    running.wait_for("the second refusal", || running.words().matches("status 401").count() == 2);
+    running.wait_for("word of the wait", || {
+        running.words().contains("east: asking for another key in ")
+    });
 }
 
 #[test]

@@ -53,7 +53,8 @@ impl Dialer {
             self.turnstile.pass().await;
             self.connector.renew(key).await
         };
-        let (successor, error) = self.keys.renew(&self.slot, key, ask).await;
+        let tell_wait = |time| (self.notify)(Notice::AskingLater { subscription, time });
+        let (successor, error) = self.keys.renew(&self.slot, key, tell_wait, ask).await;
         if let Some(error) = &error {
             (self.notify)(Notice::KeyNotWritten { subscription, error });
         }

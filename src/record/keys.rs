@@ -203,14 +203,15 @@ impl Keys {
     }
 
     /// Finds a successor for a key that is in doubt: lets `ask` ask the server, or shares what it has just said
-    /// to another subscription of the customer. An error says that the successor, which is in use,
-    /// could not be stored.
+    /// to another subscription of the customer. Where that has to wait, `tell_wait` is told for how long. An error
+    /// says that the successor, which is in use, could not be stored.
     ///
     /// Dropping the future drops the question, but never a half-stored key.
     pub(super) async fn renew(
         self: &Arc<Self>,
         slot: &Slot,
         doubted: &Key,
+        tell_wait: impl Fn(Duration),
         ask: impl Future<Output = Result<Key, String>>,
     ) -> (Successor, Option<Error>) {
         let customer = slot.held().customer;
@@ -223,7 +224,10 @@ impl Keys {
             let note = |answer| Some(Asked { at: Instant::now(), key: doubted.clone(), answer });
             match advice(asked.as_ref(), doubted, Instant::now()) {
                 Advice::Share(answer) => break answer,
-                Advice::Wait(time) => tokio::time::sleep(time).await,
+                Advice::Wait(time) => {
+                    tell_wait(time);
+                    tokio::time::sleep(time).await;
+                }
                 Advice::Ask => {
                     // What is dropped half-way has been asked all the same.
                     *asked = note(Err("the question was given up".to_owned()));

@@ -43,37 +43,17 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
     let verbose = words.verbose;
     match notice {
         Notice::Event { subscription, event } => {
-            let text = match event.event.as_ref()? {
-                Event::Connected(connected) if verbose => {
-                    let millis = connected.round_trip_ns / 1_000_000;
-                    format!("connected to {} in {millis} ms", connected.peer)
-                }
-                Event::Connected(_) => "connected".to_owned(),
-                Event::Rejected(rejected) => {
-                    let body = String::from_utf8_lossy(&rejected.body);
-                    format!("refused with status {}: {}", rejected.status, one_line(&body))
-                }
-                Event::Failed(failed) => one_line(&failed.reason),
-                Event::Closed(closed) => match closed.code {
-                    Some(code) => format!("closed with {code} {}", one_line(&closed.reason)),
-                    None => format!("closed: {}", one_line(&closed.reason)),
-                },
-                Event::KeyRenewed(_) => "the key was renewed".to_owned(),
-                Event::TextFrame(text) => {
-                    format!("a text message of {} bytes came: kept, but no frame", text.data.len())
-                }
-                Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
-                Event::ClockStepped(step) => step_in_words(step),
-                Event::Gap(_)
-                | Event::Continued(_)
-                | Event::ExportDropped(_)
-                | Event::SegmentDeleted(_) => return None,
-            };
+            let text = event_in_words(event.event.as_ref()?, verbose)?;
             Some(format!("{}: {}", subscription.name, text.trim_end()))
         }
         Notice::Waiting { subscription, time, hopeless: false } => {
             Some(format!("{}: trying again in {:.1} s", subscription.name, time.as_secs_f64()))
         }
+        Notice::AskingLater { subscription, time } => Some(format!(
+            "{}: asking for another key in {:.0} s: the server was asked a moment ago",
+            subscription.name,
+            time.as_secs_f64()
+        )),
         Notice::KeyNotRenewed { subscription, reason } => {
             Some(format!("{}: the key could not be renewed: {reason}", subscription.name))
         }
@@ -141,6 +121,35 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
     }
 }
 
+fn event_in_words(event: &Event, verbose: bool) -> Option<String> {
+    Some(match event {
+        Event::Connected(connected) if verbose => {
+            let millis = connected.round_trip_ns / 1_000_000;
+            format!("connected to {} in {millis} ms", connected.peer)
+        }
+        Event::Connected(_) => "connected".to_owned(),
+        Event::Rejected(rejected) => {
+            let body = String::from_utf8_lossy(&rejected.body);
+            format!("refused with status {}: {}", rejected.status, one_line(&body))
+        }
+        Event::Failed(failed) => one_line(&failed.reason),
+        Event::Closed(closed) => match closed.code {
+            Some(code) => format!("closed with {code} {}", one_line(&closed.reason)),
+            None => format!("closed: {}", one_line(&closed.reason)),
+        },
+        Event::KeyRenewed(_) => "the key was renewed".to_owned(),
+        Event::TextFrame(text) => {
+            format!("a text message of {} bytes came: kept, but no frame", text.data.len())
+        }
+        Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
+        Event::ClockStepped(step) => step_in_words(step),
+        Event::Gap(_)
+        | Event::Continued(_)
+        | Event::ExportDropped(_)
+        | Event::SegmentDeleted(_) => return None,
+    })
+}
+
 fn step_in_words(step: &ClockStepped) -> String {
     let to = Timestamp::from_nanos(step.to_ns);
     let seconds = Duration::from_nanos(step.from_ns.abs_diff(step.to_ns)).as_secs_f64();
@@ -167,6 +176,9 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
             .with("seconds", time.as_secs_f64())
             .with("hopeless", *hopeless),
         Notice::AllRefused { subscription } => Line::new(Warn, "all_refused").of(subscription),
+        Notice::AskingLater { subscription, time } => {
+            Line::new(Info, "asking_later").of(subscription).with("seconds", time.as_secs_f64())
+        }
         Notice::KeyNotRenewed { subscription, reason } => {
             Line::new(Warn, "key_not_renewed").of(subscription).with("reason", *reason)
         }
