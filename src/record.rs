@@ -130,12 +130,22 @@ pub type Kept = Box<dyn FnMut(Vec<Entry>) + Send>;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// Something that goes to the ledger.
+    /// Something that goes to the ledger, except a text message.
     Event {
         /// Whose event it is.
         subscription: &'a Subscription,
         /// What happened.
         event: &'a SessionEvent,
+    },
+    /// Text messages come, which the ledger has, each as an event. It is told of the first one of a connection, and
+    /// whenever there are twice as many.
+    TextFrames {
+        /// Where.
+        subscription: &'a Subscription,
+        /// How many on this connection, with this one.
+        texts: u64,
+        /// The size of this one in bytes.
+        size: usize,
     },
     /// The next attempt comes later.
     Waiting {

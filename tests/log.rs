@@ -92,7 +92,7 @@ fn each_thing_that_happens_is_an_object_with_its_fields() {
     let body = "come back \\u{1b}[2J\"later\"";
     has(2, json!({"level": "warn", "attempt": 1, "status": 503, "body": body, "connection": 0}));
     has(4, json!({"level": "info", "attempt": 2, "connection": 1}));
-    has(5, json!({"bytes": 19}));
+    has(5, json!({"bytes": 19, "count": 1}));
     has(6, json!({"level": "warn", "clean": false, "frames": 1}));
     has(9, json!({"level": "warn", "cause": "network", "connection": 2}));
     assert!(lines[9]["seconds"].as_f64().unwrap() > 0.0, "{}", lines[9]);

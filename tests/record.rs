@@ -17,6 +17,8 @@ use centralcap::entry::{
     Entry, What,
     session_event::{Event, gap::Cause},
 };
+#[cfg(unix)]
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use support::{
     capture::proven,
     feed::{Feed, Reply, Say},
@@ -171,6 +173,19 @@ fn a_text_message_is_kept_in_the_ledger() {
     assert_ends(&output, 0, &["a text message of 19 bytes came"]);
     let events = events(&place.entries());
     assert!(matches!(&events[1], Event::TextFrame(text) if *text.data == *b"maintenance at noon"));
+}
+
+#[test]
+fn thousands_of_text_messages_are_kept_and_are_a_few_lines() {
+    let said = (0..3000).map(|_| Say::Text("beat")).chain([binary(FRAME), Say::Stay]).collect();
+    let feed = Feed::start(vec![Reply::Feed(said)]);
+    let place = Place::new();
+    let output = place.record(&feed.url(), &["--stop-after-messages", "1"]).output().unwrap();
+    assert_ends(&output, 0, &["a text message of 4 bytes came", "2048 text messages"]);
+    let lines = stderr(&output).lines().filter(|line| line.contains("text message")).count();
+    assert_eq!(lines, 12, "{}", stderr(&output));
+    let is_text = |event: &&Event| matches!(event, Event::TextFrame(_));
+    assert_eq!(events(&place.entries()).iter().filter(is_text).count(), 3000);
 }
 
 #[test]
@@ -433,18 +448,27 @@ fn signals_are_the_normal_end() {
     }
 }
 
-/// Many lines on stderr, then frames.
-fn many_words() -> Vec<Say> {
-    let words = std::iter::repeat_with(|| Say::Text("maintenance at noon, for all of the campus"));
-    words.take(3000).chain([binary(FRAME), binary(FRAME), Say::Stay]).collect()
+/// A pipe in which there is no room for anything, and who would have to read.
+#[cfg(unix)]
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    use std::io::Write;
+
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    while writer.write(b"\n").is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
 }
 
 #[cfg(unix)]
 #[test]
 fn whoever_does_not_read_stderr_stops_nothing() {
-    let feed = Feed::start(vec![Reply::Feed(many_words())]);
+    let feed = Feed::start(vec![Reply::Feed(vec![binary(FRAME), binary(FRAME), Say::Stay])]);
     let place = Place::new();
-    let mut child = place.record(&feed.url(), &[]).stderr(Stdio::piped()).spawn().unwrap();
+    let (_reader, writer) = full_pipe();
+    let mut child = place.record(&feed.url(), &[]).stderr(writer).spawn().unwrap();
     wait_for(&place.path("capture.open.mcap"), 2);
     signal(&child, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));

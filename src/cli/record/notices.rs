@@ -46,6 +46,14 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
             let text = event_in_words(event.event.as_ref()?, verbose)?;
             Some(format!("{}: {}", subscription.name, text.trim_end()))
         }
+        Notice::TextFrames { subscription, texts: 1, size } => Some(format!(
+            "{}: a text message of {size} bytes came: kept, but no frame",
+            subscription.name
+        )),
+        Notice::TextFrames { subscription, texts, .. } => Some(format!(
+            "{}: {texts} text messages have come by now: kept, but no frames",
+            subscription.name
+        )),
         Notice::Waiting { subscription, time, hopeless: false } => {
             Some(format!("{}: trying again in {:.1} s", subscription.name, time.as_secs_f64()))
         }
@@ -138,12 +146,10 @@ fn event_in_words(event: &Event, verbose: bool) -> Option<String> {
             None => format!("closed: {}", one_line(&closed.reason)),
         },
         Event::KeyRenewed(_) => "the key was renewed".to_owned(),
-        Event::TextFrame(text) => {
-            format!("a text message of {} bytes came: kept, but no frame", text.data.len())
-        }
         Event::DroppedFrames(dropped) => format!("a frame was lost: {}", dropped.reason),
         Event::ClockStepped(step) => step_in_words(step),
         Event::Gap(_)
+        | Event::TextFrame(_)
         | Event::Continued(_)
         | Event::ExportDropped(_)
         | Event::SegmentDeleted(_) => return None,
@@ -171,6 +177,10 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
             let line = of_event(event.event.as_ref()?)?;
             line.of(subscription).with("connection", event.connection)
         }
+        Notice::TextFrames { subscription, texts, size } => Line::new(Warn, "text_frame")
+            .of(subscription)
+            .with("bytes", *size)
+            .with("count", *texts),
         Notice::Waiting { subscription, time, hopeless } => Line::new(Info, "waiting")
             .of(subscription)
             .with("seconds", time.as_secs_f64())
@@ -255,7 +265,6 @@ fn of_event(event: &Event) -> Option<Line> {
                 .with("seconds", length.as_secs_f64())
                 .with("cause", gap.cause().as_str_name().to_lowercase())
         }
-        Event::TextFrame(text) => Line::new(Warn, "text_frame").with("bytes", text.data.len()),
         Event::DroppedFrames(dropped) => Line::new(Warn, "dropped_frames")
             .with("count", dropped.count)
             .with("bytes", dropped.bytes)
@@ -268,7 +277,7 @@ fn of_event(event: &Event) -> Option<Line> {
             .with("count", dropped.frames)
             .with("bytes", dropped.bytes)
             .with("reason", one_line(&dropped.reason)),
-        Event::Continued(_) | Event::SegmentDeleted(_) => return None,
+        Event::Continued(_) | Event::SegmentDeleted(_) | Event::TextFrame(_) => return None,
     })
 }
 

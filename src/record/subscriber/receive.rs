@@ -42,6 +42,8 @@ struct Heard {
     frames: u64,
     /// The last ones of them, which were more than the user asked for.
     left_out: u64,
+    /// How many text messages.
+    texts: u64,
     /// When the last of it came.
     last: Reading,
     /// How long nothing has come.
@@ -96,7 +98,8 @@ impl Subscriber {
         let last = self.look_at_clocks();
         let silence = Silence::since(last.steady);
         let (receipt, clock) = (Receipt::default(), Arc::clone(&self.dialer.clock));
-        let mut heard = Heard { frames: 0, left_out: 0, last, silence, receipt, clock };
+        let (frames, left_out, texts) = (0, 0, 0);
+        let mut heard = Heard { frames, left_out, texts, last, silence, receipt, clock };
         let mut pauses = Pauses::default();
         let mut stop = self.stop.clone();
         let mut care = self.care();
@@ -295,6 +298,13 @@ impl Subscriber {
                 }
                 Ok(Some(Incoming::Text(data))) => {
                     let data = self.used.hide_in(data);
+                    heard.texts += 1;
+                    // Each is in the ledger, and thousands are worth no thousand words.
+                    if heard.texts.is_power_of_two() {
+                        let (subscription, texts) = (&*self.subscription, heard.texts);
+                        let size = data.len();
+                        (self.notify)(Notice::TextFrames { subscription, texts, size });
+                    }
                     What::Event(self.session.event(Event::TextFrame(TextFrame { data })))
                 }
                 Ok(Some(Incoming::Close { code, reason })) => {
@@ -322,9 +332,6 @@ impl Subscriber {
                     return (batch, Some(Ended { reason, ..Ended::default() }));
                 }
             };
-            if let What::Event(event) = &what {
-                (self.notify)(Notice::Event { subscription: &self.subscription, event });
-            }
             batch.push(self.entry(received, what));
         }
     }
@@ -478,7 +485,7 @@ mod tests {
             });
             let (ring, events) = mpsc::unbounded_channel();
             let notify: Notify = Arc::new(move |notice: Notice<'_>| {
-                if let Notice::Event { .. } = notice {
+                if let Notice::Event { .. } | Notice::TextFrames { .. } = notice {
                     let _ = ring.send(());
                 }
             });
