@@ -48,6 +48,7 @@ pub struct HotSegment {
     path: PathBuf,
     sealed_path: PathBuf,
     entries: u64,
+    has_frames: bool,
     /// So many of them the kernel has.
     committed: u64,
     /// The entries before the checkpoint that was asked for last.
@@ -159,6 +160,7 @@ impl HotSegment {
             path,
             sealed_path,
             entries,
+            has_frames: false,
             committed,
             proven,
             end,
@@ -184,6 +186,11 @@ impl HotSegment {
         self.entries == 0
     }
 
+    /// A frame is in it, or was to be.
+    pub const fn has_frames(&self) -> bool {
+        self.has_frames
+    }
+
     /// The checkpoint that was asked for last covers all entries.
     pub const fn is_proven(&self) -> bool {
         self.proven == self.entries
@@ -193,6 +200,7 @@ impl HotSegment {
     pub fn append(&mut self, entry: &Entry) -> Result<()> {
         self.refuse_if_broken()?;
         self.entries += 1;
+        self.has_frames |= entry.frame().is_some();
         let appended = self.writer.append(entry);
         self.break_if_failed(appended)
     }

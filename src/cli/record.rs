@@ -91,8 +91,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Segments")]
     split_size: Option<u64>,
 
-    /// Begin a new segment at each multiple of this time on the wall clock, in UTC: 1h is on the hour.
-    /// SIGHUP begins one at any time.
+    /// Begin a new segment at each multiple of this time on the wall clock, in UTC: 1h is on the hour. One
+    /// without frames goes on. SIGHUP begins one at any time.
     #[arg(long, value_name = "D", value_parser = every, help_heading = "Segments")]
     split_every: Option<Duration>,
 

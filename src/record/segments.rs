@@ -26,7 +26,8 @@ use crate::{
 pub struct Split {
     /// When it has so many bytes, before it is compressed.
     pub size: Option<u64>,
-    /// At each multiple of this on the wall clock, counted from midnight UTC of 1 January 1970.
+    /// At each multiple of this on the wall clock, counted from midnight UTC of 1 January 1970, if there are frames in
+    /// it: whoever is refused for days would have a folder full of segments that say only that.
     pub every: Option<Duration>,
 }
 
@@ -170,13 +171,13 @@ impl Segments {
         let has_room_for_more = self.has_room_for_more();
         let Some(open) = &mut self.open else { return false };
         let too_large = self.split.size.is_some_and(|most| open.segment.size() >= most);
-        let over = open.until.is_some_and(|until| now >= until);
-        if open.segment.is_empty() {
+        let mut over = open.until.is_some_and(|until| now >= until);
+        if over && !open.segment.has_frames() {
             // The next one would be no better.
             open.until = self.split.until(now);
-            return false;
+            over = false;
         }
-        (too_large || over || asked) && has_room_for_more
+        (too_large || over || asked) && !open.segment.is_empty() && has_room_for_more
     }
 
     /// The wall clock was set: the open segment ends at the next multiple on the new one.
@@ -247,8 +248,9 @@ mod tests {
     use super::*;
     use crate::{
         capture,
-        entry::{SessionEvent, Subscription, What},
+        entry::{Frame, SessionEvent, Subscription, What},
         record::{Notice, Notify, earlier::Earlier, sealer::LeftHot},
+        schema,
     };
 
     fn at(seconds: u64) -> Timestamp {
@@ -277,8 +279,11 @@ mod tests {
     }
 
     fn write_into(segments: &mut Segments, second: u64) {
+        write(segments, second, What::Event(SessionEvent::default()));
+    }
+
+    fn write(segments: &mut Segments, second: u64, what: What) {
         let subscription = Subscription::to_audit("main");
-        let what = What::Event(SessionEvent::default());
         let entry = Entry { subscription, received: at(second), what };
         segments.write([&entry].into_iter()).unwrap();
     }
@@ -453,6 +458,30 @@ mod tests {
         let (sealed, failed) = segments.finish();
         assert!(failed.is_none() && !hot.exists(), "{failed:?}");
         assert!(sealed.iter().any(|sealed| sealed.is_left_over), "{sealed:?}");
+    }
+
+    /// Whoever is refused for days has one segment that says so.
+    #[test]
+    fn a_segment_without_frames_goes_on_unless_it_is_asked_for_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segments = begun(folder.path(), Arc::new(|_| ()));
+        segments.split.every = Some(Duration::from_secs(60));
+        segments.clock_stepped(at(1));
+        assert!(!segments.is_over(at(30), true), "nothing is in it");
+        write_into(&mut segments, 1);
+        assert!(segments.is_over(at(30), true));
+        assert!(!segments.is_over(at(60), false));
+        let frame = Frame {
+            sequence: 1,
+            sent: None,
+            kind: Arc::new(schema::bundled_type("classic", "audit", None)),
+            data: "x".into(),
+        };
+        write(&mut segments, 100, What::Frame(frame));
+        assert!(!segments.is_over(at(119), false));
+        assert!(segments.is_over(at(120), false));
+        segments.give_up();
+        assert!(segments.finish().1.is_none());
     }
 
     #[test]
