@@ -193,14 +193,11 @@ impl Socket {
             incoming = Some(match self.context.read(&mut wire) {
                 Ok(Message::Binary(data)) => Incoming::Binary(data),
                 Ok(Message::Text(text)) => Incoming::Text(text.into()),
-                Ok(Message::Close(frame)) => {
+                Ok(Message::Close(_)) => {
                     // Queues the answer, which is otherwise sent by the next read.
                     let _ = self.context.flush(&mut wire);
-                    let (code, reason) = match frame {
-                        Some(frame) => (Some(u16::from(frame.code)), frame.reason.to_string()),
-                        None => (None, String::new()),
-                    };
-                    Incoming::Close { code, reason }
+                    let (code, reason) = said_in_close(frame).unzip();
+                    Incoming::Close { code, reason: reason.unwrap_or_default() }
                 }
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
                 Err(Fault::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -308,6 +305,19 @@ fn plain() -> FrameHeader {
     FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() }
 }
 
+/// The code and the reason of a close, if it has any. Where the code is one that nobody may send (RFC 6455, section
+/// 7.4), the WebSocket code reads its own answer instead.
+fn said_in_close(frame: &[u8]) -> Option<(u16, String)> {
+    let mut cursor = Cursor::new(frame);
+    let (header, _) = FrameHeader::parse(&mut cursor).ok()??;
+    let mut said = frame.get(cursor.position() as usize..)?.to_vec();
+    if let Some(mask) = header.mask {
+        said.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    }
+    let (code, reason) = said.split_first_chunk()?;
+    Some((u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()))
+}
+
 fn fault(error: Fault) -> Broken {
     match error {
         Fault::Utf8(reason) => Broken::NotUtf8(reason),
@@ -397,6 +407,22 @@ mod tests {
         let mut client = Socket::client(server.output(), MESSAGE_LIMIT);
         assert_eq!(client.next(), Ok(Some(Incoming::Binary(Bytes::from_static(b"early")))));
         assert_eq!(client.next(), Ok(None));
+    }
+
+    #[test]
+    fn a_close_says_what_the_peer_has_said_also_where_nobody_may_say_that() {
+        for code in [0, 999, 1000, 1006, 1015, 4999, 65535] {
+            for masked in [false, true] {
+                let [mut server, mut client] =
+                    [Socket::server, Socket::client].map(|end| end(&[], MESSAGE_LIMIT));
+                let (from, to) =
+                    if masked { (&mut client, &mut server) } else { (&mut server, &mut client) };
+                from.send_close(code, "so be it");
+                let said = Incoming::Close { code: Some(code), reason: "so be it".to_owned() };
+                assert_eq!(carry(from, to, 100), [said], "masked: {masked}");
+                assert!(!to.output().is_empty(), "it is answered");
+            }
+        }
     }
 
     #[test]
@@ -517,6 +543,16 @@ mod tests {
         (messages, broken, socket.outbound.to_vec())
     }
 
+    /// The WebSocket code puts its answer in the place of a close that nobody may send.
+    fn with_answer(incoming: Incoming) -> Incoming {
+        match incoming {
+            Incoming::Close { code: Some(code), .. } if !CloseCode::from(code).is_allowed() => {
+                Incoming::Close { code: Some(1002), reason: "Protocol violation".to_owned() }
+            }
+            incoming => incoming,
+        }
+    }
+
     const LIMIT: usize = 200;
 
     /// A frame as a peer may send it, in or out of order.
@@ -574,6 +610,7 @@ mod tests {
                 };
             }
             let (expected, fault, answers) = read_plainly(role, &data);
+            let messages: Vec<_> = messages.into_iter().map(with_answer).collect();
             prop_assert_eq!(messages, expected);
             prop_assert_eq!(broken, fault);
             if role == Role::Server {
