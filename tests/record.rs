@@ -396,6 +396,15 @@ fn wrong_usage_is_refused_before_anything_is_done() {
 }
 
 #[test]
+fn whoever_can_start_no_thread_says_so() {
+    let place = Place::new();
+    let mut command = place.record("127.0.0.1:1", &[]);
+    // No machine has so much memory for each.
+    let output = command.env("RUST_MIN_STACK", (1_u64 << 60).to_string()).output().unwrap();
+    assert_ends(&output, 1, &["error: cannot start"]);
+}
+
+#[test]
 fn an_output_that_exists_or_cannot_be_made_is_refused() {
     let place = Place::new();
     fs::write(place.path("capture.mcap"), "mine").unwrap();

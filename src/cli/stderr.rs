@@ -34,8 +34,10 @@ pub(super) fn write(text: String) {
 /// Whoever writes does not wait from now on.
 pub(super) fn never_wait(words: Words) -> io::Result<()> {
     let thread = thread::Builder::new().name("stderr".to_owned());
-    let queue = QUEUE.get_or_init(Queue::default);
-    thread.spawn(move || queue.write_all(words)).map(drop)
+    thread.spawn(move || QUEUE.get_or_init(Queue::default).write_all(words))?;
+    // Where there is no thread, nobody would ever write what waits.
+    QUEUE.get_or_init(Queue::default);
+    Ok(())
 }
 
 /// Something waits to be written.
