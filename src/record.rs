@@ -464,7 +464,12 @@ async fn attend(
     loop {
         tokio::select! {
             () = &mut end => return,
-            some_left = subscribers.next_end() => if !some_left { return },
+            // Where one has panicked, whoever starts us again has all of them again.
+            some_left = subscribers.next_end() => {
+                if !some_left || subscribers.one_panicked() {
+                    return;
+                }
+            }
             Ok(()) = wanted.changed() => {
                 let wanted = wanted.borrow_and_update().clone();
                 subscribers.follow(wanted);

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Barrier, Mutex, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -316,6 +316,33 @@ fn left_over(folder: &Path, name: &str, is_blocked: bool) -> PathBuf {
     path
 }
 
+/// A recording of these topics into a folder.
+fn options(feed: &Feed, folder: &Path, topics: &[&str]) -> Options {
+    let account = |topic: &&str| Account {
+        name: (*topic).to_owned(),
+        username: None,
+        key: Key::new(KEY).unwrap(),
+        topic: (*topic).to_owned(),
+    };
+    Options {
+        protocol: protocol::by_name("classic"),
+        endpoint: Endpoint::parse(&feed.url()).unwrap(),
+        tls: trust::client_config(Trust::Anybody).unwrap(),
+        accounts: topics.iter().map(account).collect(),
+        unknown_topics: false,
+        keys: KeySource::Memory,
+        output: folder.to_owned(),
+        message_limit: MESSAGE_LIMIT,
+        stop_after_messages: None,
+        stop_after_size: None,
+        stop_after_duration: None,
+        once: false,
+        keeping: Keeping::default(),
+        exports: Vec::new(),
+        clock: Arc::new(SystemClock::new()),
+    }
+}
+
 #[test]
 fn what_an_earlier_run_has_left_is_sealed_while_the_next_one_records() {
     let folder = tempfile::tempdir().unwrap();
@@ -323,26 +350,9 @@ fn what_an_earlier_run_has_left_is_sealed_while_the_next_one_records() {
     let left = names.map(|name| left_over(folder.path(), name, false));
     let feed = Feed::start(vec![Reply::Feed(said(0..5).into_iter().chain([Say::Stay]).collect())]);
     let options = Options {
-        protocol: protocol::by_name("classic"),
-        endpoint: Endpoint::parse(&feed.url()).unwrap(),
-        tls: trust::client_config(Trust::Anybody).unwrap(),
-        accounts: vec![Account {
-            name: "monitoring".to_owned(),
-            username: None,
-            key: Key::new(KEY).unwrap(),
-            topic: "monitoring".to_owned(),
-        }],
-        unknown_topics: false,
-        keys: KeySource::Memory,
-        output: folder.path().to_owned(),
-        message_limit: MESSAGE_LIMIT,
         stop_after_messages: Some(5),
-        stop_after_size: None,
-        stop_after_duration: None,
         once: true,
-        keeping: Keeping::default(),
-        exports: Vec::new(),
-        clock: Arc::new(SystemClock::new()),
+        ..options(&feed, folder.path(), &["monitoring"])
     };
     // Sealing takes as long as it takes until something is recorded.
     let (sender, receiver) = mpsc::channel();
@@ -365,6 +375,26 @@ fn what_an_earlier_run_has_left_is_sealed_while_the_next_one_records() {
     let of_earlier_run = report.sealed.iter().filter(|sealed| sealed.is_left_over);
     assert_eq!((of_earlier_run.count(), report.recorded().count()), (2, 1));
     assert_eq!(frames_in(&entries(folder.path())).len(), 2 + 5);
+}
+
+/// It would be down until somebody happens to stop the recording.
+#[test]
+fn a_subscription_that_panics_ends_the_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let feed = Feed::answering(|_| Reply::Feed(vec![Say::Stay]));
+    let notify = |notice: Notice<'_>| {
+        if let Notice::Event { subscription, .. } = notice {
+            assert_ne!(subscription.topic, "audit", "whoever is told panics");
+        }
+    };
+    let options = options(&feed, folder.path(), &["monitoring", "audit"]);
+    let recording = Recording::prepare(options, Arc::new(notify)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stop = async { tokio::time::sleep(Duration::from_secs(20)).await };
+    let running = recording.run(stop, None);
+    let began = Instant::now();
+    assert!(runtime.block_on(running).unwrap_err().to_string().contains("panicked"));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -136,6 +136,11 @@ impl Subscribers {
         self.panicked
     }
 
+    /// It is gone, and nobody starts it again.
+    pub(super) const fn one_panicked(&self) -> bool {
+        self.panicked
+    }
+
     fn tell_and_start_missing(&mut self) {
         let notify = Arc::clone(&self.common.notify);
         self.start_missing(|subscription| notify(Notice::Added { subscription }));
