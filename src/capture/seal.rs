@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -333,10 +334,15 @@ fn copy_record(record: Record, target: &mut SealedFile) -> Result<(), McapError>
 }
 
 /// A power cut may undo that, which costs nothing: the sealed segment stands.
+/// Deletes what was sealed, if nobody has done that meanwhile.
 fn remove(hot: &Path) -> Result<()> {
-    fs::remove_file(hot).map_err(Error::io("delete", hot))?;
-    sync_folder_of(hot).ok();
-    Ok(())
+    match fs::remove_file(hot) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("delete", hot)(error)),
+        _ => {
+            sync_folder_of(hot).ok();
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -349,10 +355,9 @@ mod tests {
         entry::{Entry, SessionEvent, Subscription, Timestamp, What},
     };
 
-    #[test]
-    fn a_sealing_that_nobody_wants_any_more_leaves_all_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.mcap");
+    /// A hot segment that nobody writes any more, with nine entries, and the name that it will have.
+    fn left_in(folder: &Path) -> (PathBuf, PathBuf) {
+        let path = folder.join("a.mcap");
         let (started, host) = (Timestamp::from_nanos(1), String::new());
         let about = About { started, host, options: std::collections::BTreeMap::new() };
         let mut segment = HotSegment::create(&path, &about, &[]).unwrap();
@@ -361,8 +366,26 @@ mod tests {
         let entry = Entry { subscription, received: started, what };
         (0..9).for_each(|_| segment.append(&entry).unwrap());
         segment.commit().unwrap();
-        let hot = segment.path().to_owned();
-        drop(segment);
+        (segment.path().to_owned(), path)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_somebody_deletes_while_it_is_sealed_is_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hot, path) = left_in(folder.path());
+        let delete = || {
+            fs::remove_file(&hot).ok();
+            false
+        };
+        let sealed = seal_unless(&hot, &path, Compression::default(), &delete).unwrap();
+        assert_eq!((sealed.entries, sealed.path), (9, Some(path)));
+    }
+
+    #[test]
+    fn a_sealing_that_nobody_wants_any_more_leaves_all_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (hot, path) = left_in(folder.path());
         let before = fs::read(&hot).unwrap();
         let asked = Cell::new(0);
         let is_unwanted = || asked.replace(asked.get() + 1) == 5;
