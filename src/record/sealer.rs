@@ -270,6 +270,8 @@ impl Sealer {
                 Err(error) => _ = failed.get_or_insert(error),
             }
         }
+        // What could not be sealed at first comes behind what followed it.
+        all.sort_by(|a, b| a.path.cmp(&b.path));
         (all, failed)
     }
 }
@@ -335,8 +337,10 @@ impl Work {
             }
             let result = if is_of_earlier_run {
                 Ok(Sealed::unsealed(path))
-            } else {
+            } else if path.exists() {
                 Err(Kind::NotSealed { path }.into())
+            } else {
+                Err(Kind::GoneForGood { path }.into())
             };
             self.results.push(result);
         }

@@ -460,6 +460,40 @@ mod tests {
         assert!(sealed.iter().any(|sealed| sealed.is_left_over), "{sealed:?}");
     }
 
+    #[test]
+    fn what_is_sealed_late_is_told_where_it_belongs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segments = begun(folder.path(), Arc::new(|_| ()));
+        let first = segments.segment().unwrap().sealed_path().to_owned();
+        // No file gets the name of a folder.
+        fs::create_dir(&first).unwrap();
+        next(&mut segments, 1);
+        next(&mut segments, 2);
+        segments.last_leaving();
+        fs::remove_dir(&first).unwrap();
+        segments.give_up();
+        let (sealed, failed) = segments.finish();
+        assert!(failed.is_none(), "{failed:?}");
+        let paths: Vec<_> = sealed.into_iter().filter_map(|sealed| sealed.path).collect();
+        assert_eq!((paths.len(), &paths[0]), (2, &first));
+        assert!(paths.is_sorted(), "{paths:?}");
+    }
+
+    #[test]
+    fn what_is_deleted_before_it_could_be_sealed_is_not_said_to_be_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut segments = begun(folder.path(), Arc::new(|_| ()));
+        let segment = segments.segment().unwrap();
+        let (hot, sealed) = (segment.path().to_owned(), segment.sealed_path().to_owned());
+        fs::create_dir(&sealed).unwrap();
+        next(&mut segments, 1);
+        segments.last_leaving();
+        fs::remove_file(&hot).unwrap();
+        segments.give_up();
+        let failed = segments.finish().1.unwrap().to_string();
+        assert!(failed.contains("what was in it is lost"), "{failed}");
+    }
+
     /// Whoever is refused for days has one segment that says so.
     #[test]
     fn a_segment_without_frames_goes_on_unless_it_is_asked_for_another() {
