@@ -333,8 +333,8 @@ fn copy_record(record: Record, target: &mut SealedFile) -> Result<(), McapError>
     Ok(())
 }
 
-/// A power cut may undo that, which costs nothing: the sealed segment stands.
-/// Deletes what was sealed, if nobody has done that meanwhile.
+/// Deletes what was sealed, if nobody has done that meanwhile. A power cut may undo it, which costs nothing: the sealed
+/// segment stands.
 fn remove(hot: &Path) -> Result<()> {
     match fs::remove_file(hot) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io("delete", hot)(error)),
