@@ -509,13 +509,13 @@ impl Peer {
     fn poll_speak(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = Pin::new(&mut self.stream);
         let output = self.socket.output();
-        let output = &output[..output.len().min(self.allowance)];
-        if output.is_empty() {
+        let allowed = output.len().min(self.allowance);
+        if allowed == 0 {
             ready!(stream.as_mut().poll_flush(context))?;
             self.unflushed = false;
             return Poll::Ready(Ok(()));
         }
-        let count = ready!(stream.as_mut().poll_write(context, output))?;
+        let count = ready!(stream.as_mut().poll_write(context, &output[..allowed]))?;
         if count == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
@@ -524,6 +524,10 @@ impl Peer {
         }
         self.socket.sent(count);
         self.unflushed = true;
+        // At once: whoever has the last of it may be gone when we listen again, and has had it all the same.
+        if count == allowed && stream.poll_flush(context)?.is_ready() {
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -540,6 +544,54 @@ mod tests {
         fn tcp(&mut self) -> &mut TcpStream {
             unreachable!("nobody resets it")
         }
+    }
+
+    /// Somebody who goes as soon as something has come.
+    struct Hasty {
+        served: bool,
+    }
+
+    impl Stream for Hasty {
+        fn tcp(&mut self) -> &mut TcpStream {
+            unreachable!("nobody resets it")
+        }
+    }
+
+    impl AsyncRead for Hasty {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.served { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+    }
+
+    impl AsyncWrite for Hasty {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            data: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.served = true;
+            Poll::Ready(Ok(data.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_goes_as_soon_as_all_has_come_has_had_all() {
+        let mut peer = Peer::new(Box::new(Hasty { served: false }), &[]);
+        peer.queue(Bytes::from_static(b"the last frame"));
+        assert_eq!(peer.flush().await, Ok(()));
+        assert_eq!(peer.idle().await, Ended::Gone);
     }
 
     #[test]
