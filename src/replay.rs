@@ -36,6 +36,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::{
+    alarm::Alarm,
+    control::{House, Open},
+    hold::{Hold, Over},
+    offer::Offer,
+    spoil::Spoil,
+    stage::{Guest, Stage, Tell},
+    types::Types,
+};
 pub use self::{
     background::{Builder, ReplayServer},
     control::{
@@ -49,14 +58,6 @@ pub use self::{
     },
     verdict::{Check, Demands, Expected, Outcome},
 };
-use self::{
-    control::{House, Open},
-    hold::{Hold, Over},
-    offer::Offer,
-    spoil::Spoil,
-    stage::{Guest, Stage, Tell},
-    types::Types,
-};
 use crate::{
     accounts::Account,
     capture::Capture,
@@ -67,6 +68,7 @@ use crate::{
     select::Selection,
 };
 
+mod alarm;
 mod background;
 mod control;
 mod feed;
@@ -285,8 +287,13 @@ impl Server {
             let ties = (Arc::clone(spoil), Arc::clone(&hold), keys.clone());
             Arc::new(House::new(&options, subscriptions, ties))
         });
+        let alarm = Alarm::start().map_err(|error| {
+            let reason = format!("no thread to keep time with: {error}");
+            Error::from(Kind::Internal { reason })
+        })?;
         let stage = Stage {
             options,
+            alarm,
             offer: Arc::new(offer),
             keys,
             identity,

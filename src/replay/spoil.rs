@@ -281,7 +281,7 @@ impl Outlet<'_> {
                 // It is due all the same: for whoever counts, it is late.
                 let leaves = due.checked_add(later).unwrap_or(due);
                 self.flush().await?;
-                self.peer.meanwhile(tokio::time::sleep_until(leaves)).await?;
+                self.peer.meanwhile(self.alarm.at(leaves.into_std())).await?;
             }
             if matches!(act, Act::End(_)) {
                 // It strikes when all before it has gone: until then, pings are answered.

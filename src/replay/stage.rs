@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Options, Timeline,
+    alarm::Alarm,
     control::{Clock, Farewell, House, Leap, Order, Ties},
     feed::{Cue, Feed},
     hold::{Hold, Lifted, Over, Seat},
@@ -27,7 +28,6 @@ use super::{
     stamps::Stamper,
     tally::Tally,
     types::Types,
-    until,
 };
 use crate::{
     capture::Unpacked,
@@ -61,6 +61,8 @@ mod code {
 /// What all clients of a server share.
 pub(super) struct Stage {
     pub options: Options,
+    /// Wakes those whose frames are due.
+    pub alarm: Alarm,
     pub offer: Arc<Offer>,
     /// None if any key will do.
     pub keys: Option<Keys>,
@@ -262,8 +264,9 @@ impl Stage {
         let stamper = Stamper::new();
         let restamp = self.options.restamp;
         let past = zero;
+        let alarm = &self.alarm;
         let mut outlet =
-            Outlet { peer, tally, zero, past, pace, limit, restamp, stamper, spoilt, ties };
+            Outlet { peer, tally, alarm, zero, past, pace, limit, restamp, stamper, spoilt, ties };
         if let Some((origin, spoilt)) = origin.zip(outlet.spoilt.as_mut()) {
             spoilt.leap(origin.position);
         }
@@ -346,6 +349,7 @@ pub(super) async fn say_goodbye(
 pub(super) struct Outlet<'a> {
     pub peer: &'a mut Peer,
     pub tally: &'a mut Tally,
+    pub alarm: &'a Alarm,
     /// The zero of the pace.
     zero: Instant,
     /// A time that has been: for what was due by then nobody has to look at the clock.
@@ -527,7 +531,14 @@ impl Outlet<'_> {
         if let Some(ties) = &self.ties {
             ties.say(self.zero, &self.pace);
         }
-        self.next_order_or(until(time)).await
+        let alarm = self.alarm;
+        let due = async {
+            match time {
+                Some(time) => alarm.at(time.into_std()).await,
+                None => std::future::pending().await,
+            }
+        };
+        self.next_order_or(due).await
     }
 
     /// When a frame leaves that is scheduled for this time.
