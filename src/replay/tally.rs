@@ -20,8 +20,6 @@ pub(super) struct Tally {
     latest: Option<(Arc<Subscription>, usize)>,
     /// What is on its way.
     queued: Vec<Queued>,
-    /// Of all subscriptions.
-    delays: Delays,
     /// How often each fault was applied.
     faults: BTreeMap<&'static str, u64>,
 }
@@ -47,7 +45,6 @@ impl Tally {
             subscriptions: Vec::new(),
             latest: None,
             queued: Vec::new(),
-            delays: Delays::default(),
             faults: BTreeMap::new(),
         }
     }
@@ -111,9 +108,7 @@ impl Tally {
             sent.first.get_or_insert(moments);
             sent.last = Some(moments);
             if self.timed {
-                let delay = now.saturating_duration_since(due);
-                delays.add(delay);
-                self.delays.add(delay);
+                delays.add(now.saturating_duration_since(due));
             }
         }
     }
@@ -139,17 +134,19 @@ impl Tally {
         mut self,
         names: impl Iterator<Item = &'s String>,
     ) -> (Duration, Vec<Sent>, Delays) {
+        let mut all = Delays::default();
         let sent = names.map(|name| {
             let at = self.subscriptions.iter().position(|counts| counts.sent.name == *name);
             at.map_or_else(
                 || Sent::nothing(name),
                 |at| {
                     let Counts { sent, delays } = self.subscriptions.swap_remove(at);
+                    all.add_all(&delays);
                     Sent { lateness: delays.lateness(), ..sent }
                 },
             )
         });
         let sent = sent.collect();
-        (self.connected.elapsed(), sent, self.delays)
+        (self.connected.elapsed(), sent, all)
     }
 }
