@@ -1280,6 +1280,38 @@ fn no_two_outputs_are_one_file_and_none_is_a_capture() {
 }
 
 #[test]
+fn a_report_comes_behind_the_ready_line_on_stdout_and_nothing_else_does() {
+    let fixture = Fixture::of(3);
+    let behind = |option| {
+        let ran = alone(&fixture.path, &[option, "-"]);
+        assert_eq!(ran.code, 1, "nobody came: {ran:?}");
+        let (ready, report) = ran.stdout.split_once('\n').unwrap();
+        assert!(ready.starts_with(r#"{"event":"ready""#), "{ran:?}");
+        report.to_owned()
+    };
+    let report: serde_json::Value = serde_json::from_str(&behind("--report")).unwrap();
+    assert_eq!(report["outcome"], "failed");
+    assert!(behind("--report-junit").starts_with("<?xml"));
+
+    let mut refused =
+        vec![(vec!["--report", "-", "--report-junit", "-"], "--report-junit than for --report")];
+    for (option, words) in [
+        ("--ready-file", "a file for --ready-file, found -"),
+        ("--ca-out", "a file for --ca-out, found -"),
+        ("--fault-log", "a file for --fault-log, found -"),
+    ] {
+        refused.push((vec![option, "-"], words));
+    }
+    for (arguments, words) in refused {
+        let own = ["replay", fixture.path.to_str().unwrap(), "--timeout", "10ms"];
+        let ran = centralcap(own.iter().chain(&arguments));
+        assert!(ran.code == 2 && ran.stderr.contains(words), "{ran:?}");
+        assert_eq!(ran.stdout, "");
+    }
+    assert!(!Path::new("-").exists());
+}
+
+#[test]
 fn nothing_is_written_over_a_log_that_is_repeated() {
     let fixture = Fixture::of(3);
     let log = fixture.path.with_file_name("log").into_os_string().into_string().unwrap();

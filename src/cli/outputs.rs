@@ -29,6 +29,24 @@ impl<'a> Named<'a> {
     }
 }
 
+/// What stdout is called where a file is meant.
+const STDOUT: &str = "-";
+
+/// Refuses stdout for what must be a file: the first line there is the ready line, and nothing but reports
+/// comes behind it.
+pub(super) fn need_files(outputs: &[Named<'_>]) -> Result<(), Error> {
+    let Some(Named { option, .. }) = outputs.iter().find(|output| is_stdout(output.path)) else {
+        return Ok(());
+    };
+    let hint =
+        "name a file: stdout has the ready line, and only --report or --report-junit may follow";
+    Err(Error::usage(format!("a file for {option}"), STDOUT, hint))
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new(STDOUT)
+}
+
 /// Refuses an output that is an input or another output, whatever it is called, and one that would be taken
 /// for a capture. To be asked before anything is removed or written.
 pub(super) fn keep_apart(inputs: &[Named<'_>], outputs: &[Named<'_>]) -> Result<(), Error> {
@@ -64,11 +82,15 @@ enum Place {
     There(Identity),
     /// Nothing is there yet: its folder and name.
     Free(PathBuf),
+    Stdout,
 }
 
 impl Place {
     /// None of what is no file: several may well write to a terminal, or to /dev/null.
     fn of(path: &Path) -> Option<Self> {
+        if is_stdout(path) {
+            return Some(Self::Stdout);
+        }
         match fs::metadata(path) {
             Ok(found) if found.is_file() => Identity::of(path).ok().map(Self::There),
             Ok(_) => None,
@@ -95,12 +117,16 @@ enum Way {
     Named(PathBuf),
     /// Into what is there and no file: a pipe, a terminal, /dev/null.
     Into(File),
+    Stdout,
 }
 
 impl Output {
     /// Nothing is changed yet. A pipe is waited for until somebody reads it: whoever waits can be stopped
     /// now, and not later.
     pub(super) fn at(path: &Path) -> anyhow::Result<Self> {
+        if is_stdout(path) {
+            return Ok(Self { path: path.to_owned(), way: Way::Stdout });
+        }
         let way = match fs::metadata(path) {
             Ok(found) if !found.is_file() => {
                 let file = OpenOptions::new().write(true).open(path);
@@ -132,13 +158,17 @@ impl Output {
                 let written = file.write_all(text.as_bytes());
                 written.and_then(|()| Ok(file.persist(target).map(drop)?))
             }
-            Way::Into(file) => match { file }.write_all(text.as_bytes()) {
-                // Whoever read it has seen enough.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                written => written,
-            },
+            Way::Into(file) => { file }.write_all(text.as_bytes()),
+            Way::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            }
         };
-        Ok(written.map_err(Error::io("write", &self.path))?)
+        match written {
+            // Whoever read it has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written.map_err(Error::io("write", &self.path))?),
+        }
     }
 
     fn beside(&self, target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {

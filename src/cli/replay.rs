@@ -118,11 +118,12 @@ pub(super) struct Args {
     max_lateness: Option<Duration>,
 
     /// Write what each client got, and when, to this file at the end, as JSON. An earlier file of that name
-    /// is removed at the start.
+    /// is removed at the start. With `-` it is on stdout, behind the ready line.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// The same as JUnit's XML, for CI servers. An earlier file of that name is removed at the start.
+    /// The same as JUnit's XML, for CI servers. An earlier file of that name is removed at the start. `-` is
+    /// stdout here, too.
     #[arg(long, value_name = "FILE")]
     report_junit: Option<PathBuf>,
 
@@ -242,15 +243,19 @@ impl Args {
             Named::maybe("--key", self.key.as_ref()),
             Named::maybe("--faults", self.faults.file()),
         ];
-        let outputs = [
-            Named::maybe("--report", self.report.as_ref()),
-            Named::maybe("--report-junit", self.report_junit.as_ref()),
+        let files = [
             Named::maybe("--ready-file", self.ready_file.as_ref()),
             Named::maybe("--ca-out", self.ca_out.as_ref()),
             Named::maybe("--fault-log", self.faults.log_file()),
         ];
+        let reports = [
+            Named::maybe("--report", self.report.as_ref()),
+            Named::maybe("--report-junit", self.report_junit.as_ref()),
+        ];
         let inputs: Vec<_> = inputs.chain(options.into_iter().flatten()).collect();
-        let outputs: Vec<_> = outputs.into_iter().flatten().collect();
+        let files: Vec<_> = files.into_iter().flatten().collect();
+        outputs::need_files(&files)?;
+        let outputs: Vec<_> = reports.into_iter().flatten().chain(files).collect();
         outputs::keep_apart(&inputs, &outputs)
     }
 
