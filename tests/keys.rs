@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -58,15 +58,20 @@ impl Running {
         self.go_with(feed, &[])
     }
 
-    fn go_with(mut self, feed: &Feed, more: &[&str]) -> Self {
+    fn go_with(self, feed: &Feed, more: &[&str]) -> Self {
+        let file = self.path("input.json");
+        let keys = ["--input", file.to_str().unwrap()];
+        self.record(feed, &[&keys, more].concat(), Stdio::null())
+    }
+
+    fn record(mut self, feed: &Feed, arguments: &[&str], stdin: Stdio) -> Self {
         let child = Command::new(assert_cmd::cargo::cargo_bin!("centralcap"))
-            .args(["record", "-v", "--hostname", &feed.url(), "--input"])
-            .arg(self.path("input.json"))
+            .args(["record", "-v", "--hostname", &feed.url()])
+            .args(arguments)
             .arg("-o")
             .arg(self.path("recordings"))
-            .args(more)
             .env("RUST_LOG", "trace")
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(fs::File::create(self.path("stdout")).unwrap())
             .stderr(fs::File::create(self.path("stderr")).unwrap())
             .spawn();
@@ -437,6 +442,23 @@ fn what_changes_in_the_input_file_takes_effect_and_a_broken_file_changes_nothing
         "closed 3",
     ];
     assert_eq!(story(&entries, "b"), expected, "{words}");
+}
+
+#[test]
+fn keys_from_a_pipe_are_read_once() {
+    let feed = Feed::answering(|_| Reply::Feed(vec![Say::Stay]));
+    let (from, mut to) = io::pipe().unwrap();
+    to.write_all(input([("a", "synthetic-key")]).as_bytes()).unwrap();
+    drop(to);
+    // Time enough to look at a file again.
+    let arguments = ["--input", "/dev/stdin", "--stop-after-duration", "2500ms"];
+    let mut running = Running::prepare("").record(&feed, &arguments, from.into());
+    let child = running.child.as_mut().unwrap();
+    assert!(child.wait().unwrap().success(), "{}", running.words());
+    assert!(running.words().contains("a: connected to"), "{}", running.words());
+    for wrong in ["goes on as before", "cannot"] {
+        assert!(!running.words().contains(wrong), "{}", running.words());
+    }
 }
 
 /// The ways in which a key could be spelled: for each its name and a text.

@@ -454,11 +454,11 @@ impl Args {
 
     fn accounts(&self) -> error::Result<(Vec<Account>, KeySource)> {
         if let Some(path) = &self.input {
-            return Ok((accounts::read(path)?, KeySource::InputFile(path.clone())));
+            return Ok((accounts::read(path)?, kept(path, KeySource::InputFile)));
         }
         let topic = self.topic.clone().unwrap_or_default();
         let (key, source) = match &self.key_file {
-            Some(path) => (accounts::read_key(path)?, KeySource::KeyFile(path.clone())),
+            Some(path) => (accounts::read_key(path)?, kept(path, KeySource::KeyFile)),
             None => {
                 let Ok(key) = std::env::var("CENTRALCAP_KEY") else {
                     return Err(Error::no_key(&topic));
@@ -474,6 +474,11 @@ impl Args {
         let account = Account { name, username: self.username.clone(), key, topic };
         Ok((vec![account], source))
     }
+}
+
+/// What came from a pipe is there no longer, neither to be read again nor to be written to.
+fn kept(path: &Path, source: fn(PathBuf) -> KeySource) -> KeySource {
+    if path.is_file() { source(path.to_owned()) } else { KeySource::Memory }
 }
 
 fn conclude(report: Report, words: Words) -> anyhow::Result<Outcome> {
