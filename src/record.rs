@@ -28,7 +28,7 @@ pub use self::{
 use self::{
     earlier::Earlier,
     export::Exports,
-    input::InputFile,
+    followed::Followed,
     keys::Keys,
     room::has_room_to_seal,
     sealer::{Care, LeftHot, tell_sealed},
@@ -36,7 +36,7 @@ use self::{
     subscribers::{Common, Hopeless, Subscribers},
 };
 use crate::{
-    accounts::Account,
+    accounts::{self, Account},
     capture::{
         About, Compression, LeftOver, SEALED_SUFFIX, Sealed, left_overs, seal, sealed_left_over,
         unfinished::create_folder,
@@ -54,8 +54,8 @@ mod clock;
 mod dial;
 mod earlier;
 mod export;
+mod followed;
 mod hook;
-mod input;
 mod keeper;
 mod keys;
 pub mod metrics;
@@ -81,7 +81,7 @@ pub struct Options {
     pub accounts: Vec<Account>,
     /// Take topics that the protocol does not know, if an input file comes to ask for one.
     pub unknown_topics: bool,
-    /// Where their keys came from. An input file is followed: what changes in it takes effect.
+    /// Where their keys came from. A file is followed: what changes in it takes effect.
     pub keys: KeySource,
     /// A folder, or the name of one `.mcap` file.
     pub output: PathBuf,
@@ -186,13 +186,13 @@ pub enum Notice<'a> {
         /// Which.
         subscription: &'a Subscription,
     },
-    /// The input file has another key for it.
+    /// The file that its key came from has another one.
     KeyGiven {
         /// Whose.
         subscription: &'a Subscription,
     },
-    /// The input file has changed and is of no use now.
-    InputFileBroken {
+    /// The file with the keys has changed and is of no use now.
+    KeysFileBroken {
         /// Why.
         error: &'a Error,
     },
@@ -407,7 +407,7 @@ impl Recording {
         let (keeper, writing) = keeper::start(segments, shared);
         let time_out = options.stop_after_duration;
         let ticking = tokio::spawn(keeper.clone().tick(split));
-        let (keys, wanted, following) = follow_input(&options, &notify);
+        let (keys, wanted, following) = follow_file(&options, &notify);
         let Options { protocol, endpoint, tls, accounts, message_limit, once, clock, .. } = options;
         let common = Common {
             protocol,
@@ -454,7 +454,7 @@ impl Recording {
     }
 }
 
-/// Does with the subscriptions what the input file says, until the end or until none is left.
+/// Does with the subscriptions what their file says, until the end or until none is left.
 async fn attend(
     subscribers: &mut Subscribers,
     mut wanted: watch::Receiver<Vec<Account>>,
@@ -478,25 +478,44 @@ async fn attend(
     }
 }
 
-/// The keys; and where they come from an input file, what that file holds whenever it has changed.
-fn follow_input(
+/// The keys; and where they come from a file, what that holds whenever it has changed.
+fn follow_file(
     options: &Options,
     notify: &Notify,
 ) -> (Arc<Keys>, watch::Receiver<Vec<Account>>, JoinHandle<()>) {
-    let (protocol, unknown_topics) = (options.protocol, options.unknown_topics);
-    let keys = Arc::new(Keys::new(protocol, options.keys.clone()));
+    let keys = Arc::new(Keys::new(options.protocol, options.keys.clone()));
     let (changed, wanted) = watch::channel(Vec::new());
-    let following = match &options.keys {
-        KeySource::InputFile(path) => {
-            let check = move |account: &Account| {
-                if unknown_topics { Ok(()) } else { account.check_topic(protocol) }
-            };
-            let file = InputFile::new(path.clone(), Box::new(check));
-            tokio::spawn(file.follow(Arc::clone(&keys), changed, Arc::clone(notify)))
-        }
-        KeySource::KeyFile(_) | KeySource::Memory => tokio::spawn(std::future::ready(())),
+    let file = match &options.keys {
+        KeySource::InputFile(path) => Some(Followed::new(path.clone(), input_file(options))),
+        KeySource::KeyFile(path) => Some(Followed::new(path.clone(), key_file(options))),
+        KeySource::Memory => None,
+    };
+    let following = match file {
+        Some(file) => tokio::spawn(file.follow(Arc::clone(&keys), changed, Arc::clone(notify))),
+        None => tokio::spawn(std::future::ready(())),
     };
     (keys, wanted, following)
+}
+
+fn input_file(options: &Options) -> followed::Read {
+    let (protocol, unknown_topics) = (options.protocol, options.unknown_topics);
+    Box::new(move |path| {
+        let accounts = accounts::read(path)?;
+        if !unknown_topics {
+            accounts.iter().try_for_each(|account| account.check_topic(protocol))?;
+        }
+        Ok(accounts)
+    })
+}
+
+/// All have the one key that is in it.
+fn key_file(options: &Options) -> followed::Read {
+    let accounts = options.accounts.clone();
+    Box::new(move |path| {
+        let key = accounts::read_key(path)?;
+        let with_it = |account: &Account| Account { key: key.clone(), ..account.clone() };
+        Ok(accounts.iter().map(with_it).collect())
+    })
 }
 
 async fn after(time: Option<Duration>) {

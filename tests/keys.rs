@@ -414,7 +414,7 @@ fn what_changes_in_the_input_file_takes_effect_and_a_broken_file_changes_nothing
 
     edit(&input([("a", third), ("b", second)]));
     running.wait_for("new key of a", || connections("a") == 2);
-    assert!(running.words().contains("a: the input file has another key"));
+    assert!(running.words().contains("a: its file has another key"));
     assert!(feed.requests().iter().any(|request| request.key() == third));
 
     edit(&input([("a", third)]));
@@ -442,6 +442,32 @@ fn what_changes_in_the_input_file_takes_effect_and_a_broken_file_changes_nothing
         "closed 3",
     ];
     assert_eq!(story(&entries, "b"), expected, "{words}");
+}
+
+#[test]
+fn another_key_in_the_key_file_takes_effect() {
+    let feed = Feed::answering(|_| Reply::Feed(vec![Say::Stay]));
+    let running = Running::prepare("");
+    let (file, new) = (running.path("key"), running.path("new"));
+    fs::write(&file, "synthetic-first-key\n").unwrap();
+    let arguments = ["--topic", "audit", "--name", "a", "--key-file", file.to_str().unwrap()];
+    let mut running = running.record(&feed, &arguments, Stdio::null());
+    let connections = || running.words().matches("a: connected to").count();
+    running.wait_for("connection", || connections() == 1);
+
+    let put = |key: &str| {
+        fs::write(&new, key).unwrap();
+        fs::rename(&new, &file).unwrap();
+    };
+    put("two\nlines");
+    running.wait_for("word about it", || running.words().contains("goes on as before"));
+    put("synthetic-second-key\n");
+    running.wait_for("connection with the new key", || connections() == 2);
+    assert!(running.words().contains("a: its file has another key"), "{}", running.words());
+    let keys: Vec<_> = feed.requests().iter().map(|request| request.key().to_owned()).collect();
+    assert_eq!(keys, ["synthetic-first-key", "synthetic-second-key"]);
+    let expected = ["connected 1", "new key", "closed 1", "connected 2", "closed 2"];
+    assert_eq!(story(&running.stop(), "a"), expected, "{}", running.words());
 }
 
 #[test]

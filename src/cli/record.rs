@@ -75,7 +75,8 @@ pub(super) struct Args {
     #[arg(long, requires = "topic", conflicts_with = "input")]
     username: Option<String>,
 
-    /// A file with the key, for that subscription. A renewed key is written back to it.
+    /// A file with the key, for that subscription. A renewed key is written back to it, and another one that
+    /// is put there takes effect while recording.
     #[arg(long, value_name = "FILE", requires = "topic", conflicts_with = "input")]
     key_file: Option<PathBuf>,
 

@@ -73,10 +73,10 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
             subscription.name
         )),
         Notice::KeyGiven { subscription } => {
-            Some(format!("{}: the input file has another key", subscription.name))
+            Some(format!("{}: its file has another key", subscription.name))
         }
-        Notice::InputFileBroken { error } => Some(format!(
-            "the input file has changed, but cannot be used; all goes on as before: {error}"
+        Notice::KeysFileBroken { error } => Some(format!(
+            "the file with the keys has changed, but cannot be used; all goes on as before: {error}"
         )),
         Notice::Sealed { sealed } if verbose || sealed.is_left_over => {
             let of = if sealed.is_left_over { " of an earlier run" } else { "" };
@@ -195,7 +195,7 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
         Notice::Added { subscription } => Line::new(Info, "added").of(subscription),
         Notice::Removed { subscription } => Line::new(Info, "removed").of(subscription),
         Notice::KeyGiven { subscription } => Line::new(Info, "key_given").of(subscription),
-        Notice::InputFileBroken { error } => because(Line::new(Warn, "input_file_broken"), error),
+        Notice::KeysFileBroken { error } => because(Line::new(Warn, "keys_file_broken"), error),
         Notice::Sealed { sealed } => {
             Line::new(if sealed.is_left_over { Info } else { Debug }, "sealed")
                 .with_maybe("path", sealed.path.as_ref().map(|path| path.display().to_string()))

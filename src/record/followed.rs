@@ -1,11 +1,11 @@
-//! The input file while it is recorded from: looked at again and again, so that what its owner
+//! The file with the keys while it is recorded from: looked at again and again, so that what its owner
 //! changes takes effect without a restart.
 //!
 //! A file that cannot be used changes nothing. That is told once, as somebody may be in the middle of
 //! editing it.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -15,28 +15,28 @@ use tokio::sync::{oneshot, watch};
 
 use super::{Notice, Notify, keys::Keys};
 use crate::{
-    accounts::{self, Account, Stamp},
+    accounts::{Account, Stamp},
     error::Result,
 };
 
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What an account has to fulfil besides being one.
-pub(super) type Check = Box<dyn Fn(&Account) -> Result<()> + Send>;
+/// The subscriptions that the file stands for.
+pub(super) type Read = Box<dyn Fn(&Path) -> Result<Vec<Account>> + Send>;
 
 /// The file, and what is known of it.
-pub(super) struct InputFile {
+pub(super) struct Followed {
     path: PathBuf,
-    check: Check,
+    read: Read,
     seen: Option<Stamp>,
     broken: bool,
 }
 
-impl InputFile {
+impl Followed {
     /// A file that was not looked at yet.
-    pub(super) fn new(path: PathBuf, check: Check) -> Self {
-        Self { path, check, seen: None, broken: false }
+    pub(super) fn new(path: PathBuf, read: Read) -> Self {
+        Self { path, read, seen: None, broken: false }
     }
 
     /// What the file holds, if it has changed; or why it cannot be used, if it could be before.
@@ -48,15 +48,9 @@ impl InputFile {
         // The stamp is older than the content: a change in between is seen the next time.
         self.seen = stamp.as_ref().ok().copied();
         let was_broken = self.broken;
-        let found = stamp.and_then(|_| self.read());
+        let found = stamp.and_then(|_| (self.read)(&self.path));
         self.broken = found.is_err();
         if was_broken && self.broken { None } else { Some(found) }
-    }
-
-    fn read(&self) -> Result<Vec<Account>> {
-        let accounts = accounts::read(&self.path)?;
-        accounts.iter().try_for_each(|account| (self.check)(account))?;
-        Ok(accounts)
     }
 
     /// Hands out what the file holds whenever it has changed, for ever.
@@ -84,7 +78,7 @@ impl InputFile {
                 Ok(Some(Ok(accounts))) => {
                     changed.send_replace(accounts);
                 }
-                Ok(Some(Err(error))) => notify(Notice::InputFileBroken { error: &error }),
+                Ok(Some(Err(error))) => notify(Notice::KeysFileBroken { error: &error }),
                 Ok(None) => {}
                 Err(_) => return,
             }
@@ -97,7 +91,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::protocol::classic::Classic;
+    use crate::{accounts, protocol::classic::Classic};
 
     fn entry(topic: &str) -> String {
         format!(r#"{{"customers": {{"a": {{"wsskey": "synthetic", "topic": "{topic}"}}}}}}"#)
@@ -118,8 +112,12 @@ mod tests {
             fs::rename(new, &path).unwrap();
         };
         write(&entry("audit"));
-        let mut file =
-            InputFile::new(path.clone(), Box::new(|account| account.check_topic(&Classic)));
+        let read: Read = Box::new(|path| {
+            let accounts = accounts::read(path)?;
+            accounts[0].check_topic(&Classic)?;
+            Ok(accounts)
+        });
+        let mut file = Followed::new(path.clone(), read);
         assert_eq!(topic(file.look()), "audit");
         assert!(file.look().is_none());
         write(&entry("presence"));
