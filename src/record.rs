@@ -232,6 +232,13 @@ pub enum Notice<'a> {
     Started,
     /// The recording ends: nothing new is wanted, and what is there is sealed.
     Stopping,
+    /// The recording has ended, but for the command that sealed segments are handed to.
+    HookAwaited {
+        /// Those that have not had their turn, with the one that has it.
+        segments: usize,
+        /// How long it is waited for at most.
+        time: Duration,
+    },
     /// An exporter cannot export. It tries again and again.
     ExportTrouble {
         /// Which.

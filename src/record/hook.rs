@@ -28,6 +28,9 @@ use crate::error::{Error, Kind, Result};
 /// How long a command may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(10 * 60);
 
+/// How long the end of the recording may take before it is said what it waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -129,6 +132,7 @@ pub(super) struct Hooks {
     wanted: Wanted,
     end: Arc<OnceLock<Instant>>,
     limit: Duration,
+    notify: Notify,
     thread: JoinHandle<()>,
 }
 
@@ -144,22 +148,22 @@ impl Hooks {
         let end = Arc::new(OnceLock::new());
         let hook = Hook { command, limit, end: Arc::clone(&end) };
         let wanted = Wanted { has_tokens, ..Wanted::default() };
-        let still_wanted = wanted.clone();
+        let (still_wanted, tell) = (wanted.clone(), Arc::clone(&notify));
         let thread = thread::spawn(move || {
             for path in receiver {
                 if hook.is_over(Instant::now()) {
                     let error = hook.failed(&path, "no time left".to_owned());
-                    notify(Notice::Trouble { error: &error });
+                    tell(Notice::Trouble { error: &error });
                     still_wanted.leave(&path);
                     continue;
                 }
                 if let Err(error) = hook.run(&path) {
-                    notify(Notice::Trouble { error: &error });
+                    tell(Notice::Trouble { error: &error });
                 }
                 still_wanted.remove(&path);
             }
         });
-        Self { paths, wanted, end, limit, thread }
+        Self { paths, wanted, end, limit, notify, thread }
     }
 
     /// Runs the command for a segment, when it is its turn.
@@ -186,8 +190,16 @@ impl Hooks {
 
     /// Waits for those that are left.
     pub(super) fn finish(self) {
-        let _ = self.end.set(Instant::now() + self.limit);
+        let began = Instant::now();
+        let _ = self.end.set(began + self.limit);
         drop(self.paths);
+        while !self.thread.is_finished() && began.elapsed() < PATIENCE {
+            thread::sleep(LOOK_EVERY);
+        }
+        if !self.thread.is_finished() {
+            let segments = self.wanted.lock().len();
+            (self.notify)(Notice::HookAwaited { segments, time: self.limit });
+        }
         let _ = self.thread.join();
     }
 }
@@ -337,6 +349,23 @@ mod tests {
         run(AMPLE, "true");
         assert!(left_in(folder.path()).is_empty());
         assert_eq!(count(), 3 + 1);
+    }
+
+    #[test]
+    fn whoever_waits_for_it_at_the_end_is_told_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let go = folder.path().join("go");
+        let command = format!("run() {{ until test -e {go:?}; do sleep 0.01; done; }}; run");
+        let notify = move |notice: Notice<'_>| match notice {
+            Notice::HookAwaited { segments: 2, time: AMPLE } => fs::write(&go, "").unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let hooks = Hooks::start(command, AMPLE, false, Arc::new(notify));
+        hooks.run(Path::new("a"));
+        hooks.run(Path::new("b"));
+        let began = Instant::now();
+        hooks.finish();
+        assert!(began.elapsed() < AMPLE, "nobody was told");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use centralcap::{
         Timestamp,
         session_event::{ClockStepped, Event},
     },
-    error::Error,
+    error::{Error, counted},
     record::Notice,
 };
 
@@ -99,6 +99,11 @@ fn in_words(notice: &Notice<'_>, words: Words) -> Option<String> {
         Notice::WritingAgain { lost } => {
             Some(format!("writing again; {lost} frames were lost meanwhile"))
         }
+        Notice::HookAwaited { segments, time } => Some(format!(
+            "waiting up to {} min for --on-sealed, which has {} left",
+            time.as_secs() / 60,
+            counted(*segments as u64, "segment")
+        )),
         Notice::ExportTrouble { exporter, reason } => {
             Some(format!("{exporter}: {}; trying again and again", one_line(reason)))
         }
@@ -229,6 +234,9 @@ fn line(notice: &Notice<'_>) -> Option<Line> {
         }
         Notice::Started => Line::new(Info, "started"),
         Notice::Stopping => Line::new(Info, "stopping"),
+        Notice::HookAwaited { segments, time } => Line::new(Info, "hook_awaited")
+            .with("segments", *segments)
+            .with("seconds", time.as_secs_f64()),
         _ => return None,
     })
 }
