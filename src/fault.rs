@@ -96,8 +96,17 @@ impl Faults {
     /// These rules and more behind them, which are numbered on.
     #[must_use]
     pub fn and(&self, more: &Self) -> Self {
+        self.and_numbered(more, self.rules.len())
+    }
+
+    /// The same, with numbers behind this one.
+    fn and_numbered(&self, more: &Self, behind: usize) -> Self {
         let own = self.rules.len();
-        let more = more.rules.iter().map(|rule| Rule { number: own + rule.number, ..rule.clone() });
+        let more = more.rules.iter().map(|rule| Rule {
+            number: behind + rule.number,
+            place: own + rule.place,
+            ..rule.clone()
+        });
         let rules = self.rules.iter().cloned().chain(more).collect();
         Self { rules, seed: self.seed, texts: Arc::clone(&self.texts) }
     }
@@ -259,6 +268,8 @@ pub enum Refusal {
 #[derive(Debug)]
 pub struct Door {
     faults: Faults,
+    /// The highest number that a rule has had, whether it is still there or not.
+    numbered: usize,
     resolver: Resolver,
     /// How many connections there were.
     connections: u64,
@@ -274,6 +285,7 @@ impl Door {
     /// With nobody there yet.
     pub fn new(faults: Faults) -> Self {
         Self {
+            numbered: faults.rules.len(),
             faults,
             resolver: Resolver::default(),
             connections: 0,
@@ -286,8 +298,15 @@ impl Door {
     /// More rules, behind those that there are. Returns all of them: who has got in is to be given them,
     /// too.
     pub fn inject(&mut self, more: &Faults) -> Faults {
-        self.faults = self.faults.and(more);
+        self.faults = self.faults.and_numbered(more, self.numbered);
+        self.numbered += more.rules.len();
         self.faults.clone()
+    }
+
+    /// These rules only, and nobody was there yet. What has struck before is told from what will: numbers of
+    /// rules that were added are not used again.
+    pub fn renew(&mut self, faults: Faults) {
+        *self = Self { numbered: self.numbered, ..Self::new(faults) };
     }
 
     /// The number of each rule that there is, and the name of its fault.
@@ -363,7 +382,7 @@ impl Door {
     fn draws(&mut self, rule: &Rule, topic: &str, number: u64) -> Option<Dice> {
         let fitted = self.fitted.entry((rule.number, topic.to_owned())).or_default();
         *fitted += 1;
-        rule.when.takes(*fitted, self.faults.dice(rule.number, topic.as_bytes(), number))
+        rule.when.takes(*fitted, self.faults.dice(rule.place, topic.as_bytes(), number))
     }
 }
 
@@ -453,7 +472,7 @@ impl Spoiler {
     /// The end that a rule has in store at a moment, if it is drawn.
     fn planned_end(&self, rule: &Rule) -> Option<PlannedEnd> {
         let at = rule.when.at?;
-        let mut dice = rule.when.takes(1, self.faults.dice(rule.number, &self.place, 0))?;
+        let mut dice = rule.when.takes(1, self.faults.dice(rule.place, &self.place, 0))?;
         let mut draft = Draft::new(Bytes::new());
         let drawn = draft.take(&rule.fault, &mut dice, |_, _, _| Err(String::new())).ok()?;
         let place =
@@ -589,7 +608,7 @@ impl Spoiler {
                 }
             }
             *fitted += 1;
-            let dice = self.faults.dice(rule.number, &self.place, self.frames);
+            let dice = self.faults.dice(rule.place, &self.place, self.frames);
             taking.extend(rule.when.takes(*fitted, dice).map(|dice| (index, dice)));
         }
         taking

@@ -415,6 +415,30 @@ async fn faults_are_injected_into_what_runs_and_what_comes() {
 }
 
 #[tokio::test]
+async fn what_is_injected_behind_a_reset_is_told_from_what_was_before_and_does_the_same() {
+    let fixture = Fixture::of(300);
+    let first = "[[rule]]\nwhen = { nth = 1 }\ndo = \"drop\"";
+    let faults = |text: &str| Faults::parse(text, "rules", None).unwrap();
+    let feed = fixture.feed().faults(faults(first)).speed(Speed::MAX).start().unwrap();
+    let control = feed.control();
+    let all = fixture.from("audit", 0);
+    let mut client = client(&feed, "audit").await;
+    let mut got = Vec::new();
+    for _ in 0..2 {
+        assert!(client.messages(all.len() - 1).await == all[1..]);
+        control.inject(faults("[[rule]]\nwhen = { nth = 2 }\ndo = \"flip-bits\"")).unwrap();
+        control.seek("+0s".parse().unwrap()).unwrap();
+        got.push(client.messages(all.len()).await);
+        control.reset().unwrap();
+    }
+    assert!(got[0] == got[1] && got[0][1] != all[1]);
+    let report = feed.stop().await.unwrap();
+    let rules = report.rules.iter().map(|rule| (rule.rule, rule.fault, rule.applied));
+    let rules: Vec<_> = rules.filter(|(_, fault, _)| *fault == "flip-bits").collect();
+    assert_eq!(rules, [(2, "flip-bits", 1), (3, "flip-bits", 1)]);
+}
+
+#[tokio::test]
 async fn a_moment_that_is_injected_waits_for_no_frame() {
     let rules = |at: &str| {
         let text =

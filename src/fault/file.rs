@@ -23,8 +23,10 @@ use crate::{
 /// When, and what.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    /// In its file, from 1.
+    /// In its file, from 1; behind the rules that there were before it if it was added.
     pub number: usize,
+    /// The same among the rules that there are: what is drawn depends on it.
+    pub place: usize,
     pub name: &'static str,
     pub when: When,
     pub fault: Fault,
@@ -113,7 +115,7 @@ fn rule(number: usize, mut table: Table<'_>) -> Result<Rule> {
         None => When::default(),
     };
     table.end()?;
-    Ok(Rule { number, name: row.name, when, fault })
+    Ok(Rule { number, place: number, name: row.name, when, fault })
 }
 
 /// `"drop"`, or `{ close = { code = 1001 } }`.

@@ -95,7 +95,7 @@ impl Spoil {
 
     /// The rules of the beginning, and nobody was there yet.
     pub(super) fn renew(&self) {
-        *self.door() = Door::new(self.faults.clone());
+        self.door().renew(self.faults.clone());
     }
 }
 
