@@ -173,6 +173,8 @@ pub enum Act {
     Pings(u64),
     /// The connection is over.
     End(End),
+    /// Nothing yet: a message is held back until others have gone.
+    HoldBack,
     /// Nothing: what would have been done is left out.
     Nothing,
 }
@@ -522,13 +524,15 @@ impl Spoiler {
                 break;
             }
         }
-        let (hold, steps, ends) = draft.steps(&entry.subscription);
+        let ends = draft.end.is_some();
         self.is_over = ends;
         let mut out = Vec::new();
-        if let Some(frames) = hold.filter(|_| !ends) {
-            self.held.push((self.frames + frames, steps));
+        if let Some(frames) = draft.hold.filter(|_| !ends) {
+            // It is held back from now on, whether it ever leaves or not.
+            out.push(draft.holding(&entry.subscription));
+            self.held.push((self.frames + frames, draft.steps(&entry.subscription)));
         } else {
-            out.extend(steps);
+            out.extend(draft.steps(&entry.subscription));
         }
         if !ends {
             let frames = self.frames;
@@ -627,7 +631,11 @@ impl Spoiler {
             subscription: entry.subscription.name.clone(),
             sequence: entry.frame().map_or(0, |frame| frame.sequence),
         };
-        draft.applied.push(rule.applied(place, detail));
+        let applied = rule.applied(place, detail);
+        match rule.fault {
+            Fault::Reorder { .. } => draft.holds.push(applied),
+            _ => draft.applied.push(applied),
+        }
     }
 }
 
@@ -652,8 +660,10 @@ struct Draft {
     later: Duration,
     /// What is done before it is sent.
     before: Vec<Act>,
-    /// So many frames go first.
+    /// So many frames go first,
     hold: Option<u64>,
+    /// because of these faults.
+    holds: Vec<Applied>,
     end: Option<End>,
     applied: Vec<Applied>,
 }
@@ -667,6 +677,7 @@ impl Draft {
             later: Duration::ZERO,
             before: Vec::new(),
             hold: None,
+            holds: Vec::new(),
             end: None,
             applied: Vec::new(),
         }
@@ -771,9 +782,13 @@ impl Draft {
         Cut { message: Message { data: self.data.clone(), form: self.form }, part }
     }
 
-    /// How long it is held back, the steps, and whether they end the connection.
-    fn steps(self, of: &Arc<Subscription>) -> (Option<u64>, Vec<Step>, bool) {
-        let ends = self.end.is_some();
+    /// That it is held back.
+    fn holding(&mut self, of: &Arc<Subscription>) -> Step {
+        let applied = std::mem::take(&mut self.holds);
+        Step { act: Act::HoldBack, later: Duration::ZERO, applied, of: Arc::clone(of) }
+    }
+
+    fn steps(self, of: &Arc<Subscription>) -> Vec<Step> {
         let message = Message { data: self.data, form: self.form };
         let mut acts = self.before;
         match self.end {
@@ -783,13 +798,17 @@ impl Draft {
         if acts.is_empty() {
             acts.push(Act::Nothing);
         }
-        let mut applied = Some(self.applied);
+        // Those that hold it back are told here only where they do not.
+        let mut applied = self.applied;
+        applied.extend(self.holds);
+        applied.sort_by_key(|applied| applied.rule);
+        let mut applied = Some(applied);
         let steps = acts.into_iter().map(|act| Step {
             act,
             later: self.later,
             applied: applied.take().unwrap_or_default(),
             of: Arc::clone(of),
         });
-        (self.hold, steps.collect(), ends)
+        steps.collect()
     }
 }

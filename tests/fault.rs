@@ -64,7 +64,11 @@ fn run(spoiler: &mut Spoiler, entries: &[Entry]) -> Vec<(u64, Step)> {
 }
 
 fn acts(rules: &str) -> Vec<Act> {
-    run(&mut spoiler(&faults(rules)), &twenty()).into_iter().map(|(_, step)| step.act).collect()
+    acts_of(run(&mut spoiler(&faults(rules)), &twenty()).into_iter().map(|(_, step)| step))
+}
+
+fn acts_of(steps: impl IntoIterator<Item = Step>) -> Vec<Act> {
+    steps.into_iter().map(|step| step.act).collect()
 }
 
 /// The numbers of the frames that a rule drops.
@@ -588,10 +592,32 @@ fn what_was_held_back_does_not_follow_to_another_place() {
     let mut spoiler =
         spoiler(&faults("[[rule]]\nwhen = { nth = 1 }\ndo = { reorder = { within = 1 } }"));
     let entries = twenty();
-    assert!(spoiler.frame(&entries[0], Duration::ZERO, doubtless).is_empty());
+    assert!(numbers(&acts_of(spoiler.frame(&entries[0], Duration::ZERO, doubtless))).is_empty());
     spoiler.leap(Duration::from_secs(9));
     assert_eq!(spoiler.frame(&entries[9], Duration::from_secs(9), doubtless).len(), 1);
     assert!(spoiler.rest().is_empty());
+}
+
+#[test]
+fn a_frame_that_is_held_back_until_the_connection_is_over_is_in_the_log() {
+    let rules = "
+        [[rule]]
+        when = { nth = [1, 2] }
+        do = { duplicate = { times = 1 } }
+        [[rule]]
+        when = { nth = [1, 2] }
+        do = { reorder = { within = 1000 } }
+        [[rule]]
+        when = { nth = 2 }
+        do = { close = { code = 1011 } }";
+    let mut spoiler = spoiler(&faults(rules));
+    let steps = run(&mut spoiler, &twenty());
+    let struck = steps
+        .iter()
+        .flat_map(|(second, step)| step.applied.iter().map(move |applied| (*second, applied.rule)));
+    // What would have been done to it when it leaves is not done, and what ends the connection holds nothing.
+    assert_eq!(struck.collect::<Vec<_>>(), [(0, 2), (1, 1), (1, 2), (1, 3)]);
+    assert!(numbers(&acts_of(steps.into_iter().map(|(_, step)| step))).is_empty());
 }
 
 #[test]

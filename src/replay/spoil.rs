@@ -294,7 +294,7 @@ impl Outlet<'_> {
                 }
             }
             match act {
-                Act::Nothing => {}
+                Act::HoldBack | Act::Nothing => {}
                 Act::Message(message) => self.send(message, &of, due).await?,
                 Act::Stall(length) => {
                     self.flush().await?;
