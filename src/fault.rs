@@ -550,6 +550,14 @@ impl Spoiler {
         at.filter(|&at| !self.is_over && at < played)
     }
 
+    /// The next moment at which the connection would end was over before there was a client, unless a leap
+    /// goes back to before it.
+    pub fn pass_over_moment(&mut self) {
+        if let Some(next) = self.next_end() {
+            self.leapt_to = self.planned[next].at.saturating_add(Duration::from_nanos(1));
+        }
+    }
+
     /// The moment has come at which the connection ends. Nothing follows.
     pub fn end(&mut self) -> Option<PlannedEnd> {
         let at = self.next_end()?;

@@ -553,6 +553,33 @@ async fn a_moment_that_is_leapt_over_ends_nothing() {
 }
 
 #[tokio::test]
+async fn a_moment_that_is_over_ends_nobody_who_comes_later() {
+    let fixture = Fixture::every(Duration::from_millis(100), 300);
+    let rules = "
+        [[rule]]
+        when = { at = \"300ms\" }
+        do = { close = { code = 4000 } }
+        [[rule]]
+        when = { at = \"20s\" }
+        do = { close = { code = 4001 } }";
+    let faults = Faults::parse(rules, "rules", None).unwrap();
+    let feed = fixture.feed().faults(faults).timeline(Timeline::Shared).start().unwrap();
+    let control = feed.control();
+    let mut first = client(&feed, "audit").await;
+    assert_eq!(first.rest().await.1, Some(4000));
+    let mut second = client(&feed, "audit").await;
+    control.wait(Until::Clients(1), PATIENCE).await.unwrap();
+    control.set_speed(speed("100")).unwrap();
+    assert_eq!(second.rest().await.1, Some(4001));
+    let mut third = client(&feed, "audit").await;
+    let state = control.wait(Until::End, PATIENCE).await.unwrap();
+    assert!(state.clients.len() == 1 && state.clients[0].done, "{state:?}");
+    // It lies ahead again.
+    control.seek("+0s".parse().unwrap()).unwrap();
+    assert_eq!(third.rest().await.1, Some(4000));
+}
+
+#[tokio::test]
 async fn what_is_waited_for_comes_about_or_does_not() {
     let fixture = Fixture::of(60);
     let feed = fixture.feed().once().wait_clients(2).start().unwrap();

@@ -24,7 +24,7 @@ use crate::{
         Step,
     },
     net::server::{Ended, Gate, Peer},
-    pace::Position,
+    pace::{Pace, Position},
     protocol::{Key, Protocol},
 };
 
@@ -76,7 +76,7 @@ impl Spoil {
     ) -> Spoilt {
         let spoiler = self.counted(&share.topic, &share.subscriptions);
         let (stage, tell) = (Arc::clone(stage), Arc::clone(tell));
-        Spoilt { spoiler, stage, tell, peer, reached: Position::default() }
+        Spoilt { spoiler, stage, tell, peer, reached: Position::default(), came: None }
     }
 
     /// Its part for a client with these subscriptions, which is counted.
@@ -107,6 +107,8 @@ pub(super) struct Spoilt {
     peer: SocketAddr,
     /// Where the latest frame was.
     reached: Position,
+    /// The clock that ran when the client came, and the time by it, as long as it was not asked what was over.
+    came: Option<(Pace, Duration)>,
 }
 
 impl Spoilt {
@@ -121,9 +123,15 @@ impl Spoilt {
         self.spoiler.pass(position.recorded());
     }
 
+    /// The client comes while the clock of all runs: what was to happen before does not.
+    pub(super) fn come_late(&mut self, pace: Pace, now: Duration) {
+        self.came = Some((pace, now));
+    }
+
     /// The frames of another place follow.
     pub(super) fn leap(&mut self, to: Position) {
         self.reached = to;
+        self.came = None;
         self.spoiler.leap(to.recorded());
     }
 
@@ -136,6 +144,16 @@ impl Spoilt {
     fn ends_before(&self, next: Option<Position>) -> Option<Position> {
         let at = self.spoiler.ends_before(next.map_or(Duration::MAX, Position::recorded))?;
         Some(self.reached.towards(next.unwrap_or(self.reached), at))
+    }
+
+    /// Passes over the moments before the next frame that were over when the client came.
+    fn pass_over_moments(&mut self, next: Option<Position>) {
+        let Some((pace, now)) = self.came.take() else { return };
+        while let Some(place) = self.ends_before(next)
+            && pace.passed(now, place).is_some()
+        {
+            self.spoiler.pass_over_moment();
+        }
     }
 
     /// As if the client had just got in where it is, and met this.
@@ -240,6 +258,9 @@ impl Outlet<'_> {
         &mut self,
         next: Option<Position>,
     ) -> Result<Option<Leap>, Exit> {
+        if let Some(spoilt) = &mut self.spoilt {
+            spoilt.pass_over_moments(next);
+        }
         loop {
             let ends = self.spoilt.as_ref().and_then(|spoilt| spoilt.ends_before(next));
             let Some(place) = ends else { return Ok(None) };

@@ -270,6 +270,12 @@ impl Stage {
         if let Some((origin, spoilt)) = origin.zip(outlet.spoilt.as_mut()) {
             spoilt.leap(origin.position);
         }
+        if is_shared
+            && lifted.late
+            && let Some(spoilt) = &mut outlet.spoilt
+        {
+            spoilt.come_late(outlet.pace.clone(), zero.elapsed());
+        }
         outlet.keep_time();
         while let Some(Leap(origin)) = outlet.deliver(&mut feed, self.options.once).await? {
             feed = open(origin);
