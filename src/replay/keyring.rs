@@ -112,10 +112,12 @@ impl Keyring {
         self.holder(key).map_or(&[], |holder| &holder.accounts)
     }
 
-    /// What a client has that was let in by a key.
+    /// What a client has that was let in by a key. It may have been renewed since it was taken.
     pub(super) fn ticket(&self, key: &Key) -> Option<Ticket> {
         let holder = *self.owners.get(key)?;
-        Some(Ticket { holder, generation: self.holders[holder].generation })
+        let Holder { key: newest, generation, .. } = &self.holders[holder];
+        let renewed = u64::from(newest != key);
+        Some(Ticket { holder, generation: generation - renewed })
     }
 
     /// Whether the key lives by which a client was let in.
@@ -384,6 +386,8 @@ mod tests {
         assert!(ring.holds(ticket, at(9)) && !ring.holds(ticket, at(10)));
         let new = ring.validate(&old, at(11)).unwrap();
         assert!(!ring.holds(ticket, at(11)), "another key lives, not that one");
+        // It was taken when it lived, and was renewed before its client had got in.
+        assert!(!ring.holds(ring.ticket(&old).unwrap(), at(11)));
         assert!(ring.holds(ring.ticket(&new).unwrap(), at(11)));
         assert_eq!(ring.ticket(&key("key-of-nobody")), None);
     }
