@@ -232,7 +232,7 @@ pub struct State {
     pub start: Option<Timestamp>,
     /// Clients that have come since the beginning or the last reset, those included that were there then.
     pub came: u64,
-    /// Those that are connected, in the order in which they came.
+    /// Those that are connected, in the order in which they came, without those that are being dropped.
     pub clients: Vec<Visitor>,
     /// Frames that were written to all clients since the beginning or the last reset, by topic and
     /// subscription. All that there are are there.

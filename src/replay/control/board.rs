@@ -49,7 +49,7 @@ pub(super) struct Visitor {
     pub connected: Timestamp,
     /// Frames that were written, by subscription.
     pub delivered: BTreeMap<String, u64>,
-    /// Its clock, as it was when it last said so,
+    /// Its clock, as it was when it last said so and with what it was told since,
     pub pace: Pace,
     /// and the zero of that; None before it begins.
     pub zero: Option<Instant>,
@@ -79,10 +79,9 @@ impl Board {
         for visitor in self.visitors.values_mut() {
             visitor.paused = self.clock.is_paused();
             visitor.leaps += u64::from(leapt.is_some());
+            (visitor.pace, visitor.origin) = (self.clock.clone(), self.origin);
             if visitor.zero.is_some() {
                 visitor.tell(Order::Clock(now, self.clock.clone(), leapt));
-            } else {
-                (visitor.pace, visitor.origin) = (self.clock.clone(), self.origin);
             }
         }
     }
@@ -97,8 +96,14 @@ impl Board {
         }
     }
 
+    /// Those that stay, with their numbers: who is to be dropped has left, whatever it still gets.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (u64, &Visitor)> {
+        let all = self.visitors.iter().map(|(&id, visitor)| (id, visitor));
+        all.filter(|(_, visitor)| visitor.hears())
+    }
+
     pub(super) fn ready(&self) -> usize {
-        self.visitors.values().filter(|visitor| visitor.ready).count()
+        self.staying().filter(|(_, visitor)| visitor.ready).count()
     }
 
     pub(super) fn are_done(&self) -> bool {
@@ -138,10 +143,10 @@ impl Visitor {
         self.leaps += u64::from(change.leap().is_some());
         if self.zero.is_some() {
             self.tell(Order::Change(at, change));
-            return;
         }
-        // It begins on a clock that stands at zero and has been changed.
-        change.apply(&mut self.pace, Duration::ZERO);
+        // Who has not begun does so on a clock that stands at zero and has been changed.
+        let now = self.zero.map_or(Duration::ZERO, |zero| at.saturating_duration_since(zero));
+        change.apply(&mut self.pace, now);
         if let Some(Leap(origin)) = change.leap() {
             self.origin = origin;
         }

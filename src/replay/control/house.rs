@@ -350,7 +350,7 @@ impl House {
         let now = Instant::now();
         let is_shared = self.timeline == Timeline::Shared;
         let of_all = |zero: Instant| board.clock.played(now.saturating_duration_since(zero));
-        let clients = board.visitors.iter().map(|(&client, visitor)| {
+        let clients = board.staying().map(|(client, visitor)| {
             let pace = &visitor.pace;
             let end = visitor.is_done().then(|| pace.played_to_its_end());
             let since = visitor.zero.map(|zero| now.saturating_duration_since(zero));
@@ -535,6 +535,28 @@ mod tests {
         assert!(ties.unheard().is_none(), "it would be done twice");
         ties.done();
         assert!(house.state().clients[0].done, "it has heard of the leap");
+    }
+
+    #[test]
+    fn what_was_commanded_is_known_at_once_whether_the_client_has_heard_it_or_not() {
+        let house = house();
+        let (ties, _told) = enter(&house);
+        let client = || house.state().clients.pop().unwrap();
+
+        house.give(Command::Pause, None).unwrap();
+        house.give(Command::Speed("10".parse().unwrap()), None).unwrap();
+        house.give(Command::Seek("+1m".parse().unwrap()), None).unwrap();
+        // It is on its way to where it hears of them.
+        ties.say(Instant::now(), &Pace::new(Speed::default()));
+
+        let found = client();
+        let found = (found.paused, found.speed.to_string(), found.played);
+        assert_eq!(found, (true, "10".to_owned(), Duration::from_secs(60)));
+        house.give(Command::Reset, None).unwrap();
+        let found = client();
+        assert!(found.speed.to_string() == "1" && found.played < Duration::from_secs(30));
+        house.give(Command::Drop(Farewell::Reset), Some(1)).unwrap();
+        assert!(house.state().clients.is_empty());
     }
 
     #[test]

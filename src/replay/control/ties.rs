@@ -99,9 +99,12 @@ impl Ties {
         }
     }
 
-    /// Says where its clock stands, for which nobody waits.
+    /// Says where its clock stands, for which nobody waits. That of somebody with something to hear is old.
     pub(in crate::replay) fn say(&self, zero: Instant, pace: &Pace) {
-        if let Some(visitor) = self.house.board().visitors.get_mut(&self.id) {
+        let mut board = self.house.board();
+        if let Some(visitor) = board.visitors.get_mut(&self.id)
+            && self.orders.is_empty()
+        {
             (visitor.zero, visitor.pace) = (Some(zero), pace.clone());
         }
     }
