@@ -913,6 +913,22 @@ fn replay(mut command: Command, fixture: &Fixture, arguments: &[&str]) -> (Child
     (child, ready)
 }
 
+#[tokio::test]
+async fn who_breaks_the_protocol_has_not_had_all() {
+    let fixture = Fixture::of(30);
+    let options = Options { speed: Speed::ORIGINAL, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut client = running.client("audit").await;
+    // A frame of a client that is not masked, RFC 6455, section 5.1.
+    client.send_bytes(&[0x82, 1, 0]).await;
+    assert_eq!(client.rest().await.1, Some(1002));
+    let report = running.report().await;
+    let served = the_one(&report);
+    assert_eq!(served.ending.word(), "broken");
+    assert_eq!(served.close, Some(Close { by: End::Server, code: Some(1002), answered: false }));
+    assert_eq!((report.lossy, report.outcome()), (1, Outcome::Lossy));
+}
+
 /// Its exit code, and what it said on stderr.
 fn ended(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();

@@ -319,7 +319,12 @@ pub enum Ended {
     /// The peer took nothing for too long.
     Stalled,
     /// The peer broke the protocol.
-    Broken(String),
+    Broken {
+        /// What it was told, RFC 6455, section 7.4.1.
+        code: u16,
+        /// How.
+        reason: String,
+    },
 }
 
 impl From<io::Error> for Ended {
@@ -436,7 +441,7 @@ impl Peer {
     pub async fn leave(mut self, ended: &Ended) -> bool {
         match ended {
             Ended::Closed { .. } => self.hang_up().await,
-            Ended::Broken(_) => {
+            Ended::Broken { .. } => {
                 self.socket.send_broken();
                 self.hang_up().await
             }
@@ -494,12 +499,15 @@ impl Peer {
                 Ok(Some(Incoming::Binary(_) | Incoming::Text(_))) => {}
                 Ok(Some(Incoming::Close { code, .. })) => return Some(Ended::Closed { code }),
                 Ok(None) => return None,
-                Err(Broken::NotUtf8(reason) | Broken::Protocol(reason)) => {
-                    return Some(Ended::Broken(reason));
-                }
-                Err(Broken::TooLarge { size, limit }) => {
-                    let reason = format!("a message of {size} bytes, over the limit of {limit}");
-                    return Some(Ended::Broken(reason));
+                Err(broken) => {
+                    let (code, _) = broken.close();
+                    let reason = match broken {
+                        Broken::NotUtf8(reason) | Broken::Protocol(reason) => reason,
+                        Broken::TooLarge { size, limit } => {
+                            format!("a message of {size} bytes, over the limit of {limit}")
+                        }
+                    };
+                    return Some(Ended::Broken { code, reason });
                 }
             }
         }

@@ -83,7 +83,7 @@ pub enum Broken {
 
 impl Broken {
     /// What the peer is told, RFC 6455, section 7.4.1.
-    const fn close(&self) -> (u16, &'static str) {
+    pub(super) const fn close(&self) -> (u16, &'static str) {
         match self {
             Self::TooLarge { .. } => (1009, "message too big"),
             Self::NotUtf8(_) => (1007, "not UTF-8"),

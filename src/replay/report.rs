@@ -178,7 +178,7 @@ pub enum Ending {
 impl Ending {
     /// Whether the client may have missed frames though it did not leave by itself.
     pub const fn is_loss(&self) -> bool {
-        matches!(self, Self::Unanswered(_) | Self::Left(Ended::Stalled))
+        matches!(self, Self::Unanswered(_) | Self::Left(Ended::Stalled | Ended::Broken { .. }))
     }
 
     /// One word for it.
@@ -194,7 +194,7 @@ impl Ending {
             Self::Left(Ended::Gone) => "gone",
             Self::Left(Ended::Stalled) => "stalled",
             Self::Left(Ended::Lost(_)) => "lost",
-            Self::Left(Ended::Broken(_)) => "broken",
+            Self::Left(Ended::Broken { .. }) => "broken",
         }
     }
 }
@@ -213,7 +213,7 @@ impl fmt::Display for Ending {
             Self::Left(Ended::Gone) => f.write_str("gone without a close"),
             Self::Left(Ended::Stalled) => f.write_str("stalled and was dropped"),
             Self::Left(Ended::Lost(reason)) => write!(f, "lost: {reason}"),
-            Self::Left(Ended::Broken(reason)) => write!(f, "broke the protocol: {reason}"),
+            Self::Left(Ended::Broken { reason, .. }) => write!(f, "broke the protocol: {reason}"),
         }
     }
 }

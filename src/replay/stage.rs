@@ -204,6 +204,7 @@ impl Stage {
                 }
                 let close = match ended {
                     Ended::Closed { code } => Some(Close { by: End::Client, code, answered: true }),
+                    Ended::Broken { code, .. } => ours(code, false),
                     _ => None,
                 };
                 (Ending::Left(ended), close)

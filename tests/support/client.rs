@@ -201,6 +201,12 @@ impl Client {
         bytes
     }
 
+    /// Writes bytes as they are, past the socket.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
     /// Writes what is queued.
     pub async fn write(&mut self) {
         self.try_write().await.unwrap();
