@@ -385,6 +385,7 @@ impl Server {
                 () = &mut shutdown => break,
                 () = until(deadline) => {
                     report.timed_out = Some(connections.len());
+                    report.awaited = stage.hold.awaits();
                     break;
                 }
                 changes = stage.key_changes() => note(changes, &mut report, &*tell),

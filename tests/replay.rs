@@ -929,6 +929,22 @@ async fn who_breaks_the_protocol_has_not_had_all() {
     assert_eq!((report.lossy, report.outcome()), (1, Outcome::Lossy));
 }
 
+#[tokio::test]
+async fn a_run_that_never_began_says_whom_it_has_waited_for() {
+    let fixture = Fixture::of(30);
+    let timeout = Some(Duration::from_millis(300));
+    let options =
+        Options { wait_clients: 3, wait_topics: true, timeout, once: true, ..fixture.options() };
+    let running = Running::start(options).await;
+    let mut client = running.client("audit").await;
+    client.rest().await;
+    let checks = running.report().await.checks();
+    let problem = checks.iter().find_map(|check| check.problem.as_ref()).unwrap();
+    let expected = "waiting for clients to begin with: 1 of 3 clients, nobody of monitoring, \
+                    nobody of security";
+    assert!(problem.ends_with(expected), "{problem}");
+}
+
 /// Its exit code, and what it said on stderr.
 fn ended(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();

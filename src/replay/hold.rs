@@ -7,6 +7,8 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
+use crate::error::counted;
+
 /// Clients wait before they connect again: whoever was cut off is waited for so long.
 const RETURNERS: Duration = Duration::from_secs(10);
 
@@ -98,6 +100,20 @@ impl Hold {
     /// When it ended, if it has.
     pub(super) fn at(&self) -> Option<Instant> {
         self.crowd.borrow().lifted
+    }
+
+    /// What it still waits for, in words; None when it has ended.
+    pub(super) fn awaits(&self) -> Option<String> {
+        let crowd = self.crowd.borrow();
+        if crowd.lifted.is_some() {
+            return None;
+        }
+        let ready: usize = crowd.ready.values().sum();
+        let clients = format!("{ready} of {}", counted(self.clients as u64, "client"));
+        let clients = (ready < self.clients).then_some(clients);
+        let topics = self.topics.iter().filter(|topic| !crowd.ready.contains_key(*topic));
+        let nobody = topics.map(|topic| format!("nobody of {topic}"));
+        Some(clients.into_iter().chain(nobody).collect::<Vec<_>>().join(", "))
     }
 
     fn is_enough(&self, ready: &BTreeMap<String, usize>) -> bool {

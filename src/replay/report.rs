@@ -236,6 +236,9 @@ pub struct Report {
     pub lasted: Duration,
     /// The time that it had was over, and so many connections were still there.
     pub timed_out: Option<usize>,
+    /// By then no clock had started, as these clients were waited for, in words: "1 of 3 clients, nobody of
+    /// audit".
+    pub awaited: Option<String>,
     /// The first [`CLIENTS_REPORTED`] clients, in the order in which they ended.
     pub clients: Vec<Client>,
     /// How many clients there were.

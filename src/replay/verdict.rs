@@ -98,6 +98,9 @@ impl Report {
                     Some((status, _)) => format!("no client but some that were answered {status}"),
                     None => "no client that ever came".to_owned(),
                 },
+                _ if let Some(ready) = &self.awaited => {
+                    format!("it waiting for clients to begin with: {ready}")
+                }
                 (_, 0) => "nobody connected".to_owned(),
                 (_, 1) => "1 connection".to_owned(),
                 (_, more) => format!("{more} connections"),
