@@ -854,9 +854,14 @@ fn noise() -> Entries {
 }
 
 fn flip_a_bit_in_the_middle(path: &Path) {
+    flip_a_bit(path, 50);
+}
+
+/// Behind so much of the file.
+fn flip_a_bit(path: &Path, percent: usize) {
     let mut bytes = std::fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    let place = bytes.len() * percent / 100;
+    bytes[place] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }
 
@@ -943,6 +948,23 @@ async fn a_run_that_never_began_says_whom_it_has_waited_for() {
     let expected = "waiting for clients to begin with: 1 of 3 clients, nobody of monitoring, \
                     nobody of security";
     assert!(problem.ends_with(expected), "{problem}");
+}
+
+#[test]
+fn a_ready_line_that_nobody_reads_changes_nothing() {
+    let fixture = Fixture::of(30);
+    let (unread, stdout) = std::io::pipe().unwrap();
+    drop(unread);
+    let output = Command::new(env!("CARGO_BIN_EXE_centralcap"))
+        .arg("replay")
+        .arg(&fixture.path)
+        .args(["--expect", "audit>=1", "--timeout", "100ms"])
+        .stdout(stdout)
+        .output()
+        .unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(words.contains("found no client for it"), "{words}");
 }
 
 /// Its exit code, and what it said on stderr.
@@ -1043,12 +1065,14 @@ async fn a_file_that_is_given_twice_is_played_once_and_named() {
 #[tokio::test]
 async fn damage_is_named_and_changes_the_exit_code() {
     let fixture = Fixture::from(noise());
-    flip_a_bit_in_the_middle(&fixture.path);
+    flip_a_bit(&fixture.path, 30);
+    flip_a_bit(&fixture.path, 70);
     let (child, ready) = command(&fixture, &["--once", "--speed", "max", "--plain"]);
     client_of(&ready, "audit").await.rest().await;
     let (code, words) = ended(child);
     assert_eq!(code, Some(3), "{words}");
-    assert!(words.contains("damaged capture") && words.contains("hint:"), "{words}");
+    assert_eq!(words.matches("damaged capture").count(), 2, "{words}");
+    assert_eq!(words.matches("hint: what comes before").count(), 1, "the same twice: {words}");
 }
 
 #[tokio::test]

@@ -45,7 +45,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", help_heading = "Faults", value_parser = select::number::<u64>)]
     seed: Option<u64>,
 
-    /// Write each fault that is applied to this file, as a line of JSON.
+    /// Write each fault that is applied to this file, as a line of JSON. An earlier file of that name is
+    /// written over.
     #[arg(long, value_name = "FILE", help_heading = "Faults")]
     fault_log: Option<PathBuf>,
 

@@ -1,6 +1,7 @@
 //! `centralcap replay`.
 
 use std::{
+    collections::BTreeSet,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU64,
@@ -141,8 +142,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Write the authority of the made-up certificate there, and keep it [default: a temporary
-    /// file].
+    /// Write the authority of the made-up certificate there, over what an earlier run has left, and keep it
+    /// [default: a temporary file].
     #[arg(long, value_name = "FILE", conflicts_with = "cert")]
     ca_out: Option<PathBuf>,
 
@@ -328,7 +329,11 @@ async fn serve(
         output.write(&ready)?;
     }
     let mut stdout = io::stdout().lock();
-    stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::output)?;
+    match stdout.write_all(ready.as_bytes()).and_then(|()| stdout.flush()) {
+        // Nobody reads it. That is no answer to whether a client came.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written.map_err(Error::output)?,
+    }
     drop(stdout);
 
     let (is_over, over) = oneshot::channel::<()>();
@@ -399,9 +404,11 @@ fn conclude(report: Report, words: Words) -> Outcome {
     if lossy > 0 {
         words.warn(format_args!("{lossy} of them may have missed frames"));
     }
-    // With their hints, which a check has not.
+    // With their hints, which a check has not; each once.
+    let mut hints = BTreeSet::new();
     for fault in faults {
-        words.error(&fault.into());
+        let is_new = fault.hint().is_some_and(|hint| hints.insert(hint.to_owned()));
+        words.error(&if is_new { fault.into() } else { anyhow::anyhow!("{fault}") });
     }
     for Check { name, problem, .. } in checks {
         if let Some(problem) = problem.filter(|_| !matches!(&*name, "capture" | "clients")) {
