@@ -179,6 +179,17 @@ pub enum Farewell {
 }
 
 impl Farewell {
+    /// Refuses what no close can carry.
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Close { reason, .. } if reason.len() > crate::fault::REASON_MAX => {
+                let hint = "a close has no room for more beside the code, RFC 6455, section 5.5";
+                Err(Error::usage("a reason of 123 bytes at most", reason.len().to_string(), hint))
+            }
+            Self::Close { .. } | Self::Reset => Ok(()),
+        }
+    }
+
     pub(super) fn end(&self) -> End {
         match self {
             Self::Close { code, reason } => End::Close { code: *code, reason: reason.clone() },
@@ -314,15 +325,13 @@ impl TryFrom<(Option<u16>, Option<String>)> for Farewell {
 
     /// A close with this code and reason.
     fn try_from((code, reason): (Option<u16>, Option<String>)) -> Result<Self> {
-        let hint = "a close has a reason only behind a code, RFC 6455, section 5.5.1";
-        match (code, reason) {
-            (None, Some(_)) => Err(Error::usage("a code, as there is a reason", "none", hint)),
-            (_, Some(reason)) if reason.len() > crate::fault::REASON_MAX => {
-                let hint = "a close has no room for more beside the code, RFC 6455, section 5.5";
-                Err(Error::usage("a reason of 123 bytes at most", reason.len().to_string(), hint))
-            }
-            (code, reason) => Ok(Self::Close { code, reason: reason.unwrap_or_default() }),
+        if code.is_none() && reason.is_some() {
+            let hint = "a close has a reason only behind a code, RFC 6455, section 5.5.1";
+            return Err(Error::usage("a code, as there is a reason", "none", hint));
         }
+        let farewell = Self::Close { code, reason: reason.unwrap_or_default() };
+        farewell.check()?;
+        Ok(farewell)
     }
 }
 

@@ -218,6 +218,7 @@ impl House {
                 Ok(())
             }
             Command::Drop(farewell) => {
+                farewell.check()?;
                 let all = board.visitors.iter_mut();
                 let those = all.filter(|(id, _)| client.is_none_or(|client| client == **id));
                 those.for_each(|(_, visitor)| visitor.drop_with(farewell.clone()));
@@ -557,6 +558,20 @@ mod tests {
         assert!(found.speed.to_string() == "1" && found.played < Duration::from_secs(30));
         house.give(Command::Drop(Farewell::Reset), Some(1)).unwrap();
         assert!(house.state().clients.is_empty());
+    }
+
+    #[test]
+    fn nobody_is_dropped_with_more_words_than_a_close_has_room_for() {
+        let house = house();
+        let (_ties, mut told) = enter(&house);
+        let close = |size| Farewell::Close { code: Some(1001), reason: "x".repeat(size) };
+
+        let error = house.give(Command::Drop(close(124)), None).unwrap_err();
+
+        assert_eq!(error.to_string(), "expected a reason of 123 bytes at most, found 124");
+        assert!(told.try_recv().is_err());
+        house.give(Command::Drop(close(123)), None).unwrap();
+        assert_eq!(told.try_recv(), Ok(close(123)));
     }
 
     #[test]
