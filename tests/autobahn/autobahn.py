@@ -70,7 +70,8 @@ async def of_server():
             task.cancel()
         await asyncio.gather(*relayed, return_exceptions=True)
         replay.send_signal(signal.SIGTERM)
-        assert await replay.wait() == 0
+        # Who breaks the protocol may have missed frames.
+        assert await replay.wait() == 3
 
 
 async def carry(reader, writer):
